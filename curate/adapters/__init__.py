@@ -1,0 +1,1 @@
+"""The edges: mongod, object stores, execution engines."""

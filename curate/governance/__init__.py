@@ -1,0 +1,1 @@
+"""Policy evidence: what a release says about consent, origin and balance."""

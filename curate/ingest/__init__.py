@@ -1,0 +1,39 @@
+"""Formats: one module each, a `SOURCE` in it, one line in `BUILTIN`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from curate.errors import ConfigError, did_you_mean
+from curate.ingest.source import Ingested, Media, ReadOptions, Source
+
+__all__ = ["BUILTIN", "Ingested", "Media", "ReadOptions", "Source", "source_named", "source_names"]
+
+# format name -> module under curate.ingest, in the order in which `curate init` tries them
+BUILTIN: dict[str, str] = {}
+
+ENTRY_POINT_GROUP = "curate.sources"
+
+
+def source_names() -> list[str]:
+    """Return every format that a spec may name."""
+    return [*BUILTIN, *sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))]
+
+
+def source_named(name: str) -> Source:
+    """Return the format called `name`.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name in BUILTIN:
+        source: Source = import_module(f"curate.ingest.{BUILTIN[name]}").SOURCE
+        return source
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            loaded: Source = entry.load()
+            return loaded
+    names = source_names()
+    msg = f"There is no format {name!r}. Formats: {', '.join(names)}. {did_you_mean(name, names)}"
+    raise ConfigError(msg.rstrip())

@@ -1,0 +1,79 @@
+"""What a source format has to be: a function from options and a root folder to three Arrow tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What a spec says to every format.
+
+    Attributes:
+        source: name that goes into every id; the spec's `source.name` or the dataset's name.
+        root: absolute path of the folder or file that the source is read from.
+        classes: declared classes in order, or None to infer them (sorted).
+        aliases: given label -> declared class.
+        attributes: attribute name -> column of the source that holds it.
+        groups: group name -> column of the source.
+        columns: role -> column for tables (image, label, split, annotator, reference_label, license, …).
+        options: what only this format knows (annotation file, mask folder, …), already validated.
+        scratch: folder of the workspace for what has to be extracted or generated.
+    """
+
+    source: str
+    root: Path
+    classes: tuple[str, ...] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scratch: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What a source gave, before a pixel is read.
+
+    `samples` has `schema.SAMPLES` plus `attr_*` and `group_*` string columns; `labels` has `schema.LABELS`;
+    `outcomes` has `schema.INGEST_OUTCOMES`, one per input row. `classes` are in their final order.
+    Every added image is in `samples`, every added label in `labels`.
+    """
+
+    samples: pa.Table
+    labels: pa.Table
+    outcomes: pa.Table
+    classes: tuple[str, ...]
+
+
+class Source(Protocol):
+    """A format: recognises what it can read, and reads it. One module a format, an instance called SOURCE."""
+
+    name: str
+    option_names: tuple[str, ...]  # the keys of a spec's `source` that only this format takes
+
+    def recognises(self, path: Path) -> Mapping[str, Any] | None:
+        """Return the spec's `source` keys (options and columns) that fit `path`, or None if it is not ours."""
+        ...
+
+    def read(self, options: ReadOptions) -> Ingested:
+        """Read everything; a bad row is an outcome, never an exception. Raises InputError if nothing is there."""
+        ...
+
+
+class Media(Protocol):
+    """Where the bytes of images come from: plain files, tar, zip or Parquet."""
+
+    def read(self, samples: pa.Table) -> Iterator[bytes | None]:
+        """Yield the encoded bytes of each sample in order; None where they are not there."""
+        ...
+
+    def paths(self, samples: pa.Table) -> Sequence[Path]:
+        """Return a plain file for each sample, extracted to the workspace where it is inside a container."""
+        ...

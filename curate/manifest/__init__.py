@@ -1,0 +1,1 @@
+"""Versions of a release: build, publish, log, diff, verify."""

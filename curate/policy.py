@@ -1,0 +1,102 @@
+"""What a policy says: rules turn findings into actions, gates turn statistics into outcomes. Values only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Action = Literal["keep", "review", "relabel", "soften", "drop"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rule(_Frozen):
+    """The action for a finding that matches; the first rule of the list that matches is the one that counts.
+
+    Of the actions that the findings of one row ask for, the strongest wins:
+    drop, then review, relabel, soften, keep.
+    """
+
+    issue: str = Field(description="issue of the finding; * and ? are wildcards")
+    check: str | None = Field(default=None, description="check of the finding; null = any")
+    action: Action
+    min_risk: Fraction = 0.0
+    flagged: bool | None = Field(default=None, description="only where the check's own cut says so")
+    min_suggested_prob: Fraction = 0.0
+    weight: Fraction = Field(default=1.0, description="weight of a released row; below 1 for soften")
+
+
+class Gate(_Frozen):
+    """A bound on a statistic. Judged on the interval's bound where there is one, so that luck does not pass.
+
+    A statistic that is absent or errored is "errored", one without enough rows "insufficient data":
+    neither passes a gate of level `fail`, unless `allow_insufficient` says so for the second.
+    """
+
+    statistic: str = Field(description="check.name, for example label_noise.noise_rate; wildcards allowed")
+    group: str | None = Field(default=None, description="class=cat, attr_age=*; null = the whole")
+    max: float | None = None
+    min: float | None = None
+    level: Literal["fail", "warn", "info"] = "fail"
+    bound: Literal["value", "interval"] = "value"
+    allow_insufficient: bool = True
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Gate:
+        if self.max is None and self.min is None:
+            msg = "a gate needs max or min (or both)"
+            raise ValueError(msg)
+        return self
+
+
+DEFAULT_RULES: tuple[Rule, ...] = (
+    Rule(issue="unreadable", action="drop"),
+    Rule(issue="exact_duplicate", action="drop"),
+    Rule(issue="leakage_duplicate", action="drop"),
+    Rule(issue="leakage_group", action="review"),
+    Rule(issue="duplicate_conflict", action="review"),
+    Rule(issue="near_duplicate", action="keep"),
+    Rule(issue="mislabel", flagged=True, min_suggested_prob=0.95, action="relabel"),
+    Rule(issue="mislabel", flagged=True, action="review"),
+    Rule(issue="mislabel", min_risk=0.5, action="soften", weight=0.5),
+    Rule(issue="invalid_box", action="drop"),
+    Rule(issue="invalid_mask", action="drop"),
+    Rule(issue="duplicate_box", action="review"),
+    Rule(issue="blank", action="review"),
+    Rule(issue="*", action="keep"),
+)
+
+DEFAULT_GATES: tuple[Gate, ...] = (
+    Gate(statistic="ingest.share_out", max=0.05, level="fail"),
+    Gate(statistic="expectations.*", min=1.0, level="fail"),
+    Gate(statistic="leakage.share_of_samples", max=0.01, level="warn"),
+    Gate(statistic="label_noise.noise_rate", max=0.20, level="warn"),
+    Gate(statistic="release.share_excluded", max=0.50, level="fail"),
+)
+
+
+class Policy(_Frozen):
+    """Everything that decides. Rules given in a spec come before the default ones; gates replace by statistic."""
+
+    rules: tuple[Rule, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    use_default_rules: bool = True
+    use_default_gates: bool = True
+    release_review: bool = Field(default=False, description="release rows that still wait for review")
+    soft_labels: bool = True
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
+
+    def all_rules(self) -> tuple[Rule, ...]:
+        """Return the rules in the order in which they are tried."""
+        return self.rules + (DEFAULT_RULES if self.use_default_rules else ())
+
+    def all_gates(self) -> tuple[Gate, ...]:
+        """Return the gates: a default one is replaced by any of the spec on the same statistic and group."""
+        given = {(gate.statistic, gate.group) for gate in self.gates}
+        defaults = DEFAULT_GATES if self.use_default_gates else ()
+        return self.gates + tuple(g for g in defaults if (g.statistic, g.group) not in given)

@@ -1,0 +1,1 @@
+"""FiftyOne as the view for people, and the ledger of what they decided."""

@@ -1,0 +1,1 @@
+"""The single pass over pixels: hashes, sizes and quality measures."""

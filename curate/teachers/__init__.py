@@ -1,0 +1,1 @@
+"""Who judges the labels: the protocol, probes, models, tables, and what their disagreement says."""
