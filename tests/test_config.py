@@ -71,7 +71,13 @@ def test_an_option_of_another_format_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"\xff\xfe", "UTF-8"), (b"", "empty"), (b"a: [1", "not valid YAML"), (b"- a\n", "spec"), (b"&a [*a]", "alias")],
+    [
+        (b"\xff\xfe", "UTF-8"),
+        (b"", "empty"),
+        (b"a: [1", "not valid YAML"),
+        (b"- a\n", "spec"),
+        (b"&a [*a]", "alias"),
+    ],
 )
 def test_what_is_no_spec_is_said_to_be_none(tmp_path: Path, content: bytes, words: str) -> None:
     file = tmp_path / "x.yaml"

@@ -54,7 +54,11 @@ def test_digest_does_not_depend_on_chunks_or_on_a_trip_through_parquet(tmp_path:
     whole = pa.table({"a": pa.array([1, None, 3, 4]), "s": pa.array(["x", "y", None, "ü"])})
     parts = pa.concat_tables([whole.slice(0, 1), whole.slice(1, 3)])
     pq.write_table(parts, tmp_path / "t.parquet")
-    assert runs.digest_table(whole) == runs.digest_table(parts) == runs.digest_table(pq.read_table(tmp_path / "t.parquet"))
+    assert (
+        runs.digest_table(whole)
+        == runs.digest_table(parts)
+        == runs.digest_table(pq.read_table(tmp_path / "t.parquet"))
+    )
 
 
 @pytest.mark.parametrize(
