@@ -168,8 +168,7 @@ def write_hostile_tar(path: Path, good: dict[str, bytes]) -> Path:
 def write_hostile_folder(root: Path) -> dict[str, str]:
     """Write files that must each end in one outcome "out"; return uri -> reason code.
 
-    Holds a link out of the root, a loop of links, a dangling link, a pipe, a socket, an empty file and a folder that is
-    called like an image.
+    Holds a link out of the root, a loop of links, a dangling link, a pipe, a socket, and an empty file.
     """
     folder = root / "cat"
     folder.mkdir(parents=True, exist_ok=True)
