@@ -49,6 +49,11 @@ def reuse_rows(
     return everything.take(at).drop_columns([KEY]), len(missing)
 
 
+def known_keys(folder: Path) -> set[str]:
+    """Return the keys of every row that is kept in `folder`."""
+    return {key for file in folder.glob("*.parquet") for key in pq.read_table(file, columns=[KEY])[KEY].to_pylist()}
+
+
 def _known_rows(folder: Path, wanted: pa.Array, schema: pa.Schema) -> pa.Table:
     """Return the wanted rows that are in a shard; a shard that cannot be read counts as absent."""
     full = schema.append(pa.field(KEY, pa.string()))
