@@ -146,7 +146,7 @@ def _in_processes(
         def finish(pending: _Pending) -> tuple[S, R]:
             if pending.future is not None:
                 try:
-                    return pending.shard, pending.future.result()
+                    return pending.shard, _unpacked(pending.future.result())
                 except BrokenProcessPool:
                     _mark_suspects(window)
                     pool.kill()
@@ -175,7 +175,7 @@ def _run_alone(alone: _Pool, shard: Any, quarantine: Callable[[Any], Any] | None
         part = stack.pop()
         alone.ensure_started()
         try:
-            results.append(alone.submit(part).result())
+            results.append(_unpacked(alone.submit(part).result()))
             continue
         except BrokenProcessPool:
             alone.kill()
@@ -199,6 +199,30 @@ def _shown(shard: object) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A table as an Arrow IPC stream: to pickle a slice would send the whole table that it is a slice of."""
+
+    stream: bytes
+
+
+def _packed(value: object) -> object:
+    if not isinstance(value, pa.Table):
+        return value
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, value.schema) as writer:
+        writer.write_table(value)
+    return _Packed(sink.getvalue().to_pybytes())
+
+
+def _unpacked(value: Any) -> Any:  # noqa: ANN401 - generic
+    return pa.ipc.open_stream(value.stream).read_all() if isinstance(value, _Packed) else value
+
+
+def _apply(fn: Callable[[Any], Any], shard: object) -> object:
+    return _packed(fn(_unpacked(shard)))
+
+
 class _Pool:
     """A pool of processes that is started when first needed, and again after it was killed."""
 
@@ -214,7 +238,7 @@ class _Pool:
         self.kill()
 
     def submit(self, shard: object) -> Future[Any]:
-        return self._submit(self._fn, shard)
+        return self._submit(_apply, self._fn, _packed(shard))
 
     def ensure_started(self) -> None:
         """Start the pool and see one trivial call succeed, so that a row is never blamed for the machine."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curate.adapters.execution import ENGINES, Engine, map_shards, slices
+from curate.adapters.execution import ENGINES, Engine, _packed, _unpacked, map_shards, slices
 from curate.errors import ConfigError, StageError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -179,6 +180,13 @@ def test_an_interrupted_or_killed_driver_leaves_no_orphans(tmp_path: Path, signa
         driver.wait(30)
         _, alive = psutil.wait_procs(family, timeout=30)
         assert alive == []
+
+
+def test_a_slice_travels_alone() -> None:
+    table = numbers(100_000)
+    packed = _packed(table.slice(500, 3))
+    assert len(pickle.dumps(packed)) < 2_000
+    assert _unpacked(packed).equals(table.slice(500, 3))
 
 
 def test_threads_share_this_process() -> None:
