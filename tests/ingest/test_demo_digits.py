@@ -86,8 +86,8 @@ def test_the_planted_files_are_what_they_are_said_to_be(scratch: Path) -> None:
 
 def test_the_images_are_small_gray_pngs(ingested: Ingested, scratch: Path) -> None:
     uri = ingested.samples["uri"][0].as_py()
-    image = Image.open(SOURCE.media_root(options(scratch)) / uri)
-    assert (image.format, image.mode, image.size) == ("PNG", "L", (32, 32))
+    with Image.open(SOURCE.media_root(options(scratch)) / uri) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "L", (32, 32))
 
 
 def test_another_run_writes_the_same_bytes(ingested: Ingested, scratch: Path, tmp_path: Path) -> None:
