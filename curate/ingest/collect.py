@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.errors import InputError, did_you_mean
 from curate.ingest.boxes import box_problem
-from curate.ingest.location import Locator, Problem, member_uri, shown
+from curate.ingest.location import MAX_IMAGE_BYTES, Locator, Problem, member_uri, shown
 from curate.ingest.source import Ingested, ReadOptions
 
 MAX_LABEL_CHARS = 200
@@ -135,6 +135,9 @@ class Collector:
             if n_bytes == 0:
                 return Problem("zero_bytes", {"path": shown(uri)}), False
             uri = checked
+        if n_bytes is not None and n_bytes > MAX_IMAGE_BYTES:
+            args = {"path": shown(uri), "n_bytes": n_bytes, "limit": MAX_IMAGE_BYTES}
+            return Problem("too_many_bytes", args), False
         sample_id = schema.sample_id_of(self.options.source, uri)
         at = self._sample_at.get(sample_id)
         if at is not None:

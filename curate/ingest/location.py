@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MAX_IMAGE_BYTES = 1 << 30  # more is no image that anybody can decode; a zip may claim it in a few bytes
+
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _NEEDS_CARE = re.compile(r"^[/.]|\\|//|/\.|/$|^[A-Za-z]:")
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
@@ -110,6 +112,10 @@ class Locator:
                 if isinstance(other, Located) or other.code != "missing_file":
                     return other
         return found
+
+    def is_inside(self, path: str) -> bool:
+        """Return whether `path`, after every link on the way, lies under the root."""
+        return self._is_inside(os.path.realpath(path))
 
     def _locate(self, path: str) -> Located | Problem:
         leaves = Problem("path_leaves_root", {"path": shown(path)})
