@@ -110,9 +110,14 @@ def _header_of(image: Any, format_name: str) -> Header:  # noqa: ANN401 - PIL's 
         msg = f"the header says {width} x {height} pixels"
         raise ValueError(msg)
     orientation, has_gps = _exif(image)
-    mode = "CMYK" if image.mode == "CMYK" else str(image.mode)
-    frames = int(getattr(image, "n_frames", 1) or 1)
-    return Header(format_name, mode, width, height, frames, orientation, has_gps)
+    return Header(format_name, str(image.mode), width, height, _n_frames(image), orientation, has_gps)
+
+
+def _n_frames(image: Any) -> int:  # noqa: ANN401 - PIL's image
+    try:
+        return int(getattr(image, "n_frames", 1) or 1)
+    except Exception:  # noqa: BLE001 - counting reads on to the end; if that is damaged, the first frame decides
+        return 1
 
 
 def _exif(image: Any) -> tuple[int, bool]:  # noqa: ANN401 - PIL's image
