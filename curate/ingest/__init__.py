@@ -15,6 +15,7 @@ BUILTIN: dict[str, str] = {
     "huggingface": "huggingface",
     "table": "table",
     "folder": "folder",
+    "digits": "demo_digits",
 }
 
 ENTRY_POINT_GROUP = "curate.sources"
