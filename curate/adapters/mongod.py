@@ -288,7 +288,7 @@ def _running(folder: Path) -> tuple[int, int] | None:
 
 
 def _stop(pid: int, port: int) -> None:
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - only where a database is used
+    import psutil  # noqa: PLC0415 - only where a database is used
     import pymongo  # noqa: PLC0415 - only where a database is used
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
