@@ -156,6 +156,7 @@ DECISIONS = pa.schema(
         pa.field("why", pa.string()),
         pa.field("finding_id", pa.string()),
         pa.field("content_sha256", pa.string()),  # the bytes that were judged
+        pa.field("to_bbox", BBOX),  # a box that was moved or added by hand
     ]
 )
 
