@@ -169,7 +169,13 @@ def _row(
     code: str | None,
     blocks: bool,  # noqa: FBT001 - a column, not a switch
 ) -> dict[str, Any]:
-    args = {"statistic": name, "group": group or "all", "judged": _json_number(judged), "min": gate.min, "max": gate.max}
+    args = {
+        "statistic": name,
+        "group": group or "all",
+        "judged": _json_number(judged),
+        "min": gate.min,
+        "max": gate.max,
+    }
     return {
         "statistic": name,
         "group": group,

@@ -1,1 +1,1 @@
-"""Sentences for reason codes: each module has a dict `SENTENCES`, code -> sentence with {fields}."""
+"""Reason codes and their sentences, one module a part."""
