@@ -91,11 +91,7 @@ def canonical_manifest(manifest: Mapping[str, Any]) -> bytes:
 
 def describe(table: pa.Table) -> dict[str, Any]:
     """Return rows and columns (name, Arrow type, nullable) of a table."""
-    # Parquet calls the value of a list "element", Arrow "item"
-    types = [str(field.type).replace("<element: ", "<item: ") for field in table.schema]
-    columns = [
-        {"name": f.name, "nullable": f.nullable, "type": t} for f, t in zip(table.schema, types, strict=True)
-    ]
+    columns = [{"name": f.name, "nullable": f.nullable, "type": _type_text(f.type)} for f in table.schema]
     return {"rows": table.num_rows, "columns": columns}
 
 
@@ -117,6 +113,17 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, streamed."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _type_text(kind: pa.DataType) -> str:
+    """Return the type in words that survive Parquet, which renames the inner fields of lists and maps."""
+    if pa.types.is_map(kind):
+        return f"map<{_type_text(kind.key_type)}, {_type_text(kind.item_type)}>"
+    if pa.types.is_fixed_size_list(kind):
+        return f"list<{_type_text(kind.value_type)}>[{kind.list_size}]"
+    if pa.types.is_list(kind):
+        return f"list<{_type_text(kind.value_type)}>"
+    return str(kind)
 
 
 def _described(kind: str, table: pa.Table, head: Mapping[str, Any]) -> pa.Table:
