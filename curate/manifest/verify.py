@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import InputError, VerificationError
+from curate.gates import gate_result
 from curate.manifest import log
 from curate.manifest.read import load_evidence, load_manifest, load_table
 from curate.manifest.store import MANIFEST, describe, sha256_of
@@ -43,7 +44,7 @@ def verify(version: str | Path, *, progress: Progress | None = None) -> list[Pro
 
     Checked: manifest.json can be read; the folder's name is its sha256; every listed file is there with its bytes
     and sha256, and nothing unlisted is; tables have the rows and columns described; counts add up; soft labels lie
-    beside the rows they are about; verdicts recompute from findings, policy and decisions; parents are there.
+    beside the rows they are about; verdicts and gates recompute from what is stored; parents are there.
 
     Args:
         version: folder of the version, `…/NAME/versions/ID`.
@@ -56,11 +57,10 @@ def verify(version: str | Path, *, progress: Progress | None = None) -> list[Pro
     promises = file_promises(version, progress=progress)
     if any(promise.ok is False for promise in promises):
         why = "not checked: the files are not what was published"
-        promises += [Promise(name, None, why) for name in ("rows", "counts", "soft labels", "verdicts")]
+        promises += [Promise(name, None, why) for name in _BY_MEANING]
     else:
         manifest, _ = load_manifest(version)
-        checks = {"rows": _rows, "counts": _counts, "soft labels": _soft, "verdicts": _verdicts}
-        promises += [_kept(name, check, version, manifest) for name, check in checks.items()]
+        promises += [_kept(name, check, version, manifest) for name, check in _BY_MEANING.items()]
     promises.append(_parents(version))
     promises.append(Promise("signature", None, "UNSIGNED: nobody vouches for this version with a key"))
     promises.append(Promise("not promised", None, NOT_PROMISED))
@@ -239,6 +239,29 @@ def _verdicts(version: Path, manifest: Mapping[str, Any]) -> tuple[list[str], st
         else []
     )
     return wrong, f"{rows.num_rows} recomputed from findings, policy and decisions"
+
+
+def _gates(version: Path, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Judge the stored statistics again by the stored policy."""
+    numbers = ("value", "low", "high", "threshold")
+    rows = [
+        {key: float(value) if key in numbers and value is not None else value for key, value in row.items()}
+        for row in load_evidence(version, "statistics")
+    ]
+    policy = Policy.model_validate(load_evidence(version, "policy"))
+    again = gate_result(schema.table_from_rows(rows, schema.STATISTICS), policy.all_gates()).outcome
+    said = manifest["gates"]
+    wrong = [] if again == said else [f"the manifest says {said}, statistics and policy say {again}"]
+    return wrong, f"{said}; judged again from statistics and policy"
+
+
+_BY_MEANING: Mapping[str, Callable[[Path, Mapping[str, Any]], tuple[list[str], str]]] = {
+    "rows": _rows,
+    "counts": _counts,
+    "soft labels": _soft,
+    "verdicts": _verdicts,
+    "gates": _gates,
+}
 
 
 def _parents(version: Path) -> Promise:

@@ -80,7 +80,9 @@ class World:
         ]
         if 2 not in self.left_out:
             second = schema.label_id_of(self.sample_id(2), "classification", "second")
-            rows.append({**rows[0], "label_id": second, "sample_id": self.sample_id(2), "label": "cat"})
+            rows.append(
+                {**rows[0], "label_id": second, "sample_id": self.sample_id(2), "label": "cat", "bbox": None}
+            )
         return self._shuffled(schema.table_from_rows(rows, schema.LABELS))
 
     def scan(self) -> pa.Table:
