@@ -1,0 +1,26 @@
+"""Sentences for the reasons of ingest."""
+
+SENTENCES: dict[str, str] = {
+    "path_missing": "The row names no image.",
+    "path_unusable": "The path {path!r} holds a NUL character, so no file can have it.",
+    "path_is_url": "{path!r} is a web address; images are read from files. Download it first.",
+    "path_leaves_root": "The path {path!r} leads out of the source's folder. Only files inside it are read.",
+    "name_not_utf8": "The file name {path!r} is not UTF-8; tables cannot hold it. Rename the file.",
+    "missing_file": "There is no file {path!r}.",
+    "unreadable_file": "The file {path!r} may not be read (permissions).",
+    "not_a_file": "{path!r} is a folder, a link, a device or a pipe, not a file with an image in it.",
+    "not_an_image_name": "{path!r} does not end like an image, so it was not read.",
+    "zero_bytes": "{path!r} is empty (0 bytes).",
+    "duplicate_id": "The id {id!r} stands more than once, with different content.",
+    "in_two_splits": "{path!r} is listed in two splits: {first} and {second}.",
+    "image_not_there": "The label is for an image that is unknown or out itself.",
+    "label_missing": "The row has no label.",
+    "label_too_long": "The label has {n_chars} characters ({label!r}); up to 200 are taken.",
+    "label_unprintable": "The label {label!r} holds control characters.",
+    "unknown_class": "The label {label!r} is not a declared class and no alias leads to one. {hint}",
+    "conflicting_labels": "{path!r} has {n_rows} rows that give it different labels; none of them is taken.",
+    "box_not_numbers": "The box {box} is not four finite numbers.",
+    "box_inverted": "The box is inverted: width {w}, height {h} (relative to the image).",
+    "box_zero_area": "The box has no area: width {w}, height {h} (relative to the image).",
+    "box_outside": "The box leaves the image: x {x}, y {y}, width {w}, height {h} (relative to the image).",
+}
