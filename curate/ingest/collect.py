@@ -31,7 +31,9 @@ from curate.ingest.source import Ingested, ReadOptions
 
 MAX_LABEL_CHARS = 200
 
-_LABEL_EXTRAS = ("bbox", "mask", "polygons", "track_id", "frame", "annotator", "source_key", "reference_label")
+_LABEL_EXTRAS = (
+    *("bbox", "mask", "polygons", "track_id", "frame", "annotator", "source_key", "reference_label", "flags"),
+)
 _SAMPLE_EXTRAS = ("container", "container_offset", "n_bytes", "mtime_ns", "split", "license", "subject_id")
 
 
@@ -211,7 +213,7 @@ class Collector:
         `sample_id` is what `add_image` returned; None (the image is out, or unknown) puts the label out. `key` is
         the annotation's own id (goes into the label id); without one it is the label's ordinal in its image, or for
         classification the annotator. `size_px` is (width, height) for the tolerance of `box_problem`.
-        `columns`: bbox, mask, polygons, track_id, frame, annotator, source_key, reference_label.
+        `columns`: bbox, mask, polygons, track_id, frame, annotator, source_key, reference_label, flags.
         """
         if sample_id is None or sample_id not in self._sample_at:
             self._out(row, "label", Problem("image_not_there"))

@@ -24,7 +24,8 @@ def decode_mask(mask: Mapping[str, Any]) -> np.ndarray:
     """Return the (height, width) boolean array of a `schema.MASK_RLE` value that `mask_of_coco` accepted."""
     counts = runs_of(mask["counts"])
     if counts is None:
-        raise ValueError("the run lengths of the mask do not parse")
+        msg = "the run lengths of the mask do not parse"
+        raise ValueError(msg)
     values = np.arange(len(counts)) % 2 == 1
     return np.repeat(values, counts).reshape(mask["width_px"], mask["height_px"]).T
 
@@ -71,6 +72,8 @@ def mask_of_coco(value: Mapping[str, Any], width_px: int, height_px: int) -> dic
         )
     counts = value.get("counts")
     runs = _given_runs(counts)
+    if not 0 < width_px * height_px <= MAX_MASK_PIXELS:
+        return Problem("mask_malformed", {"why": "it has more pixels than a mask can have"})
     if runs is None or (runs < 0).any() or int(runs.sum()) != width_px * height_px:
         return Problem("mask_malformed", {"why": "the runs do not fill the image"})
     compressed = counts.encode() if isinstance(counts, str) else _compress(runs.tolist(), size)
@@ -93,15 +96,27 @@ def _compress(runs: Sequence[int], size: Sequence[int]) -> bytes:
 
 
 def box_of_mask(mask: Mapping[str, Any]) -> list[float] | None:
-    """Return x, y, w, h (relative) of the smallest box round a mask, or None for an empty one."""
-    area = decode_mask(mask)
-    columns, rows = np.flatnonzero(area.any(axis=0)), np.flatnonzero(area.any(axis=1))
-    if not columns.size:
+    """Return x, y, w, h (relative) of the smallest box round a mask, or None for an empty one.
+
+    From the run lengths alone: a few bytes can describe a mask that no memory would hold.
+    """
+    runs = runs_of(mask["counts"])
+    if runs is None:
         return None
-    height, width = area.shape
-    return [
-        int(columns[0]) / width,
-        int(rows[0]) / height,
-        (int(columns[-1]) - int(columns[0]) + 1) / width,
-        (int(rows[-1]) - int(rows[0]) + 1) / height,
-    ]
+    ends = np.cumsum(runs[: runs.size // 2 * 2])[1::2]
+    starts = ends - runs[1::2]
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if not starts.size:
+        return None
+    height, width = mask["height_px"], mask["width_px"]
+    left, right = int(starts[0] // height), int((ends[-1] - 1) // height)
+    wraps = starts // height != (ends - 1) // height  # a run over several columns touches top and bottom
+    top = 0 if wraps.any() else int((starts % height).min())
+    bottom = height - 1 if wraps.any() else int(((ends - 1) % height).max())
+    return [left / width, top / height, (right - left + 1) / width, (bottom - top + 1) / height]
+
+
+def area_of_mask(mask: Mapping[str, Any]) -> int:
+    """Return how many pixels a mask covers."""
+    runs = runs_of(mask["counts"])
+    return 0 if runs is None else int(runs[1::2].sum())

@@ -73,11 +73,11 @@ class Tree:
                     if isinstance(uri, str) and not info.is_dir():
                         members[uri] = {"member": info, "offset": None, "n_bytes": info.file_size}
             elif tarfile.is_tarfile(self.root):
-                self._tar = tarfile.open(self.root)  # noqa: SIM115 - lives as long as the tree
+                self._tar, is_plain = _open_tar(self.root)
                 for member in self._tar:
                     uri = member_uri(member.name)
                     if isinstance(uri, str) and member.isreg():
-                        offset = member.offset_data if self._is_plain_tar() else None
+                        offset = member.offset_data if is_plain else None
                         members[uri] = {"member": member, "offset": offset, "n_bytes": member.size}
             else:
                 return
@@ -85,11 +85,6 @@ class Tree:
             msg = f"{self.root} looks like an archive and cannot be listed ({error}). Is it complete?"
             raise InputError(msg) from error
         self._members = members
-
-    def _is_plain_tar(self) -> bool:
-        with self.root.open("rb") as file:
-            file.seek(257)
-            return file.read(5) == b"ustar"
 
     def names(self) -> list[str]:
         """Return every file's name, sorted; hidden files and folders are left out."""
@@ -183,7 +178,7 @@ class Tree:
         return (height, width) if orientation in {5, 6, 7, 8} else (width, height)
 
     def add_image(self, collector: Collector, row: str, uri: str, **image: Any) -> str | None:  # noqa: ANN401
-        """Add the image called `uri` to `collector`, with its place in the archive; `image` as `add_image` takes."""
+        """Add the image called `uri` to `collector`, with its place in an archive; `image` as in `add_image`."""
         if self._members is None:
             return collector.add_image(row, uri, **image)
         name = member_uri(uri)
@@ -204,6 +199,14 @@ class Tree:
             token=(self.root.name, entry["offset"]),
             **image,
         )
+
+
+def _open_tar(path: Path) -> tuple[tarfile.TarFile, bool]:
+    """Open a tar; also say whether it is uncompressed, so that offsets are places in the file."""
+    try:
+        return tarfile.open(path, "r:"), True
+    except tarfile.ReadError:
+        return tarfile.open(path, "r:*"), False
 
 
 def listed(value: Any, *, option: str) -> list[str]:  # noqa: ANN401 - any YAML value
