@@ -76,6 +76,7 @@ class Coco:
         tree = Tree(base_of(options.root) if options.root.suffix.lower() == ".json" else options.root)
         files = _annotation_files(tree, options)
         collector = Collector(options, task="detection", locator=tree.locator)
+        tree.put_out_damage(collector)
         declared: dict[str, None] = {}
         for split, name in files:
             document = _load(tree, name)

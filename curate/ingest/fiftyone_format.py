@@ -1,8 +1,8 @@
 """Any format that FiftyOne reads: imported into a temporary dataset by FiftyOne, then translated to our tables.
 
-Needs a MongoDB (FIFTYONE_DATABASE_URI, or FiftyOne's own setting). The temporary dataset is deleted at the end, whatever
-happens; no other dataset is touched. Classification(s), Detection(s), Polyline(s) and Segmentation are taken, from every
-label field or those in the option `fields`; labels of other kinds are out.
+Needs a MongoDB (FIFTYONE_DATABASE_URI, or FiftyOne's own setting). The temporary dataset is deleted at the end,
+whatever happens; no other dataset is touched. Classification(s), Detection(s), Polyline(s) and Segmentation are taken,
+from every label field or those in the option `fields`; labels of other kinds are out.
 """
 
 from __future__ import annotations
@@ -164,7 +164,11 @@ def _labels_of(
         yield key, getattr(label, "label", None), _columns(label, tree, uri)
 
 
-def _columns(label: Any, tree: Tree, uri: str) -> dict[str, Any] | Problem:  # noqa: ANN401 - fiftyone has no types
+def _columns(  # noqa: PLR0911 - a return a kind of label
+    label: Any,  # noqa: ANN401 - fiftyone has no types
+    tree: Tree,
+    uri: str,
+) -> dict[str, Any] | Problem:
     kind = type(label).__name__
     if kind == "Classification":
         return {"task": "classification"}

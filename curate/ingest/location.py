@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MAX_IMAGE_BYTES = 1 << 30  # more is no image that anybody can decode; a zip may claim it in a few bytes
+
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_NEEDS_CARE = re.compile(r"^[/.]|\\|//|/\.|/$|^[A-Za-z]:")
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 
 
@@ -59,15 +62,18 @@ def unusable_name(path: str) -> Problem | None:
 def member_uri(name: str) -> str | Problem:
     """Return the normal form of a path inside an archive or table, or why it cannot be used.
 
-    Absolute names, drive letters and names that climb out with `..` are refused (zip-slip).
+    Absolute names, drive letters and names that climb out with `..` (in either reading of a backslash) are
+    refused: zip-slip. A backslash stays: on Linux it is part of a name.
     """
     problem = unusable_name(name)
     if problem:
         return problem
+    if not _NEEDS_CARE.search(name):
+        return name
     clean = name.replace("\\", "/")
     if clean.startswith("/") or _DRIVE.match(name) or _climbs(clean):
         return Problem("path_leaves_root", {"path": shown(name)})
-    normal = posixpath.normpath(clean)
+    normal = posixpath.normpath(name)
     return Problem("path_missing") if normal == "." else normal
 
 
@@ -106,6 +112,10 @@ class Locator:
                 if isinstance(other, Located) or other.code != "missing_file":
                     return other
         return found
+
+    def is_inside(self, path: str) -> bool:
+        """Return whether `path`, after every link on the way, lies under the root."""
+        return self._is_inside(os.path.realpath(path))
 
     def _locate(self, path: str) -> Located | Problem:
         leaves = Problem("path_leaves_root", {"path": shown(path)})

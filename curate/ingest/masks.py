@@ -1,8 +1,8 @@
 """PNG masks: a folder of images and a folder of masks with the same stems; a pixel's value is its class id.
 
 Gray masks hold ids, palette masks hold indices (the colours are not read). One `segmentation` label for each class
-that is present in a mask, with `mask` at the mask's own size, which has to be the image's (as it is shown). An image
-without a mask is unlabeled, a mask with nothing but ignored ids is negative.
+that is present in a mask, with `mask` at the mask's own size, which has to be the image's (as it is shown). An
+image without a mask is unlabeled, a mask with nothing but ignored ids is negative.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 from curate.errors import ConfigError, InputError
 from curate.ingest.coco import with_declared_classes
 from curate.ingest.collect import Collector
+from curate.ingest.listing import is_image_name
 from curate.ingest.location import Problem, shown
 from curate.ingest.rle import encode_mask
 from curate.ingest.source import Ingested, ReadOptions
-from curate.ingest.tree import Tree, is_image_name, listed, split_in
+from curate.ingest.tree import Tree, listed, split_in
 
 MAX_PIXELS = 400_000_000
 DEFAULT_IGNORE = (255,)
@@ -58,6 +59,7 @@ class Masks:
         names = _names(tree, options.options.get("classes", options.classes))
         ignore = _ignored(options.options.get("ignore"))
         collector = Collector(options, task="segmentation", locator=tree.locator)
+        tree.put_out_damage(collector)
         for images, masks in pairs:
             _read_pair(tree, collector, (images, masks), names, ignore)
         ingested = collector.finish()

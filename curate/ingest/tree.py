@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import io
-import os
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from curate.errors import InputError
 from curate.ingest.collect import Collector
+from curate.ingest.listing import Entry, is_zip, list_files
 from curate.ingest.location import Located, Locator, Problem, base_of, member_uri, shown
 
-IMAGE_ENDINGS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif"}
-)
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", "dev", "trainval")
 MAX_ANNOTATION_BYTES = 64 * 2**20  # of one XML, text or YAML file; a JSON may be larger
-MAX_HEADER_PIXELS = 400_000_000
-
-
-def is_image_name(name: str) -> bool:
-    """Return whether `name` ends like an image file, in upper or lower case."""
-    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS  # noqa: PTH122 - names of members are no paths
 
 
 def split_in(name: str) -> str | None:
@@ -39,73 +33,39 @@ def split_in(name: str) -> str | None:
 
 
 class Tree:
-    """The files under a folder, or the members of one tar or zip, by their `/`-separated names.
-
-    Only plain files and members count. Links inside archives, devices and names that climb out are not there; a
-    link in a folder is followed while it stays inside the root.
-    """
+    """The files under a folder, or the members of one tar or zip, by their `/`-separated names."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.base = base_of(root)
         self.locator = Locator(root)
-        self._members: dict[str, dict[str, Any]] | None = None
-        self._names: list[str] | None = None
-        self._tar: tarfile.TarFile | None = None
-        self._zip: zipfile.ZipFile | None = None
-        if root.is_file():
-            self._open_archive()
-        elif not root.is_dir():
-            raise InputError(f"There is nothing at {root}. Check source.path in the spec.")
+        self._listed: list[Entry] | None = None
+        self._members: dict[str, Entry] | None = None
+        if not root.is_dir():
+            self._members = {}
+            for entry in self.entries():
+                self._members.setdefault(entry.path, entry)
 
-    @property
-    def is_archive(self) -> bool:
-        """Whether the root is a tar or a zip."""
-        return self._members is not None
-
-    def _open_archive(self) -> None:
-        members: dict[str, dict[str, Any]] = {}
-        try:
-            if zipfile.is_zipfile(self.root):
-                self._zip = zipfile.ZipFile(self.root)
-                for info in self._zip.infolist():
-                    uri = member_uri(info.filename)
-                    if isinstance(uri, str) and not info.is_dir():
-                        members[uri] = {"member": info, "offset": None, "n_bytes": info.file_size}
-            elif tarfile.is_tarfile(self.root):
-                self._tar, is_plain = _open_tar(self.root)
-                for member in self._tar:
-                    uri = member_uri(member.name)
-                    if isinstance(uri, str) and member.isreg():
-                        offset = member.offset_data if is_plain else None
-                        members[uri] = {"member": member, "offset": offset, "n_bytes": member.size}
-            else:
-                return
-        except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-            msg = f"{self.root} looks like an archive and cannot be listed ({error}). Is it complete?"
-            raise InputError(msg) from error
-        self._members = members
+    def entries(self) -> list[Entry]:
+        """Return every file, sorted by path; hidden ones are left out. Listed once."""
+        if self._listed is None:
+            self._listed = list_files(self.root)
+        return self._listed
 
     def names(self) -> list[str]:
-        """Return every file's name, sorted; hidden files and folders are left out."""
-        if self._names is None:
-            found = self._members if self._members is not None else self._walk()
-            visible = (name for name in found if not any(part.startswith(".") for part in name.split("/")))
-            self._names = sorted(name for name in visible if not name.startswith("__MACOSX/"))
-        return self._names
+        """Return every file's name, sorted and once each."""
+        return list(dict.fromkeys(entry.path for entry in self.entries()))
 
-    def _walk(self) -> Iterator[str]:
-        base = str(self.base)
-        for folder, subfolders, files in os.walk(base):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            prefix = os.path.relpath(folder, base).replace(os.sep, "/")
-            yield from files if prefix == "." else (f"{prefix}/{name}" for name in files)
+    def put_out_damage(self, collector: Collector) -> None:
+        """Say that an archive could not be listed to its end."""
+        for entry in self.entries() if self._members is not None else ():
+            if entry.problem is not None and entry.problem.code == "archive_damaged":
+                collector.put_out(entry.path, "image", entry.problem.code, entry.problem.args)
 
     def has(self, name: str) -> bool:
         """Return whether a usable, non-empty file of that name is there."""
         if self._members is not None:
-            uri = member_uri(name)
-            return isinstance(uri, str) and uri in self._members
+            return member_uri(name) in self._members
         return isinstance(self.locator.locate(name), Located)
 
     @contextmanager
@@ -122,20 +82,31 @@ class Tree:
             with (self.base / located.uri).open("rb") as file:
                 yield file
             return
-        uri = member_uri(name)
-        entry = self._members.get(uri) if isinstance(uri, str) else None
-        if entry is None:
+        entry = self._members.get(str(member_uri(name)))
+        if entry is None or entry.problem is not None:
             raise FileNotFoundError(f"{name}: not in {self.root.name}")
         try:
-            if self._zip is not None:
-                with self._zip.open(entry["member"]) as member:
-                    yield io.BytesIO(member.read())
-            else:
-                assert self._tar is not None  # noqa: S101 - an archive is one of the two
-                opened = self._tar.extractfile(entry["member"])
-                yield io.BytesIO(opened.read() if opened else b"")
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+            yield io.BytesIO(self._member_bytes(entry))
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
             raise OSError(f"{name}: {error}") from error
+
+    @cached_property
+    def _zip(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+        archive = zipfile.ZipFile(self.root)
+        return archive, {str(member_uri(info.filename)): info for info in reversed(archive.infolist())}
+
+    @cached_property
+    def _tar(self) -> tarfile.TarFile:
+        return tarfile.open(self.root)  # lives as long as the tree
+
+    def _member_bytes(self, entry: Entry) -> bytes:
+        if is_zip(self.root):
+            archive, members = self._zip
+            return archive.read(members[entry.path])
+        stream = self._tar.fileobj
+        assert stream is not None  # noqa: S101 - an open tar has one
+        stream.seek(entry.container_offset or 0)
+        return stream.read(entry.n_bytes)
 
     def read(self, name: str, *, max_bytes: int = MAX_ANNOTATION_BYTES) -> bytes:
         """Return the bytes of a file.
@@ -182,31 +153,17 @@ class Tree:
         if self._members is None:
             return collector.add_image(row, uri, **image)
         name = member_uri(uri)
-        if isinstance(name, Problem):
-            collector.put_out(row, "image", name.code, name.args)
+        entry = None if isinstance(name, Problem) else self._members.get(name)
+        problem = name if isinstance(name, Problem) else entry.problem if entry else _missing(uri)
+        if problem is not None or entry is None:
+            problem = problem or _missing(uri)
+            collector.put_out(row, "image", problem.code, problem.args)
             return None
-        entry = self._members.get(name)
-        if entry is None:
-            collector.put_out(row, "image", "missing_file", {"path": shown(uri)})
-            return None
-        return collector.add_image(
-            row,
-            name,
-            container=self.root.name,
-            container_offset=entry["offset"],
-            n_bytes=entry["n_bytes"],
-            mtime_ns=self.root.stat().st_mtime_ns,
-            token=(self.root.name, entry["offset"]),
-            **image,
-        )
+        return collector.add_image(row, entry.path, **entry.place, **image)
 
 
-def _open_tar(path: Path) -> tuple[tarfile.TarFile, bool]:
-    """Open a tar; also say whether it is uncompressed, so that offsets are places in the file."""
-    try:
-        return tarfile.open(path, "r:"), True
-    except tarfile.ReadError:
-        return tarfile.open(path, "r:*"), False
+def _missing(uri: str) -> Problem:
+    return Problem("missing_file", {"path": shown(uri)})
 
 
 def listed(value: Any, *, option: str) -> list[str]:  # noqa: ANN401 - any YAML value

@@ -19,9 +19,10 @@ from typing import Any
 
 from curate.errors import InputError
 from curate.ingest.collect import Collector
+from curate.ingest.listing import is_image_name
 from curate.ingest.location import Problem, member_uri, shown
 from curate.ingest.source import Ingested, ReadOptions
-from curate.ingest.tree import Tree, is_image_name
+from curate.ingest.tree import Tree
 from curate.ingest.xml_nodes import Node, parse_xml
 
 FLAGS = ("difficult", "truncated", "occluded")
@@ -62,6 +63,7 @@ class Voc:
             )
             raise InputError(msg)
         collector = Collector(options, task="detection", locator=tree.locator)
+        tree.put_out_damage(collector)
         images = _Images(tree, options.options.get("images"))
         splits = _Splits(tree)
         taken: set[str] = set()

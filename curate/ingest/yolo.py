@@ -1,7 +1,7 @@
 """YOLO: `data.yaml` (names, splits), `images/…`, and `labels/…` with one text file an image.
 
-A line is `class cx cy w h` (a box) or `class x0 y0 x1 y1 x2 y2 …` (a polygon; the box is the smallest round it), all
-as fractions of the image. An empty text file says that nothing is there (negative); none says nothing (unlabeled).
+A line is `class cx cy w h` (a box) or `class x0 y0 x1 y1 x2 y2 …` (a polygon; the box is the smallest round it),
+all as fractions of the image. An empty text file says that nothing is there (negative); none says nothing (unlabeled).
 The key of a label is its line number, so that mending one line changes no other label's id.
 """
 
@@ -15,10 +15,11 @@ from typing import Any
 from curate.errors import InputError
 from curate.ingest.coco import with_declared_classes
 from curate.ingest.collect import Collector
+from curate.ingest.listing import is_image_name
 from curate.ingest.location import Problem, shown
 from curate.ingest.polygons import box_of_rings, rings_of
 from curate.ingest.source import Ingested, ReadOptions
-from curate.ingest.tree import Tree, is_image_name
+from curate.ingest.tree import Tree
 
 _SPLITS = ("train", "val", "test")
 _CLASS_LISTS = ("classes.txt", "obj.names", "_darknet.labels")
@@ -46,6 +47,7 @@ class Yolo:
         names = _names(description, data)
         images = _images_by_split(tree, description, data)
         collector = Collector(options, task="detection", locator=tree.locator)
+        tree.put_out_damage(collector)
         texts = {name for name in tree.names() if name.lower().endswith(".txt")}
         used: set[str] = set()
         found = False
@@ -87,8 +89,8 @@ def _find_data(tree: Tree) -> str:
         if has_labels and posixpath.basename(name) in _CLASS_LISTS:
             return name
     raise InputError(
-        f"The format yolo needs a data.yaml with names (or a classes.txt beside images/ and labels/); there is none "
-        f"in {tree.root}. Name it in source.data."
+        f"The format yolo needs a data.yaml with names (or a classes.txt beside images/ and labels/); "
+        f"there is none in {tree.root}. Name it in source.data."
     )
 
 
