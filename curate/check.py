@@ -33,6 +33,7 @@ BUILTIN: tuple[str, ...] = (
     "duplicates",
     "leakage",
     "label_consistency",
+    "label_noise",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
