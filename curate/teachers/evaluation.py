@@ -107,7 +107,7 @@ def _measures(weight: Floats, levels: np.ndarray, flagged: Bools, wrong: Bools) 
     f1 = 2 * hit / (n_flagged + n_wrong) if n_flagged + n_wrong else np.nan
     if not n_wrong:
         return precision, recall, f1, np.nan
-    last = np.append(levels[1:] != levels[:-1], True)  # noqa: FBT003 - the value that is appended
+    last = np.append(levels[1:] != levels[:-1], True)
     hits, seen = np.cumsum(weight * wrong)[last], np.cumsum(weight)[last]
     gained = np.diff(hits, prepend=0.0) / n_wrong
     return precision, recall, f1, float((gained * hits / np.maximum(seen, 1e-300)).sum())
