@@ -55,7 +55,7 @@ def evaluate(
     """Measure flags against a known truth.
 
     Args:
-        risk: (N,) 1 = worst; NaN = not judged, left out. Equal risks count as one group, so that order is no matter.
+        risk: (N,) 1 = worst; NaN = not judged, left out. Equal risks count as one group, in no order.
         flagged: (N,).
         wrong: (N,) whether the given label is wrong.
         n_resamples: of the bootstrap over rows; 0 = no intervals.
@@ -107,7 +107,7 @@ def _measures(weight: Floats, levels: np.ndarray, flagged: Bools, wrong: Bools) 
     f1 = 2 * hit / (n_flagged + n_wrong) if n_flagged + n_wrong else np.nan
     if not n_wrong:
         return precision, recall, f1, np.nan
-    last = np.append(levels[1:] != levels[:-1], True)  # noqa: FBT003 - the value that is appended
+    last = np.append(levels[1:] != levels[:-1], True)
     hits, seen = np.cumsum(weight * wrong)[last], np.cumsum(weight)[last]
     gained = np.diff(hits, prepend=0.0) / n_wrong
     return precision, recall, f1, float((gained * hits / np.maximum(seen, 1e-300)).sum())
