@@ -28,6 +28,7 @@ from curate.teachers.noise import (
 )
 from curate.teachers.pool import (
     class_means,
+    confidence_scale,
     fit_linear_weights,
     fit_log_weights,
     linear_pool,
@@ -45,6 +46,7 @@ RISK_KIND = "rank"
 
 _WEAK_SHARE = 2 / 3  # of the disagreements at least a third are the teachers' own errors
 _CHANNEL_SHARE = 0.75  # of the pairwise rate has to be explained by the channel
+_HALFWAY = 0.5
 _LINEAR_SCALE = 4.0
 
 
@@ -109,9 +111,9 @@ class FlagModel:
 
     @property
     def estimates_agree(self) -> bool:
-        """Whether the estimates lie within .02 or a quarter of the largest; where not, an audit is called for."""
+        """Whether the estimates lie within .005 or a quarter of the largest; where not, an audit is called for."""
         known = [e.estimate for e in self.estimates.values() if e.estimate is not None]
-        return bool(known) and max(known) - min(known) <= max(0.02, 0.25 * max(known))
+        return bool(known) and max(known) - min(known) <= max(0.005, 0.25 * max(known))
 
     @property
     def risk_kind(self) -> str:
@@ -302,7 +304,7 @@ def fit_flags(
     probs = np.where(answered[:, :, None], probs, 1.0 / n_classes).astype(np.float64)
     probs /= probs.sum(axis=2, keepdims=True)
     votes = probs.argmax(axis=2)
-    guards = find_memorised(names, votes.T, answered.T, given)
+    guards = find_memorised(names, votes.T, answered.T, given, n_classes)
     kept = [m for m, name in enumerate(names) if guards[name].kept and answered[:, m].any()]
     seen = answered[:, kept].any(axis=1)
     groups = feature_groups([names[m] for m in kept], features, independent=independent)
@@ -378,43 +380,65 @@ def _fit_independent(fit: _Fit, said: str) -> FlagModel:
             f"{said}; at least a third of their disagreements are their own errors, so the linear pool is ranked "
             f"and cut at the rate {rate:.3f}"
         )
-        return _fit_linear(fit, replace(model, rule="linear", why=why), rate)
+        return _fit_linear(fit, replace(model, rule="linear", why=why), rate, disagree)
     explained = likelihood > plain_likelihood + 0.5 * np.log(n_rows)
     if explained and channel_rate.estimate is not None and channel_rate.estimate >= _CHANNEL_SHARE * rate:
         why = f"{said}; noise by class explains the disagreement, so the posterior is cut at one half"
         return replace(model, why=why, noise_rate=_joined(channel_rate, pairwise))
-    rate = 0.5 * (rate + disagree)  # teachers learn the labels' habits: too low; their own errors: too high
+    pair_rate, rate = rate, rate + _habit_weight(rate, disagree) * (disagree - rate)
     why = (
         f"{said}; noise by class does not explain the disagreement, so the margin is cut at the rate {rate:.3f}, "
-        "halfway between pairwise agreement and the share of disagreements"
+        "between pairwise agreement and the share of disagreements"
     )
     model = replace(model, noise_rate=_between(pairwise, rate, disagree))
     score = margin(log_q, fit.given, tau)
     cut = float(np.clip(_quantile_cut(score, rate), 0.0, 1.0))
-    return _calibrated(fit, replace(model, rule="margin", why=why, weights=plain, cut=round(cut, 9)), score)
+    return _calibrated(
+        fit, replace(model, rule="margin", why=why, weights=plain, cut=round(cut, 9)), score, pair_rate, disagree
+    )
 
 
-def _fit_linear(fit: _Fit, model: FlagModel, rate: float) -> FlagModel:
+def _habit_weight(rate: float, disagree: float) -> float:
+    """Return how far the rate goes from pairwise agreement, which is too low, to all disagreements, too many.
+
+    Where noise depends on the image, teachers learn the labels' habits and agree with wrong ones too. It is halfway
+    while next to no disagreement is the teachers' own error, and none of the way where a third of it is.
+    """
+    own_errors = 1.0 - rate / disagree if disagree else 1.0
+    return max(0.0, _HALFWAY * (1.0 - own_errors / (1.0 - _WEAK_SHARE)))
+
+
+def _fit_linear(fit: _Fit, model: FlagModel, rate: float, disagree: float) -> FlagModel:
     weights = fit_linear_weights(fit.probs, fit.answered, fit.given)
     pool = linear_pool(fit.probs, fit.answered, weights)
     tau = class_means(pool, fit.given)
     score = self_doubt(pool, fit.given, tau)
     cut = round(_quantile_cut(score, rate), 9)
-    return _calibrated(fit, replace(model, weights=weights, tau=tau, cut=cut), score)
+    return _calibrated(fit, replace(model, weights=weights, tau=tau, cut=cut), score, rate, disagree)
 
 
-def _calibrated(fit: _Fit, model: FlagModel, score: Floats) -> FlagModel:
-    """Refit the channel on what the cut says, so that suggested probabilities agree with it."""
+def _calibrated(fit: _Fit, model: FlagModel, score: Floats, rate: float, disagree: float) -> FlagModel:
+    """Set the channel and the sharpness of the pool to what the cut implies, for the suggested probabilities.
+
+    The channel is counted from given labels and the cut's suggestions. Fitted to noisy labels, the pool is as
+    unsure as they are; it is sharpened until its mean confidence is its accuracy against the truth: one less the
+    disagreements that the rate leaves to its own errors. Where those are many, the rate that says so is not to be
+    trusted either, and the pool stays as it is.
+    """
+    accuracy = 1.0 - (disagree - rate)
+    trust = _habit_weight(rate, disagree) / _HALFWAY
     logs = log_probs(fit.probs)
     log_q = log_pool(logs, fit.answered, model.channel_weights)
     adjusted = log_q - np.log(model.tau)
     np.put_along_axis(adjusted, fit.given[:, None], -np.inf, axis=1)
     true = np.where(score >= model.cut, adjusted.argmax(axis=1), fit.given)
-    one_hot = np.full_like(log_q, 0.0)
+    one_hot = np.zeros_like(log_q)
     one_hot[np.arange(len(true)), true] = 1.0
     transition, _ = confident_transition(one_hot, fit.given, np.full(model.n_classes, 0.5))
-    channel, _ = fit_log_weights(logs, fit.answered, fit.given, transition)
-    return replace(model, channel_weights=channel, transition=np.round(transition, 9))
+    plain, _ = fit_log_weights(logs, fit.answered, fit.given)
+    sharpness = 1.0 + trust * (confidence_scale(log_pool(logs, fit.answered, plain), accuracy) - 1.0)
+    weights = np.round(plain * sharpness, 9)
+    return replace(model, channel_weights=weights, transition=np.round(transition, 9))
 
 
 def _fit_shared(fit: _Fit, said: str) -> FlagModel:
@@ -568,7 +592,7 @@ def _between(pairwise: NoiseRate, rate: float, disagree: float) -> NoiseRate:
     """Return the rate with the interval from what is too low (pairwise agreement) to what is too high."""
     low = pairwise.low if pairwise.low is not None else 0.0
     high = max(disagree, pairwise.high or 0.0)
-    return NoiseRate(rate, low, high, "halfway between pairwise agreement and the share of disagreements")
+    return NoiseRate(rate, low, high, "between pairwise agreement and the share of disagreements")
 
 
 def _quantile_cut(score: Floats, rate: float) -> float:

@@ -55,7 +55,7 @@ def evaluate(
     """Measure flags against a known truth.
 
     Args:
-        risk: (N,) 1 = worst; NaN = not judged, left out. Equal risks count as one group, so that order is no matter.
+        risk: (N,) 1 = worst; NaN = not judged, left out. Equal risks count as one group, in no order.
         flagged: (N,).
         wrong: (N,) whether the given label is wrong.
         n_resamples: of the bootstrap over rows; 0 = no intervals.

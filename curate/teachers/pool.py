@@ -136,3 +136,18 @@ def class_means(pool: Floats, given: Ints) -> Floats:
     seen = n_rows > 0
     centre = (total[seen] / n_rows[seen]).mean() if seen.any() else 1.0 / n_classes
     return np.asarray(np.round(np.maximum((total + 5.0 * centre) / (n_rows + 5.0), PROB_FLOOR), 9))
+
+
+def confidence_scale(log_q: Floats, accuracy: float) -> float:
+    """Return the factor on the log probabilities at which the mean highest probability is `accuracy`.
+
+    Between 1 (never less sure than fitted) and 20, by bisection; the mean grows with the factor.
+    """
+    low, high = 1.0, 20.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        if float(softmax(log_q * middle).max(axis=1).mean()) < accuracy:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
