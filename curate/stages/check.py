@@ -124,7 +124,9 @@ def suite_digest(suite: str) -> str:
 
 def not_run(checks: Sequence[Check], why: str) -> CheckResult:
     """Return the result of checks that had nothing to work on: insufficient data, which is not a pass."""
-    rows = [(check.name, {"name": "ran", "outcome": "insufficient data", "detail": {"why": why}}) for check in checks]
+    rows = [
+        (check.name, {"name": "ran", "outcome": "insufficient data", "detail": {"why": why}}) for check in checks
+    ]
     tables = [plug.build_statistics(name, [row]) for name, row in rows]
     statistics = pa.concat_tables([schema.empty(schema.STATISTICS), *tables])
     return CheckResult(schema.empty(schema.FINDINGS), statistics)

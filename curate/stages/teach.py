@@ -41,9 +41,7 @@ class Taught:
         return tuple((card["name"], card["features"]) for card in self.cards if card.get("features"))
 
 
-def teach(
-    context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media
-) -> Taught:
+def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media) -> Taught:
     """Return the predictions of the spec's teachers for every label of a readable image.
 
     Args:
@@ -109,7 +107,9 @@ def weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
         for row in statistics.to_pylist()
         if row["check"] == "label_noise" and row["name"] == "teacher_weight" and row["group"] is not None
     }
-    columns = [n.removeprefix(schema.PROB_PREFIX) for n in taught.table.column_names if n.startswith(schema.PROB_PREFIX)]
+    columns = [
+        n.removeprefix(schema.PROB_PREFIX) for n in taught.table.column_names if n.startswith(schema.PROB_PREFIX)
+    ]
     known = {name: named.get(name, 0.0) for name in columns}
     return known if sum(known.values()) > 0 else None
 
@@ -130,7 +130,8 @@ def _teacher_key(context: Context, spec: TeacherSpec) -> Mapping[str, Any]:
 
 def _statistics(cards: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, Any]]) -> pa.Table:
     rows: list[dict[str, Any]] = [
-        {"name": "ran", "group": f"teacher={card['name']}", "value": 1.0, "n": card.get("n_predicted")} for card in cards
+        {"name": "ran", "group": f"teacher={card['name']}", "value": 1.0, "n": card.get("n_predicted")}
+        for card in cards
     ]
     rows += [
         {
