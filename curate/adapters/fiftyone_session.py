@@ -18,6 +18,7 @@ _QUIET = {
     "FIFTYONE_DATABASE_VALIDATION": "false",  # the bundled mongod 6.0 is older than what FiftyOne asks for
     "FIFTYONE_DO_NOT_TRACK": "1",
     "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+    "FIFTYONE_LOGGING_LEVEL": "WARNING",  # it logs to stdout, which belongs to the caller
 }
 
 

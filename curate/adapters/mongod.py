@@ -159,7 +159,7 @@ def _folder(workspace: Path) -> Path:
 
 def _uri(port: int) -> str:
     # journal=true: a write is acknowledged when it is on disk; without it a kill loses the last 100 ms
-    return f"mongodb://127.0.0.1:{port}/?journal=true"
+    return f"mongodb://127.0.0.1:{port}/?journal=true&uuidRepresentation=standard"
 
 
 def _ensure_embedded(folder: Path) -> Database:

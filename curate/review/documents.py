@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.ingest.rle import decode_mask
 from curate.review import masks, rows
 from curate.review.rows import Said, Spoken
 
@@ -264,7 +265,7 @@ def _mask(row: Mapping[str, Any], scan: Mapping[str, Any]) -> Any:  # noqa: ANN4
     """Return the mask over the whole image, or None; one that cannot be decoded is what the mask check reports."""
     try:
         if row["mask"] is not None and row["mask"]["counts"] is not None:
-            return masks.decode_rle(row["mask"])
+            return decode_mask(row["mask"])
         if row["polygons"]:
             width, height = scan.get("width_px") or 1, scan.get("height_px") or 1
             return masks.draw_polygons(row["polygons"], width / height)

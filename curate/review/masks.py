@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _POLYGON_PX = 512  # polygons are relative: this is the long side they are drawn at
-
-
-def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Return the (height, width) mask of a COCO run-length encoding with compressed counts.
-
-    Raises:
-        ValueError: the counts do not fill the mask.
-    """
-    from pycocotools import mask as coco  # noqa: PLC0415 - only where there are masks
-
-    counts = rle["counts"]
-    size = [int(rle["height_px"]), int(rle["width_px"])]
-    return np.asarray(coco.decode({"size": size, "counts": bytes(counts)}), dtype=bool)
 
 
 def draw_polygons(rings: Sequence[Sequence[float]], aspect: float) -> NDArray[np.bool_]:
