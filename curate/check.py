@@ -33,6 +33,8 @@ BUILTIN: tuple[str, ...] = (
     "duplicates",
     "leakage",
     "label_consistency",
+    "class_balance",
+    "box_sanity",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
