@@ -35,6 +35,7 @@ BUILTIN: tuple[str, ...] = (
     "label_consistency",
     "class_balance",
     "box_sanity",
+    "mask_sanity",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"

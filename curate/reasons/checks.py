@@ -23,4 +23,12 @@ SENTENCES: dict[str, str] = {
     "huge_box": "The box covers a share of {share_of_image} of the image.",
     "duplicate_box": "The box overlaps the box {kept} of the same class (IoU {iou}); that one stays.",
     "conflicting_box": "The box says {label!r}, and one at the same place (IoU {iou}) says {other_label!r}.",
+    "mask_unreadable": "The mask cannot be read: {why}.",
+    "mask_empty": "The mask covers nothing.",
+    "mask_of_another_size": "The mask is {mask_px} pixels (width, height), and the image {image_px}.",
+    "mask_specks": "{n_specks} of the {n_parts} parts of the mask are specks of a few pixels.",
+    "mask_box_mismatch": "The box and the bounds of the mask overlap by {iou} only (IoU).",
+    "huge_mask": "The mask covers a share of {share_of_image} of the image.",
+    "polygon_too_short": "One of the {n_rings} polygons has fewer than three points.",
+    "polygon_not_finite": "A point of the polygon is not a finite number.",
 }
