@@ -32,7 +32,10 @@ View = Literal["samples", "labels"]
 BUILTIN: tuple[str, ...] = (
     "duplicates",
     "leakage",
+    "class_balance",
     "label_consistency",
+    "box_sanity",
+    "mask_sanity",
     "label_noise",
 )
 
