@@ -29,7 +29,11 @@ Scope = Literal["row", "sample", "sequence", "dataset"]
 View = Literal["samples", "labels"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
-BUILTIN: tuple[str, ...] = ()
+BUILTIN: tuple[str, ...] = (
+    "duplicates",
+    "leakage",
+    "label_consistency",
+)
 
 ENTRY_POINT_GROUP = "curate.checks"
 BATCH_ROWS = 65_536

@@ -55,6 +55,7 @@ LABELS = pa.schema(
         pa.field("annotator", pa.string()),
         pa.field("source_key", pa.string()),  # the annotation's own id or row number in the source
         pa.field("reference_label", pa.string()),  # a known truth, for evaluation only; never read by a check
+        pa.field("flags", pa.list_(pa.string())),  # as the source says: crowd, difficult, truncated, occluded
     ]
 )
 
@@ -156,6 +157,7 @@ DECISIONS = pa.schema(
         pa.field("why", pa.string()),
         pa.field("finding_id", pa.string()),
         pa.field("content_sha256", pa.string()),  # the bytes that were judged
+        pa.field("to_bbox", BBOX),  # a box that was moved or added by hand
     ]
 )
 

@@ -12,6 +12,9 @@ __all__ = ["BUILTIN", "Ingested", "Media", "ReadOptions", "Source", "source_name
 
 # format name -> module under curate.ingest, in the order in which `curate init` tries them
 BUILTIN: dict[str, str] = {
+    "huggingface": "huggingface",
+    "table": "table",
+    "folder": "folder",
     "digits": "demo_digits",
 }
 

@@ -32,7 +32,7 @@ from curate.ingest.source import Ingested, ReadOptions
 MAX_LABEL_CHARS = 200
 
 _SAMPLE_EXTRAS = ("container", "container_offset", "n_bytes", "mtime_ns", "split", "license", "subject_id")
-_LABEL_EXTRAS = ("bbox", "mask", "polygons", "track_id", "frame", "annotator", "source_key", "reference_label")
+_LABEL_EXTRAS = tuple(schema.LABELS.names[4:])  # bbox, mask, … after label_id, sample_id, task and label
 _N_CONTENT = 5  # the first extras of a label, bbox … frame, are what it says
 # places in a row of samples and of labels, in the order of their schemas
 _URI, _SPLIT = 2, 7
@@ -192,7 +192,7 @@ class Collector:
         `sample_id` is what `add_image` returned; None (the image is out, or unknown) puts the label out. `key` is
         the annotation's own id (goes into the label id); without one it is the label's ordinal in its image, or for
         classification the annotator. `size_px` is (width, height) for the tolerance of `box_problem`.
-        `columns`: bbox, mask, polygons, track_id, frame, annotator, source_key, reference_label.
+        `columns`: bbox, mask, polygons, track_id, frame, annotator, source_key, reference_label, flags.
         """
         if sample_id is None or sample_id not in self._sample_at:
             self._out(row, "label", Problem("image_not_there"))

@@ -1,0 +1,18 @@
+"""What verdicts, gates and the release say to people."""
+
+SENTENCES = {
+    "decision_accept": "A reviewer accepted the suggestion.",
+    "decision_reject": "A reviewer rejected the suggestion; the given label stays.",
+    "decision_relabel": "A reviewer gave another label.",
+    "decision_drop": "A reviewer took the row out.",
+    "decision_keep": "A reviewer kept the row as it was given.",
+    "decision_stale": "A reviewer's decision was made for other bytes of this image and does not apply.",
+    "decision_without_label": "A reviewer asked for another label without naming one; the row waits for review.",
+    "decision_without_suggestion": "A reviewer accepted a suggestion, but there is none; the row waits for review.",
+    "gate_above_max": "{statistic} ({group}) is {judged}; at most {max} is allowed.",
+    "gate_below_min": "{statistic} ({group}) is {judged}; at least {min} is needed.",
+    "gate_errored": "{statistic} ({group}) could not be computed, so it does not pass.",
+    "gate_insufficient_data": "{statistic} ({group}) has too few rows to be judged: neither passed nor failed.",
+    "gate_matches_nothing": "No statistic is called {statistic} ({group}), so its gate does not pass.",
+    "no_verdict": "No verdict was given for this row, so it is not released.",
+}
