@@ -342,7 +342,7 @@ def test_a_decoder_that_crashes_costs_one_row() -> None:
     data: dict[str, bytes | None] = {f"{i}.png": PNG for i in range(12)}
     samples, media = samples_of(sorted(data)), Bytes(data)
     fn = functools.partial(crash_on, media=media, poison="7.png")
-    aside = functools.partial(passes._crashed, media=media)
+    aside = functools.partial(passes.quarantined, media=media)
     table = pa.concat_tables(map_shards(fn, slices(samples, 6), workers=2, quarantine=aside))
     rows = dict(zip(samples["uri"].to_pylist(), table.to_pylist(), strict=True))
     assert {uri for uri, row in rows.items() if row["error_code"]} == {"7.png"}
