@@ -30,6 +30,7 @@ View = Literal["samples", "labels"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
 BUILTIN: tuple[str, ...] = (
+    "image_quality",
     "duplicates",
     "leakage",
     "class_balance",
