@@ -247,6 +247,8 @@ def test_declared_classes_and_wrong_options(tmp_path: Path) -> None:
     assert ingested.samples["uri"].to_pylist() == ["cat/a.jpg"]
     with pytest.raises(ConfigError, match=r"class_level must be one of .* Did you mean 'first'"):
         read(root, class_level="frist")
+    with pytest.raises(ConfigError, match="must be true or false; it is 'maybe'"):
+        read(root, split_folders="maybe")
     with pytest.raises(ConfigError, match=r"no columns.*age"):
         SOURCE.read(ReadOptions("s", root, attributes={"age": "age"}))
 

@@ -129,6 +129,9 @@ def test_tables_that_cannot_be_used_say_why(tmp_path: Path) -> None:
         read(table, {"image": "image", "lable": "lable"})
     with pytest.raises(ConfigError, match=r"columns\.image is needed"):
         read(table, {"label": "lable"})
+    for delimiter in (",,", "", '"', 7777):
+        with pytest.raises(ConfigError, match=r"source\.delimiter must be one character"):
+            read(table, options={"delimiter": delimiter})
     with pytest.raises(InputError, match="is empty"):
         read(write_csv(tmp_path / "empty.csv", []))
     with pytest.raises(InputError, match="no image and no label"):
