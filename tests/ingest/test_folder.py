@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -160,8 +164,6 @@ def test_hostile_tars_harm_nothing(tmp_path: Path, mode: str) -> None:
     good = {"cat/a.jpg": awkward.jpeg(1), "dog/b.jpg": awkward.jpeg(2), "dog/empty.jpg": b""}
     root = awkward.write_hostile_tar(tmp_path / "bad.tar", good)
     if mode == "w:gz":
-        import gzip  # noqa: PLC0415 - one use
-
         packed = tmp_path / "in" / "bad.tar.gz"
         packed.parent.mkdir()
         packed.write_bytes(gzip.compress(root.read_bytes()))
@@ -195,8 +197,6 @@ def test_hostile_zips_harm_nothing(tmp_path: Path) -> None:
 
 
 def test_a_hard_link_in_a_tar_is_the_same_bytes(tmp_path: Path) -> None:
-    import tarfile  # noqa: PLC0415 - one use
-
     (tmp_path / "a.jpg").write_bytes(awkward.jpeg())
     (tmp_path / "b.jpg").hardlink_to(tmp_path / "a.jpg")
     with tarfile.open(tmp_path / "links.tar", "w") as archive:
@@ -205,6 +205,27 @@ def test_a_hard_link_in_a_tar_is_the_same_bytes(tmp_path: Path) -> None:
     ingested = read(tmp_path / "links.tar")
     data = list(open_media(tmp_path / "links.tar", tmp_path / "scratch").read(ingested.samples))
     assert data == [awkward.jpeg()] * 2
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_two_members_of_one_name_are_never_mixed_up(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"twice.{kind}"
+    members = [("cat/a.jpg", awkward.jpeg(1)), ("cat/a.jpg", awkward.jpeg(2)), ("dog/b.jpg", awkward.jpeg(3))]
+    if kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    else:
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.writestr(*members[0])
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                packed.writestr(*members[1])
+            packed.writestr(*members[2])
+    ingested = read(path)
+    assert ingested.outcomes["reason_code"].to_pylist() == [None, "duplicate_id", None]
+    assert list(open_media(path, tmp_path / "s").read(ingested.samples)) == [awkward.jpeg(1), awkward.jpeg(3)]
 
 
 @pytest.mark.parametrize("name", ["cut.tar", "cut.tar.gz", "cut.zip"])
