@@ -11,7 +11,11 @@ from curate.ingest.source import Ingested, Media, ReadOptions, Source
 __all__ = ["BUILTIN", "Ingested", "Media", "ReadOptions", "Source", "source_named", "source_names"]
 
 # format name -> module under curate.ingest, in the order in which `curate init` tries them
-BUILTIN: dict[str, str] = {}
+BUILTIN: dict[str, str] = {
+    "huggingface": "huggingface",
+    "table": "table",
+    "folder": "folder",
+}
 
 ENTRY_POINT_GROUP = "curate.sources"
 

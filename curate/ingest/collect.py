@@ -248,6 +248,7 @@ class Collector:
             return None
         if is_new:
             self._came_with_label[sample_id] = len(self._outcomes)
+        reference_label = self.options.aliases.get(reference_label or "", reference_label)
         columns = {"annotator": annotator, "source_key": source_key, "reference_label": reference_label}
         self._label(row, "image" if is_new else "label", sample_id, name, "classification", None, columns)
         return sample_id
