@@ -1,7 +1,7 @@
 """Any format that FiftyOne reads: imported into a temporary dataset by FiftyOne, then translated to our tables.
 
 Needs a MongoDB (FIFTYONE_DATABASE_URI, or FiftyOne's own setting). The temporary dataset is deleted at the end,
-whatever happens; no other dataset is touched. Classification(s), Detection(s), Polyline(s) and Segmentation are taken,
+whatever happens; no other is touched. Classification(s), Detection(s), Polyline(s) and Segmentation are taken,
 from every label field or those in the option `fields`; labels of other kinds are out.
 """
 
