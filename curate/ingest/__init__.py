@@ -16,6 +16,7 @@ BUILTIN: dict[str, str] = {
     "table": "table",
     "folder": "folder",
     "digits": "demo_digits",
+    "street": "demo_street",
 }
 
 ENTRY_POINT_GROUP = "curate.sources"
