@@ -117,9 +117,9 @@ def expectations(
 
 def suite_digest(suite: str) -> str:
     """Return the sha256 of a committed suite file."""
-    from curate.gx import suite_path  # noqa: PLC0415 - beside `validate`; imports nothing heavy by itself
+    from curate.gx import suite_folder  # noqa: PLC0415 - beside `validate`; imports nothing heavy by itself
 
-    return runs.digest_file(suite_path(suite))
+    return runs.digest_file(suite_folder() / f"{suite}.json")
 
 
 def not_run(checks: Sequence[Check], why: str) -> CheckResult:

@@ -82,13 +82,13 @@ def _sampled(read: Ingested, limit: int) -> Ingested:
 
 def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
     """Measure every image that was not measured before; an image is known by id, place, size and time."""
-    from curate.scan.passes import _crashed, _scan_quietly  # noqa: PLC0415 - pulls in the decoder
+    from curate.scan import quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder
 
     keys = _file_keys(samples, context.spec.max_pixels)
     folder = context.run.workspace.cache / "scan"
     if context.rehash:
         keys = [f"{key}{context.run.run_id}" for key in keys]
-    measure = partial(_scan_quietly, media=media, max_pixels=context.spec.max_pixels)
+    measure = partial(scan_batch, media=media, max_pixels=context.spec.max_pixels)
 
     def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:
         tables = [samples.take(shard) for shard in shards]
@@ -97,7 +97,7 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
             tables,
             workers=context.workers,
             progress=context.run.listener.progress,
-            quarantine=partial(_crashed, media=media),
+            quarantine=partial(quarantined, media=media),
         )
 
     with context.run.timed("scan") as timing:
