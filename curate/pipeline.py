@@ -135,8 +135,7 @@ def check_images(context: Context, found: Gathered) -> None:
     of_images = [one for one in checks if one.view == "samples"]
     found.add(check.run_checks(context, found.view, of_images, _facts(context, found), "check"))
     found.evidence["checks_left_out"] = left_out
-    allowed = {"splits": sorted(set(found.samples["split"].to_pylist()) - {None})}
-    statistics, proof = check.expectations(context, found.view, "samples", allowed)
+    statistics, proof = check.expectations(context, found.view, "samples", _allowed(found))
     found.statistics = pa.concat_tables([found.statistics, statistics])
     found.evidence["expectations_samples"] = proof
 
@@ -152,7 +151,7 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
         return
     found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
     if not after_teachers and found.labels.num_rows:
-        statistics, proof = check.expectations(context, view, "labels", {"classes": found.classes})
+        statistics, proof = check.expectations(context, view, "labels", _allowed(found))
         found.statistics = pa.concat_tables([found.statistics, statistics])
         found.evidence["expectations_labels"] = proof
 
@@ -162,7 +161,7 @@ def build(context: Context, found: Gathered) -> Release:
     taught = found.predictions
 
     def validate(data: pa.Table) -> tuple[pa.Table, Mapping[str, Any]]:
-        statistics, proof = check.expectations(context, data, "manifest", {"classes": found.classes})
+        statistics, proof = check.expectations(context, data, "manifest", _allowed(found))
         return statistics, {"expectations_manifest": proof}
 
     with context.run.timed("verdicts"):
@@ -209,6 +208,11 @@ def readable_labels(found: Gathered) -> pa.Table:
     """Return the labels whose image could be decoded; the others are excluded with their image's reason."""
     good = views.readable(found.view)["sample_id"].combine_chunks()
     return found.labels.filter(pa.compute.is_in(found.labels["sample_id"], value_set=good))
+
+
+def _allowed(found: Gathered) -> dict[str, list[str]]:
+    """Return the sets that the suites leave open: they are known only once the data is."""
+    return {"classes": list(found.classes), "splits": sorted(set(found.samples["split"].to_pylist()) - {None})}
 
 
 def _facts(context: Context, found: Gathered) -> dict[str, Any]:

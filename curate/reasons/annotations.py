@@ -12,7 +12,7 @@ SENTENCES: dict[str, str] = {
     "polygon_malformed": "The polygon cannot be used: {why}.",
     "polyline_open": "The line is open and not filled, so it encloses nothing.",
     "mask_malformed": "The mask cannot be used: {why}.",
-    "mask_unreadable": "The mask {file!r} cannot be read: {why}.",
+    "mask_file_unreadable": "The mask {file!r} cannot be read: {why}.",
     "mask_is_color": "The mask {file!r} holds colours ({mode}), not class ids.",
     "mask_size_mismatch": "The mask is {mask} px and the image {image} px.",
     "several_masks": "The image {file!r} has {n_masks} masks; which one counts is unknown.",
