@@ -34,8 +34,11 @@ BUILTIN: tuple[str, ...] = (
     "leakage",
     "label_consistency",
     "class_balance",
+    "demographic_balance",
+    "attribute_association",
     "box_sanity",
     "mask_sanity",
+    "track_sanity",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
