@@ -34,10 +34,18 @@ BUILTIN: tuple[str, ...] = (
     "duplicates",
     "leakage",
     "class_balance",
+<<<<<<< HEAD
     "label_consistency",
     "box_sanity",
     "mask_sanity",
     "label_noise",
+=======
+    "demographic_balance",
+    "attribute_association",
+    "box_sanity",
+    "mask_sanity",
+    "track_sanity",
+>>>>>>> checks
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
