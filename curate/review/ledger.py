@@ -146,7 +146,7 @@ def _conform(table: pa.Table) -> pa.Table:
         for field in schema.DECISIONS
     }
     for required in (field.name for field in schema.DECISIONS if not field.nullable):
-        if columns[required].null_count:
+        if required not in table.column_names or columns[required].null_count:
             raise ValueError(f"{required} is missing")
     return pa.table(columns, schema=schema.DECISIONS)
 

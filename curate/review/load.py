@@ -177,9 +177,10 @@ class _Load:
     def _declare(self) -> None:
         dataset, kind = self.dataset, self.tables.kind
         former = datasets.ground_truth_kind(dataset)
-        if former is not None and former != kind:  # the task changed; what was marked is in the ledger by now
-            dataset.delete_sample_field("ground_truth")
-            baselines.collection_of(dataset).drop()
+        if former != kind:  # the task changed, or somebody deleted the field; marks are in the ledger by now
+            if former is not None:
+                dataset.delete_sample_field("ground_truth")
+            baselines.collection_of(dataset).drop()  # every sample is written anew
         datasets.declare_fields(dataset, kind, self.builder.extra_fields, self.builder.teachers)
         dataset.info = {
             **dataset.info,
