@@ -69,7 +69,7 @@ class LeftOut:
 
     rows: list[tuple[str, str | None, str, str, str]] = field(default_factory=list)
 
-    def add(self, image: Image, label: Label | None, what: str, code: str, **args: object) -> None:
+    def add(self, image: Image, label: Label | None, what: str, code: str, /, **args: object) -> None:
         """Say that `what` of a label (or of the image, without one) is not in the format, and why."""
         label_id = label.label_id if label else None
         self.rows.append((image.sample_id, label_id, what, code, schema.canonical_json(args)))

@@ -53,10 +53,11 @@ class FiftyOneFormat:
         import fiftyone as fo  # noqa: PLC0415 - takes seconds to import; only this format needs it
 
         kind = _dataset_type(fo, str(options.options.get("type", "")))
+        arguments = _arguments(options)
         dataset = fo.Dataset(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}", persistent=False)
         try:
             try:
-                dataset.add_dir(dataset_type=kind, progress=False, **_arguments(options))
+                dataset.add_dir(dataset_type=kind, progress=False, **arguments)
             except Exception as error:
                 msg = (
                     f"FiftyOne cannot import {options.root} as {kind.__name__}: {type(error).__name__}: {error}. "
