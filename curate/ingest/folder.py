@@ -138,12 +138,15 @@ class Folder:
                 f"source.class_level must be one of {', '.join(CLASS_LEVELS)}; "
                 f"it is {class_level!r}. {hint}".rstrip()
             )
+        has_splits = options.options.get("split_folders")
+        if not isinstance(has_splits, bool | None):
+            raise ConfigError(f"source.split_folders must be true or false; it is {has_splits!r}.")
         entries = list_files(options.root)
         images = [entry.path for entry in entries if is_image_name(entry.path)]
         layout = layout_of(
             images,
             archive_stem=None if options.root.is_dir() else archive_stem(options.root),
-            has_splits=options.options.get("split_folders"),
+            has_splits=has_splits,
             class_level=class_level,
         )
         collector = Collector(options)

@@ -2,8 +2,8 @@
 
 - The image column is the `Image` feature (bytes and path), the label a `ClassLabel` feature called like a label;
   otherwise `columns.image` and `columns.label` say which ones.
-- Class numbers become names, in every column that is a `ClassLabel`; -1 is Hugging Face's "no label". The classes keep
-  the order of the declaration.
+- Class numbers become names, in every column that is a `ClassLabel`; -1 is Hugging Face's "no label". The classes
+  keep the order of the declaration.
 - The split is that of the shard: `data/train-00000-of-00002.parquet`, `test/0000.parquet`; or `columns.split`.
 - Every other column can be an attribute, a group or a role, as for the format `table`.
 

@@ -21,7 +21,7 @@ TEXT_ENDINGS = (".csv", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ROWS = 16_384
 PARQUET_ROWS = 16_384
-IMAGE_ROWS = 512  # of a batch that holds encoded images
+IMAGE_ROWS = 128  # of a batch that holds encoded images
 MAX_CELL_CHARS = 1 << 20
 
 Text = list[str | None]
@@ -86,10 +86,20 @@ def _is(path: Path, endings: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a text table is written; None = found out (UTF-8 unless a byte order mark says UTF-16)."""
+    """How a text table is written; None = found out (UTF-8 unless a byte order mark says UTF-16).
+
+    Raises:
+        ConfigError: the delimiter is not one character.
+    """
 
     delimiter: str | None = None
     encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and (len(str(self.delimiter)) != 1 or str(self.delimiter) in '"\r\n '):
+            raise ConfigError(
+                f'source.delimiter must be one character such as "," or "\\t"; it is {self.delimiter!r}.'
+            )
 
 
 def _open_text(path: Path, dialect: Dialect) -> io.TextIOWrapper:
