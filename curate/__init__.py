@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from curate.manifest.diff import diff as diff
     from curate.manifest.read import load_release as load_release
     from curate.manifest.verify import verify as verify
-    from curate.state import RunResult as RunResult
     from curate.pipeline import run as run
+    from curate.state import RunResult as RunResult
     from curate.teachers.flag_table import flag_table as flag_table
 
 _PUBLIC = {

@@ -32,7 +32,15 @@ View = Literal["samples", "labels"]
 BUILTIN: tuple[str, ...] = (
     "duplicates",
     "leakage",
+    "image_quality",
+    "class_balance",
+    "demographic_balance",
+    "attribute_association",
     "label_consistency",
+    "box_sanity",
+    "mask_sanity",
+    "track_sanity",
+    "label_noise",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +48,16 @@ class Terminal:
     as_json: bool
     quiet: bool
 
-    def tell(self, result: Mapping[str, Any], lines: Callable[[], None]) -> None:
-        """Write the result as JSON, or as lines for people."""
+    def tell(self, result: Mapping[str, Any], lines: Callable[[], Iterable[str | Table]]) -> None:
+        """Write the result as JSON, or as lines and tables for people."""
         if self.as_json:
             sys.stdout.write(json.dumps(result, ensure_ascii=False, sort_keys=True, default=str) + "\n")
-        else:
-            lines()
+            return
+        for line in lines():
+            if isinstance(line, Table):
+                self.out.print(line)
+            else:
+                self.line(line)
 
     def line(self, text: str) -> None:
         """Write a line to stdout; the text is not markup."""
@@ -97,7 +101,7 @@ def run(
         from curate.dry_run import estimate  # noqa: PLC0415 - only here
 
         plan = estimate(spec, workspace=workspace, limit=limit, workers=workers)
-        terminal.tell(plan.to_json(), lambda: [terminal.line(line) for line in plan.lines()] and None)
+        terminal.tell(plan.to_json(), plan.lines)
         return
     from curate.pipeline import run as run_pipeline  # noqa: PLC0415 - pulls in pyarrow and SciPy
 
@@ -114,7 +118,7 @@ def run(
     from curate.summary import summarize, summary_lines  # noqa: PLC0415 - as above
 
     summary = summarize(result)
-    terminal.tell(summary, lambda: [terminal.line(line) for line in summary_lines(summary)] and None)
+    terminal.tell(summary, lambda: summary_lines(summary))
     raise typer.Exit(result.exit_code)
 
 
@@ -138,7 +142,7 @@ def _stage_verb(name: str, doc: str) -> None:
                 spec, workspace=workspace, until=name, limit=limit, review=False, workers=workers, listener=listener
             )
         summary, lines = stage_summary(result, name)
-        terminal.tell(summary, lambda: [terminal.line(line) for line in lines] and None)
+        terminal.tell(summary, lambda: lines)
 
     verb.__doc__ = doc
     app.command(name)(verb)
@@ -173,7 +177,7 @@ def scan(
     errors = {code: codes.count(code) for code in sorted(set(codes))}
     result = {"n_images": table.num_rows, "n_unreadable": len(codes), "errors": errors, "out": str(out)}
     told = ", ".join(f"{count:,} {code.replace('_', ' ')}" for code, count in errors.items()) or "all readable"
-    terminal.tell(result, lambda: terminal.line(f"{table.num_rows:,} images ({told}) → {out}"))
+    terminal.tell(result, lambda: [f"{table.num_rows:,} images ({told}) → {out}"])
     if table.num_rows == len(codes):
         raise typer.Exit(ExitCode.INPUT)
 
@@ -196,7 +200,7 @@ def flag(
     with _listening(terminal) as listener:
         listener.stage_started("flag")
         summary = flag_table(table, out, classes=names, progress=listener.progress)
-    terminal.tell(summary.to_json(), lambda: [terminal.line(line) for line in summary.lines()] and None)
+    terminal.tell(summary.to_json(), summary.lines)
 
 
 @app.command()
@@ -214,7 +218,7 @@ def init(
 
     terminal = _terminal(as_json, quiet)
     written = write_spec(path, out=out, force=force)
-    terminal.tell(written.to_json(), lambda: [terminal.line(line) for line in written.lines()] and None)
+    terminal.tell(written.to_json(), written.lines)
 
 
 @app.command()
@@ -235,10 +239,10 @@ def review(
     place = _place(workspace)
     if pull:
         report = verbs.pull(place, name, reviewer=reviewer)
-        terminal.tell(report.to_json(), lambda: [terminal.line(line) for line in report.lines()] and None)
+        terminal.tell(report.to_json(), report.lines)
         return
     opened = verbs.open_app(place, name, port=port, view=view)
-    terminal.tell(opened.to_json(), lambda: [terminal.line(line) for line in opened.lines()] and None)
+    terminal.tell(opened.to_json(), opened.lines)
     sys.stdout.flush()
     opened.wait()
 
@@ -256,11 +260,11 @@ def log(
     terminal = _terminal(as_json, quiet)
     entries = verbs.log_entries(_place(workspace), name)
 
-    def lines() -> None:
+    def lines() -> list[str | Table]:
         table = Table("version", "id", "at", "rows", "excluded", "gates", "by", box=None, header_style="bold")
         for entry in entries:
             table.add_row(*(escape(str(value)) for value in verbs.log_row(entry)))
-        terminal.out.print(table)
+        return [table]
 
     terminal.tell({"name": name, "versions": entries}, lines)
 
@@ -279,7 +283,7 @@ def diff(
 
     terminal = _terminal(as_json, quiet)
     result = verbs.diff_versions(_place(workspace), a, b, limit=limit)
-    terminal.tell(result.to_json(), lambda: [terminal.line(line) for line in result.lines()] and None)
+    terminal.tell(result.to_json(), result.lines)
 
 
 @app.command()
@@ -294,7 +298,7 @@ def verify(
 
     terminal = _terminal(as_json, quiet)
     result = verbs.verify_version(_place(workspace), version)
-    terminal.tell(result.to_json(), lambda: [terminal.line(line) for line in result.lines()] and None)
+    terminal.tell(result.to_json(), result.lines)
     if not result.ok:
         raise typer.Exit(ExitCode.VERIFICATION)
 
@@ -314,7 +318,7 @@ def export(
 
     terminal = _terminal(as_json, quiet)
     result = verbs.export_version(_place(workspace), version, format=format, out=out, images=images)
-    terminal.tell(result, lambda: [terminal.line(line) for line in verbs.export_lines(result)] and None)
+    terminal.tell(result, lambda: verbs.export_lines(result))
 
 
 @app.command()
@@ -329,7 +333,7 @@ def report(
 
     terminal = _terminal(as_json, quiet)
     page = rebuild_report(_place(workspace), name)
-    terminal.tell({"report": str(page)}, lambda: terminal.line(f"report → {page}"))
+    terminal.tell({"report": str(page)}, lambda: [f"report → {page}"])
 
 
 @app.command()
@@ -344,14 +348,14 @@ def doctor(
     terminal = _terminal(as_json, quiet)
     found = examine(_place(workspace))
 
-    def lines() -> None:
-        marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}
+    def lines() -> list[str | Table]:
+        marks = {True: "ok", False: "MISSING", None: "-"}
+        told: list[str | Table] = []
         for item in found:
-            terminal.out.print(
-                f"{marks[item.ok]} [bold]{escape(item.name):<22}[/] {escape(item.detail)}", soft_wrap=True
-            )
+            told.append(f"{marks[item.ok]:<8} {item.name:<22} {item.detail}")
             if item.remedy and item.ok is not True:
-                terminal.out.print(f"  {'':<22} → {escape(item.remedy)}", soft_wrap=True)
+                told.append(f"{'':<31} → {item.remedy}")
+        return told
 
     as_rows = [{"name": i.name, "ok": i.ok, "detail": i.detail, "remedy": i.remedy} for i in found]
     terminal.tell({"findings": as_rows}, lines)
@@ -367,7 +371,7 @@ def db_stop(workspace: WorkspaceOption = None, as_json: JsonOption = False, quie
     terminal = _terminal(as_json, quiet)
     stopped = stop_database(_place(workspace))
     told = "stopped" if stopped else "no embedded MongoDB was running"
-    terminal.tell({"stopped": stopped}, lambda: terminal.line(told))
+    terminal.tell({"stopped": stopped}, lambda: [told])
 
 
 @db.command("status")
@@ -379,7 +383,7 @@ def db_status(workspace: WorkspaceOption = None, as_json: JsonOption = False, qu
 
     terminal = _terminal(as_json, quiet)
     status = database_status(_place(workspace))
-    terminal.tell(asdict(status), lambda: terminal.line(status.detail))
+    terminal.tell(asdict(status), lambda: [status.detail])
 
 
 def _place(workspace: Path | None) -> Path:

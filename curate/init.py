@@ -98,7 +98,7 @@ def render_spec(name: str, format_name: str, keys: Mapping[str, Any], path: str)
         f"source.columns.{role}" for role, value in (source.get("columns") or {}).items() if value == MISSING
     )
     lines = [
-        f"# Written by `curate init`. Every key is explained in the README; paths are relative to this file.",
+        "# Written by `curate init`. Every key is explained in the README; paths are relative to this file.",
         f"name: {name}",
         'description: ""',
         "",

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import config, runs, schema, views
+from curate import config, runs, views
 from curate.adapters.execution import default_workers
 from curate.errors import ExitCode, InputError
+from curate.ingest import Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
 from curate.manifest.publish import Published, publish
@@ -83,8 +84,12 @@ def open_run(
     given = workspace or (loaded.resolve(loaded.spec.workspace) if loaded.spec.workspace else None)
     name = loaded.spec.name if limit is None else f"{loaded.spec.name}-limit-{limit}"
     place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name)
-    run_record = runs.Run(place, listener, record={"spec": loaded.file.name})
-    return Context(loaded, run_record, workers or default_workers(), limit, rehash)
+    run_record = runs.Run(
+        place, listener, record={"spec": str(loaded.file), "description": loaded.spec.description}
+    )
+    context = Context(loaded, run_record, workers or default_workers(), limit, rehash)
+    run_record.record["source_root"] = str(context.source_root)
+    return context
 
 
 def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult:
@@ -120,7 +125,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
             timing.note = f"v{published.number} ({published.id[:7]}){'' if published.is_new else ', unchanged'}"
     report = None
     if "report" in steps and release is not None and published is not None:
-        report = write_report(context, found, release, published, media)
+        report = write_report(context, found, published, media)
     return _result(context, found, release, published, report)
 
 
@@ -130,8 +135,7 @@ def check_images(context: Context, found: Gathered) -> None:
     of_images = [one for one in checks if one.view == "samples"]
     found.add(check.run_checks(context, found.view, of_images, _facts(context, found), "check"))
     found.evidence["checks_left_out"] = left_out
-    allowed = {"splits": sorted(set(found.samples["split"].to_pylist()) - {None})}
-    statistics, proof = check.expectations(context, found.view, "samples", allowed)
+    statistics, proof = check.expectations(context, found.view, "samples", _allowed(found))
     found.statistics = pa.concat_tables([found.statistics, statistics])
     found.evidence["expectations_samples"] = proof
 
@@ -147,7 +151,7 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
         return
     found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
     if not after_teachers and found.labels.num_rows:
-        statistics, proof = check.expectations(context, view, "labels", {"classes": found.classes})
+        statistics, proof = check.expectations(context, view, "labels", _allowed(found))
         found.statistics = pa.concat_tables([found.statistics, statistics])
         found.evidence["expectations_labels"] = proof
 
@@ -157,7 +161,7 @@ def build(context: Context, found: Gathered) -> Release:
     taught = found.predictions
 
     def validate(data: pa.Table) -> tuple[pa.Table, Mapping[str, Any]]:
-        statistics, proof = check.expectations(context, data, "manifest", {"classes": found.classes})
+        statistics, proof = check.expectations(context, data, "manifest", _allowed(found))
         return statistics, {"expectations_manifest": proof}
 
     with context.run.timed("verdicts"):
@@ -189,24 +193,26 @@ def spec_content(spec: config.Spec) -> Mapping[str, Any]:
     return content
 
 
-def write_report(
-    context: Context,
-    found: Gathered,
-    release: Release,
-    published: Published,
-    media: Any,  # noqa: ANN401 - Media
-) -> Path:
-    """Write the HTML page of this run and return where it is."""
-    from curate.report import build_report  # noqa: PLC0415 - jinja2 and plotly are needed here only
+def write_report(context: Context, found: Gathered, published: Published, media: Media) -> Path:
+    """Write the HTML page of the version and return where it is."""
+    from curate.report import build_report  # noqa: PLC0415 - jinja2 and the pictures are needed here only
 
-    with context.run.timed("report"):
-        return build_report(context, found, release, published, media, context.run.workspace.report)
+    run_record = context.run
+    with run_record.timed("report"):
+        return build_report(
+            run_record.workspace, published.path, published.number, found.samples, media, run_record.record
+        )
 
 
 def readable_labels(found: Gathered) -> pa.Table:
     """Return the labels whose image could be decoded; the others are excluded with their image's reason."""
     good = views.readable(found.view)["sample_id"].combine_chunks()
     return found.labels.filter(pa.compute.is_in(found.labels["sample_id"], value_set=good))
+
+
+def _allowed(found: Gathered) -> dict[str, list[str]]:
+    """Return the sets that the suites leave open: they are known only once the data is."""
+    return {"classes": list(found.classes), "splits": sorted(set(found.samples["split"].to_pylist()) - {None})}
 
 
 def _facts(context: Context, found: Gathered) -> dict[str, Any]:
@@ -228,7 +234,7 @@ def _refuse_nothing(samples: pa.Table, outcomes: pa.Table, what: str) -> None:
     if samples.num_rows:
         return
     reasons = [code for code in outcomes["reason_code"].to_pylist() if code]
-    counts = ", ".join(f"{reasons.count(code):,} × {code.replace('_', ' ')}" for code in sorted(set(reasons)))
+    counts = ", ".join(f"{reasons.count(code):,} {code.replace('_', ' ')}" for code in sorted(set(reasons)))
     raise InputError(f"None of the {outcomes.num_rows:,} input rows {what}: {counts or 'the source is empty'}.")
 
 
@@ -237,7 +243,7 @@ def _refuse_all_unreadable(found: Gathered) -> None:
         return
     codes = found.scan["error_code"].to_pylist()
     counts = ", ".join(
-        f"{codes.count(code):,} × {code.replace('_', ' ')}" for code in sorted(set(filter(None, codes)))
+        f"{codes.count(code):,} {code.replace('_', ' ')}" for code in sorted(set(filter(None, codes)))
     )
     raise InputError(f"None of the {found.samples.num_rows:,} images can be read: {counts}.")
 

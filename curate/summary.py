@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.state import RunResult
 from curate.reasons import render
+from curate.state import RunResult
 
 
 def summarize(result: RunResult) -> dict[str, Any]:

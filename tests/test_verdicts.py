@@ -12,7 +12,8 @@ from curate import schema
 from curate.check import build_findings
 from curate.errors import InputError
 from curate.policy import DEFAULT_RULES, Policy, Rule
-from curate.verdicts import STRENGTH, decide, rule_of_each
+from curate.verdict_rows import STRENGTH
+from curate.verdicts import decide, rule_of_each
 
 
 def samples(*ids: str, unreadable: tuple[str, ...] = ()) -> pa.Table:
@@ -214,6 +215,36 @@ def test_a_person_may_label_what_nobody_labeled_but_a_rule_may_not() -> None:
     assert decide(samples("s1"), bare, found, rules)["action"].to_pylist() == ["review"]
     ledger = schema.table_from_rows([decision(1, "s1", None, "accept")], schema.DECISIONS)
     assert decide(samples("s1"), bare, found, rules, ledger)["released_label"].to_pylist() == ["dog"]
+
+
+def test_a_label_for_an_image_with_several_labels_waits_and_says_so() -> None:
+    two = labels(("l1", "s1", "cat"), ("l2", "s1", "dog"))
+    ledger = schema.table_from_rows([decision(1, "s1", None, "relabel", to_label="fox")], schema.DECISIONS)
+    table = decide(samples("s1"), two, schema.empty(schema.FINDINGS), Policy(), ledger)
+    assert table["action"].to_pylist() == ["review", "review"]
+    assert table["reason_codes"].to_pylist() == [["decision_without_target"]] * 2
+
+
+def test_a_withdrawn_decision_was_never_made() -> None:
+    taken_back = decision(2, "s1", "l1", "note", why="withdraws decision d1")
+    row = verdict_of([], [decision(1, "s1", "l1", "drop"), taken_back])
+    assert (row["action"], row["reasons"]) == ("keep", [])
+    again = verdict_of([], [decision(1, "s1", "l1", "drop"), taken_back, decision(3, "s1", "l1", "drop")])
+    assert (again["action"], again["reasons"]) == ("drop", ["d3"])
+
+
+def test_a_box_drawn_by_hand_is_a_reason_that_decides_nothing() -> None:
+    rows = [decision(1, "s1", "l1", "note"), decision(2, "s1", None, "note"), decision(3, "s1", "l1", "note")]
+    ledger = with_boxes(rows, [[0.1, 0.1, 0.2, 0.2], [0.0, 0.0, 0.5, 0.5], None])
+    row = decide(samples("s1"), labels(("l1", "s1", "cat")), build_findings("made", [UNSURE]), Policy(), ledger)
+    assert row["action"].to_pylist() == ["review"]
+    assert row["reason_codes"].to_pylist() == [["decision_box_moved", "decision_box_added", "is_mislabel"]]
+
+
+def with_boxes(rows: list[dict[str, Any]], boxes: list[list[float] | None]) -> pa.Table:
+    table = schema.table_from_rows(rows, schema.DECISIONS)
+    kept = [name for name in table.column_names if name != "to_bbox"]
+    return table.select(kept).append_column("to_bbox", pa.array(boxes, schema.BBOX))
 
 
 def test_findings_about_rows_that_are_not_here_change_nothing() -> None:

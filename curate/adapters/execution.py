@@ -284,8 +284,14 @@ def _context() -> Any:  # noqa: ANN401 - one of three context classes
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the driver, and end when the driver is gone, even by SIGKILL."""
+    """Leave Ctrl-C to the driver, end when the driver is gone, even by SIGKILL, and write nothing to its terminal.
+
+    Native libraries (libpng, libjpeg) print warnings for odd files; what a worker raises travels another way.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    os.close(sink)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True, name="curate-parent-watch").start()

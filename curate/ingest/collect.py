@@ -15,30 +15,27 @@ all out: to keep the first would make the result depend on the order of the rows
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.errors import InputError, did_you_mean
+from curate.errors import InputError
+from curate.ingest.assemble import Row, label_table, sample_table, table_of
 from curate.ingest.boxes import box_problem
+from curate.ingest.classes import ClassNames
 from curate.ingest.location import MAX_IMAGE_BYTES, Locator, Problem, member_uri, shown
 from curate.ingest.source import Ingested, ReadOptions
 
-MAX_LABEL_CHARS = 200
-
 _SAMPLE_EXTRAS = ("container", "container_offset", "n_bytes", "mtime_ns", "split", "license", "subject_id")
+_IMAGE_ARGUMENTS = frozenset((*_SAMPLE_EXTRAS, "attributes", "groups", "label_state", "token"))
 _LABEL_EXTRAS = tuple(schema.LABELS.names[4:])  # bbox, mask, … after label_id, sample_id, task and label
 _N_CONTENT = 5  # the first extras of a label, bbox … frame, are what it says
 # places in a row of samples and of labels, in the order of their schemas
 _URI, _SPLIT = 2, 7
 _SAMPLE, _TASK, _LABEL, _SOURCE_KEY = 1, 2, 3, 10
-
-Row = tuple[Any, ...]  # a row is one tuple, not eleven lists: a third of the time over a million rows
 
 
 class Collector:
@@ -74,7 +71,7 @@ class Collector:
         self._had_bad_label: set[str] = set()
         self._came_with_label: dict[str, int] = {}  # sample_id -> outcome of the row that brought image and label
         self._conflicting: set[str] = set()  # label ids
-        self._classes: dict[str, str | Problem] = {}
+        self._class_names = ClassNames(options.classes, options.aliases)
 
     # -- images ---------------------------------------------------------------------------------------------
 
@@ -197,7 +194,7 @@ class Collector:
         if sample_id is None or sample_id not in self._sample_at:
             self._out(row, "label", Problem("image_not_there"))
             return None
-        name = self._class_of(label) if label else Problem("label_missing")
+        name = self._class_names.judge(label) if label else Problem("label_missing")
         box = columns.get("bbox")
         problem = name if isinstance(name, Problem) else None
         if problem is None and box is not None:
@@ -228,26 +225,26 @@ class Collector:
         """
         if not label:
             return self.add_image(row, uri, **image)
-        name = self._class_of(label)
+        name = self._class_names.judge(label)
         if isinstance(name, Problem):
             self._out(row, "image", name)
             return None
-        given = tuple(image.pop(column, None) for column in _SAMPLE_EXTRAS)
+        if not image.keys() <= _IMAGE_ARGUMENTS:
+            raise TypeError(f"add_labeled_image takes no {', '.join(sorted(image.keys() - _IMAGE_ARGUMENTS))}.")
         sample_id, is_new = self._image(
             uri,
-            given,
-            image.pop("attributes", None),
-            image.pop("groups", None),
-            image.pop("label_state", "unlabeled"),
-            image.pop("token", None),
+            tuple(map(image.get, _SAMPLE_EXTRAS)),
+            image.get("attributes"),
+            image.get("groups"),
+            image.get("label_state", "unlabeled"),
+            image.get("token"),
         )
-        if image:
-            raise TypeError(f"add_labeled_image takes no {', '.join(sorted(image))}.")
         if isinstance(sample_id, Problem):
             self._out(row, "image", sample_id)
             return None
         if is_new:
             self._came_with_label[sample_id] = len(self._outcomes)
+        reference_label = self.options.aliases.get(reference_label or "", reference_label)
         columns = {"annotator": annotator, "source_key": source_key, "reference_label": reference_label}
         self._label(row, "image" if is_new else "label", sample_id, name, "classification", None, columns)
         return sample_id
@@ -310,23 +307,6 @@ class Collector:
         args = schema.canonical_json(problem.args)
         self._outcomes.append((row, kind, "out", problem.code, args, sample_id, None))
 
-    def _class_of(self, label: str) -> str | Problem:
-        known = self._classes.get(label)
-        if known is None:
-            known = self._classes[label] = self._judge_label(label)
-        return known
-
-    def _judge_label(self, label: str) -> str | Problem:
-        name = self.options.aliases.get(label, label)
-        if len(name) > MAX_LABEL_CHARS:
-            return Problem("label_too_long", {"n_chars": len(name), "label": shown(name, 40)})
-        if any(unicodedata.category(char) in {"Cc", "Cs"} for char in name):
-            return Problem("label_unprintable", {"label": shown(name.encode("unicode_escape").decode())})
-        classes = self.options.classes
-        if classes is not None and name not in classes:
-            return Problem("unknown_class", {"label": name, "hint": did_you_mean(name, classes)})
-        return name
-
     # -- the end --------------------------------------------------------------------------------------------
 
     def finish(self) -> Ingested:
@@ -343,11 +323,12 @@ class Collector:
             raise InputError(msg)
         keep, lost = self._settle_conflicts()
         self._settle_states(keep)
-        samples, labels = self._sample_table(lost), self._label_table(keep)
+        samples = sample_table(self._samples, self._states, self._extra, lost)
+        labels = label_table(self._labels, keep)
         classes = self.options.classes
         if classes is None:
             classes = tuple(sorted(pc.unique(labels["label"]).to_pylist()))
-        outcomes = _table(self._outcomes, schema.INGEST_OUTCOMES)
+        outcomes = table_of(self._outcomes, schema.INGEST_OUTCOMES)
         return Ingested(samples, labels, outcomes, classes)
 
     def _settle_conflicts(self) -> tuple[np.ndarray, set[str]]:
@@ -386,31 +367,6 @@ class Collector:
                 states[index] = "labeled"
             elif states[index] == "labeled" or sample[0] in self._had_bad_label:
                 states[index] = "unlabeled"
-
-    def _sample_table(self, lost: set[str]) -> pa.Table:
-        at = schema.SAMPLES.get_field_index("label_state")
-        table = _table(self._samples, schema.SAMPLES.remove(at))
-        table = table.add_column(at, schema.SAMPLES.field(at), pa.array(self._states, pa.string()))
-        for name, column in sorted(self._extra.items()):
-            column.extend([None] * (table.num_rows - len(column)))
-            table = table.append_column(pa.field(name, pa.string()), pa.array(column, pa.string()))
-        if lost:
-            table = table.filter(pc.invert(pc.is_in(table["sample_id"], pa.array(sorted(lost)))))
-        keys = [("container", "ascending"), ("container_offset", "ascending"), ("uri", "ascending")]
-        return table.sort_by(keys)
-
-    def _label_table(self, keep: np.ndarray) -> pa.Table:
-        table = _table(self._labels, schema.LABELS)
-        if not keep.all():
-            table = table.filter(pa.array(keep))
-        return table.sort_by([("sample_id", "ascending"), ("label_id", "ascending")])
-
-
-def _table(rows: list[Row], wanted: pa.Schema) -> pa.Table:
-    if not rows:
-        return schema.empty(wanted)
-    columns = list(zip(*rows, strict=True))
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
 def _same(one: object, other: object) -> bool:

@@ -47,8 +47,8 @@ class DigitsSource:
         """Return None: nobody has these files before curate writes them."""
         return None
 
-    def media_root(self, options: ReadOptions) -> Path:
-        """Return the folder that the uris are relative to, generated if it is not there."""
+    def folder(self, options: ReadOptions) -> Path:
+        """Return the folder of the digits, generated if it is not there: one under `options.scratch`."""
         wrong_share = options.options.get("wrong_share", 0.08)
         seed = options.options.get("seed", 0)
         if not isinstance(wrong_share, int | float) or not 0 <= wrong_share <= 0.5:
@@ -61,13 +61,15 @@ class DigitsSource:
 
     def read(self, options: ReadOptions) -> Ingested:
         """Generate the files if they are not there, and read `labels.csv`."""
-        root = self.media_root(options)
-        collector = Collector(replace(options, root=root))
-        with (root / "labels.csv").open(newline="", encoding="utf-8") as file:
+        folder = self.folder(options)
+        collector = Collector(
+            replace(options, root=folder.parent)
+        )  # generated media are read from the scratch folder
+        with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
             for number, row in enumerate(csv.DictReader(file), start=2):
                 collector.add_labeled_image(
                     f"labels.csv row {number}",
-                    row["file"],
+                    f"{folder.name}/{row['file']}",
                     row["label"],
                     reference_label=row["truth"],
                     split=row["split"],

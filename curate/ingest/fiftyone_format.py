@@ -1,7 +1,7 @@
 """Any format that FiftyOne reads: imported into a temporary dataset by FiftyOne, then translated to our tables.
 
 Needs a MongoDB (FIFTYONE_DATABASE_URI, or FiftyOne's own setting). The temporary dataset is deleted at the end,
-whatever happens; no other dataset is touched. Classification(s), Detection(s), Polyline(s) and Segmentation are taken,
+whatever happens; no other is touched. Classification(s), Detection(s), Polyline(s) and Segmentation are taken,
 from every label field or those in the option `fields`; labels of other kinds are out.
 """
 
@@ -53,10 +53,11 @@ class FiftyOneFormat:
         import fiftyone as fo  # noqa: PLC0415 - takes seconds to import; only this format needs it
 
         kind = _dataset_type(fo, str(options.options.get("type", "")))
+        arguments = _arguments(options)
         dataset = fo.Dataset(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}", persistent=False)
         try:
             try:
-                dataset.add_dir(dataset_type=kind, progress=False, **_arguments(options))
+                dataset.add_dir(dataset_type=kind, progress=False, **arguments)
             except Exception as error:
                 msg = (
                     f"FiftyOne cannot import {options.root} as {kind.__name__}: {type(error).__name__}: {error}. "

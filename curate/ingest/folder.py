@@ -32,17 +32,8 @@ from curate.ingest.collect import Collector
 from curate.ingest.listing import Entry, is_image_name, is_tar, is_zip, list_files
 from curate.ingest.location import shown
 from curate.ingest.source import Ingested, ReadOptions
+from curate.ingest.splits import SPLIT_NAMES
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 UNLABELED_NAMES = frozenset({"unlabeled", "unlabelled"})
 CLASS_LEVELS = ("first", "last", "path")
 _DOCUMENT_ENDINGS = frozenset(
@@ -93,7 +84,7 @@ def layout_of(
 
 
 def _wrapper(folders: Sequence[Sequence[str]], accept: Callable[[str, bool], bool]) -> tuple[str, ...]:
-    """Return the one folder that everything lies in, if it is no split and `accept(name, another level follows)`."""
+    """Return the one folder around everything, if it is no split and `accept(name, a level follows)`."""
     top = {parts[0] if parts else "" for parts in folders}
     name = top.pop() if len(top) == 1 else ""
     if not name or name.lower() in SPLIT_NAMES | dict.fromkeys(UNLABELED_NAMES):
@@ -147,12 +138,15 @@ class Folder:
                 f"source.class_level must be one of {', '.join(CLASS_LEVELS)}; "
                 f"it is {class_level!r}. {hint}".rstrip()
             )
+        has_splits = options.options.get("split_folders")
+        if not isinstance(has_splits, bool | None):
+            raise ConfigError(f"source.split_folders must be true or false; it is {has_splits!r}.")
         entries = list_files(options.root)
         images = [entry.path for entry in entries if is_image_name(entry.path)]
         layout = layout_of(
             images,
             archive_stem=None if options.root.is_dir() else archive_stem(options.root),
-            has_splits=options.options.get("split_folders"),
+            has_splits=has_splits,
             class_level=class_level,
         )
         collector = Collector(options)

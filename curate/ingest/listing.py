@@ -44,6 +44,7 @@ class Entry:
     container: str | None = None
     container_offset: int | None = None
     problem: Problem | None = None
+    crc: int | None = None  # zip: tells two members of one name apart
 
     @property
     def place(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Entry:
             "container_offset": self.container_offset,
             "n_bytes": self.n_bytes,
             "mtime_ns": self.mtime_ns,
-            "token": (self.container, self.container_offset),
+            "token": (self.container, self.container_offset, self.crc),
         }
 
 
@@ -206,7 +207,7 @@ def _in_zip(file: Path) -> Iterator[Entry]:
                 uri = member_uri(info.filename)
                 problem = uri if isinstance(uri, Problem) else _zip_problem(info)
                 path = uri if isinstance(uri, str) else shown(info.filename, 4096)
-                yield Entry(path, info.file_size, mtime_ns, file.name, None, problem)
+                yield Entry(path, info.file_size, mtime_ns, file.name, None, problem, info.CRC)
     except _ARCHIVE_ERRORS as error:
         yield _damaged(file, error)
 

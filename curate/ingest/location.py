@@ -74,7 +74,7 @@ def member_uri(name: str) -> str | Problem:
     if clean.startswith("/") or _DRIVE.match(name) or _climbs(clean):
         return Problem("path_leaves_root", {"path": shown(name)})
     normal = posixpath.normpath(name)
-    return Problem("path_missing") if normal == "." else normal
+    return Problem("path_missing") if normal == "." or normal.isspace() else normal
 
 
 def _climbs(path: str) -> bool:

@@ -241,12 +241,12 @@ def read_ids(tree: Tree, name: str) -> np.ndarray | Problem:
             warnings.simplefilter("ignore")
             with Image.open(file) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    return Problem("mask_unreadable", {"file": shown(name), "why": "it has too many pixels"})
+                    return Problem("mask_file_unreadable", {"file": shown(name), "why": "it has too many pixels"})
                 if image.mode not in {"L", "P", "1", "I", "I;16", "I;16B", "RGB", "RGBA", "LA", "PA"}:
                     return Problem("mask_is_color", {"file": shown(name), "mode": image.mode})
                 ids = np.asarray(image)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        return Problem("mask_unreadable", {"file": shown(name), "why": shown(str(error))})
+        return Problem("mask_file_unreadable", {"file": shown(name), "why": shown(str(error))})
     if ids.ndim == 3:  # gray written as RGB is common; real colours name no class
         colors = ids[..., : 3 if ids.shape[2] >= 3 else 1]
         if (colors != colors[..., :1]).any():

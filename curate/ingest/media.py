@@ -15,9 +15,9 @@ import gzip
 import hashlib
 import lzma
 import os
-import shutil
 import threading
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +34,7 @@ from curate.schema import stable_id
 N_OPEN = 8  # containers held open by a thread
 
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
+_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, OSError)
 _DECODERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
@@ -166,7 +167,7 @@ class FileMedia:
         target = self.scratch / "archives" / f"{key}.tar"
         if not target.is_file():
             with decoder(path, "rb") as source:
-                _write_beside(target, lambda out: shutil.copyfileobj(source, out, 1 << 20))
+                _write_beside(target, lambda out: _copy_readable(source, out))
         return target
 
     def _target(self, digest: str, uri: str) -> Path:
@@ -199,6 +200,18 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
         if isinstance(name, str):
             members.setdefault(name, info)
     return archive, members
+
+
+def _copy_readable(source: BinaryIO, out: BinaryIO) -> None:
+    """Copy to the end, or to where a damaged archive cannot be read on: what stands before can be used."""
+    while True:
+        try:
+            block = source.read(1 << 16)
+        except _DAMAGE:
+            return
+        if not block:
+            return
+        out.write(block)
 
 
 def _write_beside(target: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import tarfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -78,12 +79,15 @@ class Tree:
         if self._members is None:
             located = self.locator.locate(name)
             if isinstance(located, Problem):
-                raise FileNotFoundError(f"{name}: {located.code}")
+                if located.code != "zero_bytes":  # an empty annotation file says something
+                    raise FileNotFoundError(f"{name}: {located.code}")
+                yield io.BytesIO()
+                return
             with (self.base / located.uri).open("rb") as file:
                 yield file
             return
         entry = self._members.get(str(member_uri(name)))
-        if entry is None or entry.problem is not None:
+        if entry is None or (entry.problem is not None and entry.problem.code != "zero_bytes"):
             raise FileNotFoundError(f"{name}: not in {self.root.name}")
         try:
             yield io.BytesIO(self._member_bytes(entry))
@@ -93,11 +97,14 @@ class Tree:
     @cached_property
     def _zip(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
         archive = zipfile.ZipFile(self.root)
+        weakref.finalize(self, archive.close)
         return archive, {str(member_uri(info.filename)): info for info in reversed(archive.infolist())}
 
     @cached_property
     def _tar(self) -> tarfile.TarFile:
-        return tarfile.open(self.root)  # lives as long as the tree
+        archive = tarfile.open(self.root)  # noqa: SIM115 - lives as long as the tree
+        weakref.finalize(self, archive.close)
+        return archive
 
     def _member_bytes(self, entry: Entry) -> bytes:
         if is_zip(self.root):

@@ -1,8 +1,8 @@
 """YOLO: `data.yaml` (names, splits), `images/…`, and `labels/…` with one text file an image.
 
 A line is `class cx cy w h` (a box) or `class x0 y0 x1 y1 x2 y2 …` (a polygon; the box is the smallest round it),
-all as fractions of the image. An empty text file says that nothing is there (negative); none says nothing (unlabeled).
-The key of a label is its line number, so that mending one line changes no other label's id.
+all as fractions of the image. An empty text file says that nothing is there (negative); none says nothing
+(unlabeled). The key of a label is its line number, so that mending one line changes no other label's id.
 """
 
 from __future__ import annotations

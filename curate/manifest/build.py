@@ -19,6 +19,7 @@ from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
 from curate.manifest.soft import TOP_K, soft_labels
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.policy import Policy
+from curate.verdict_people import standing
 from curate.verdicts import decide
 
 Validate = Callable[[pa.Table], tuple[pa.Table, Mapping[str, Any]]]
@@ -33,7 +34,7 @@ class Release:
         soft: `soft.soft_schema`, same rows in the same order as `data`; None without soft labels.
         excluded: `tables.EXCLUDED`.
         findings: `schema.FINDINGS`, what the verdicts were made from.
-        decisions: `tables.DECISIONS` in ledger order.
+        decisions: `tables.DECISIONS` in ledger order, those that stand.
         evidence: name -> JSON value; written to evidence/NAME.json.
         head: what stands in manifest.json besides the files; strings, integers, lists and mappings only.
         statistics: `schema.STATISTICS`, judged.
@@ -103,7 +104,9 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     """
     samples = with_scan(samples, scan)
     verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
-    rows = joined_rows(samples, labels, verdicts, policy, salt)
+    stands = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS))
+    stands = stands.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
+    rows = joined_rows(samples, labels, verdicts, stands, policy, salt)
     out = _is_out(rows, policy)
     data = rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks()
     excluded = pa.concat_tables(
@@ -123,9 +126,6 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         further |= proof
     judged = judge(given, policy.all_gates()).sort_by([(name, "ascending") for name in ("check", "name", "group")])
     gates = gate_result(given, policy.all_gates())
-    kept_decisions = (decisions if decisions is not None else schema.empty(schema.DECISIONS)).select(
-        DECISIONS.names
-    )
     teachers = [_card(card) for card in cards]
     head = {
         "classes": list(classes),
@@ -133,7 +133,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         "gates": gates.outcome,
         "inputs": {
             **(digests or {}),
-            "decisions": _digest(kept_decisions.to_pylist()),
+            "decisions": _digest(stands.to_pylist()),
             "policy": _digest(policy.model_dump(mode="json")),
             "predictions": "none" if predictions is None else digest_predictions(predictions),
             "seed": str(seed),
@@ -146,7 +146,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         soft=soft,
         excluded=excluded,
         findings=findings.cast(schema.FINDINGS).sort_by("finding_id").combine_chunks(),
-        decisions=kept_decisions.cast(DECISIONS).combine_chunks(),
+        decisions=stands,
         evidence=further
         | {
             "gates": {"outcome": gates.outcome, "rows": gates.rows.to_pylist()},

@@ -123,13 +123,14 @@ def append(
     Nothing is written (None) where it is the latest already. Of several callers at once one writes.
     """
     while True:
+        number = next_number(root, name)  # before the log is read: an entry that comes between takes this number
         entries = read_log(root, name)
         head = latest(entries)
         first = next((entry for entry in entries if entry.id == version_id and entry.kind == "publish"), None)
         if first is not None and head is not None and head.id == version_id:
             return first, None
         entry = LogEntry(
-            number=next_number(root, name),
+            number=number,
             kind="publish" if first is None else "republish",
             id=version_id,
             at=now(),

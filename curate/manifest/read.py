@@ -84,7 +84,7 @@ def load_manifest(version: Path) -> tuple[Mapping[str, Any], str]:
         manifest = json.loads(content)
         _refuse_strange(manifest)
         if canonical_manifest(manifest) != content:
-            raise ValueError("its bytes are not the canonical form")  # noqa: EM101, TRY301 - joins the others below
+            raise ValueError("its bytes are not the canonical form")  # noqa: TRY301 - joins the others below
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} is not a manifest that curate wrote: {error}. Restore the version from a copy."
         raise VerificationError(msg) from error

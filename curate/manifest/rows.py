@@ -15,7 +15,8 @@ from curate import schema
 from curate.errors import InputError
 from curate.manifest.tables import DATA, EXCLUDED
 from curate.policy import Policy
-from curate.verdicts import row_table
+from curate.verdict_people import moved_boxes
+from curate.verdict_rows import row_table
 
 NOT_SCANNED = "not_scanned"
 _FROM_SCAN = ("content_sha256", "width_px", "height_px", "error_code", "error_args")
@@ -37,9 +38,17 @@ def with_scan(samples: pa.Table, scan: pa.Table) -> pa.Table:
 
 
 def joined_rows(
-    samples: pa.Table, labels: pa.Table, verdicts: pa.Table, policy: Policy, salt: bytes | None
+    samples: pa.Table,
+    labels: pa.Table,
+    verdicts: pa.Table,
+    decisions: pa.Table,
+    policy: Policy,
+    salt: bytes | None,
 ) -> pa.Table:
     """Return `tables.DATA` columns plus error_code and error_args for every row, sorted by sample and label id.
+
+    `decisions` are those that stand (`verdict_people.standing`); a box that a person moved is released in its new
+    place, the given one stays in `given_bbox`.
 
     Raises:
         InputError: the verdicts are not exactly one a row.
@@ -60,6 +69,8 @@ def joined_rows(
     columns |= {name: labels[name].take(label_at) for name in _FROM_LABELS}
     columns |= {name: verdicts[name].take(verdict_at) for name in _FROM_VERDICTS}
     columns["given_label"] = rows["label"]
+    moved = moved_boxes(decisions, rows["label_id"], rows["content_sha256"])
+    columns["given_bbox"], columns["bbox"] = _boxes(columns["bbox"], decisions["to_bbox"], moved)
     columns["attributes"] = _text_map(sample, schema.ATTRIBUTE_PREFIX, policy.attributes_released, ())
     columns["groups"] = _text_map(sample, schema.GROUP_PREFIX, policy.attributes_released, ("subject",))
     columns["subject_key"] = _subject_keys(sample, salt)
@@ -101,6 +112,18 @@ def _keys(table: pa.Table) -> pa.Array:
     return pc.coalesce(
         table["label_id"], pc.binary_join_element_wise("sample", table["sample_id"], ":")
     ).combine_chunks()
+
+
+def _boxes(given: pa.ChunkedArray, drawn: pa.ChunkedArray, moved: NDArray[np.int64]) -> tuple[pa.Array, pa.Array]:
+    """Return the given boxes of the rows that were moved (null elsewhere), and the boxes that are released."""
+    n = len(given)
+    both = pa.concat_arrays([given.combine_chunks(), drawn.combine_chunks()])
+    at = np.arange(n)
+    is_moved = moved >= 0
+    return (
+        given.combine_chunks().take(pa.array(at, mask=~is_moved)),
+        both.take(pa.array(np.where(is_moved, n + moved, at))),
+    )
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:

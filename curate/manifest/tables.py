@@ -31,7 +31,8 @@ DATA = pa.schema(
         pa.field("attributes", pa.map_(pa.string(), pa.string()), nullable=False),  # those the policy releases
         pa.field("groups", pa.map_(pa.string(), pa.string()), nullable=False),  # those the policy releases
         pa.field("subject_key", pa.string()),  # keyed hash of the subject; null without a salt
-        pa.field("bbox", schema.BBOX),
+        pa.field("bbox", schema.BBOX),  # as released
+        pa.field("given_bbox", schema.BBOX),  # where a person moved the box: as it was given; else null
         pa.field("mask", schema.MASK_RLE),
         pa.field("polygons", schema.POLYGONS),
         pa.field("track_id", pa.string()),
@@ -71,4 +72,5 @@ DECISIONS = pa.schema(
             "content_sha256",
         )
     ]
+    + [pa.field("to_bbox", schema.BBOX)]
 )

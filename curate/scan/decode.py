@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.scan.header import READERS, Damage, damage_of, ends_early, format_of, jpeg_size, kind_of
+from curate.scan.header import READERS, Damage, damage_of, ends_early, format_of, kind_of
 
 _GPS_IFD = 0x8825
 _ORIENTATION = 0x0112
@@ -25,7 +25,7 @@ _PAST_THE_END = ("truncated", "unexpected end", "end of file", "not enough data"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known without decoding; sizes are those of the stored pixels, before the rotation."""
+    """What is known without decoding; sizes are those that the reader gives, before our rotation."""
 
     format: str
     mode: str
@@ -36,9 +36,14 @@ class Header:
     has_gps: bool = False
 
     @property
+    def upright_when_loaded(self) -> bool:
+        """Whether PIL's reader of the format turns the pixels, and their size, by itself."""
+        return self.format == "TIFF"
+
+    @property
     def upright_px(self) -> tuple[int, int]:
         """Return (width, height) after the EXIF rotation."""
-        swapped = self.exif_orientation >= 5
+        swapped = self.exif_orientation >= 5 and not self.upright_when_loaded
         return (self.height_px, self.width_px) if swapped else (self.width_px, self.height_px)
 
 
@@ -78,9 +83,7 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded | Refused:  # noqa: PLR09
         image = _open(data, name)
         header = _header_of(image, name)
     except Exception as error:  # noqa: BLE001 - decoders raise anything, from struct.error to SyntaxError
-        cut_short = name == "JPEG" and ends_early(data) and jpeg_size(data) is None
-        otherwise = _truncated(data) if cut_short else _damage_from(error, data)
-        return Refused(damage_of(data, name) or otherwise, format=name)
+        return Refused(damage_of(data, name) or _damage_from(error, data, name), format=name)
     n_pixels = header.width_px * header.height_px
     if n_pixels > max_pixels:
         args = {"width_px": header.width_px, "height_px": header.height_px, "max_pixels": max_pixels}
@@ -91,8 +94,9 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded | Refused:  # noqa: PLR09
     try:
         pixels = _pixels(data, image, header)
     except Exception as error:  # noqa: BLE001 - as above
-        return Refused(_damage_from(error, data), header, name)
-    return Decoded(header, _upright(pixels, header.exif_orientation))
+        return Refused(_damage_from(error, data, name), header, name)
+    turn = 1 if header.upright_when_loaded else header.exif_orientation
+    return Decoded(header, _upright(pixels, turn))
 
 
 def _open(data: bytes, format_name: str) -> Any:  # noqa: ANN401 - PIL's image
@@ -182,9 +186,10 @@ def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.
     return np.ascontiguousarray(pixels)
 
 
-def _damage_from(error: BaseException, data: bytes) -> Damage:
+def _damage_from(error: BaseException, data: bytes, format_name: str) -> Damage:
     message = " ".join(str(error).split()) or type(error).__name__
-    if any(words in message.lower() for words in _PAST_THE_END):
+    cut_short = format_name == "JPEG" and ends_early(data)
+    if cut_short or any(words in message.lower() for words in _PAST_THE_END):
         return _truncated(data)
     return Damage("unreadable", {"message": message[:200]})
 

@@ -125,27 +125,18 @@ def ends_early(data: bytes) -> bool:
     Decoders fill what is missing with gray and say nothing. Inside entropy-coded data 0xFF is always followed by
     0x00 or a restart marker (ISO/IEC 10918-1, B.1.1.5), so the marker cannot stand there by chance.
     """
-    return data.find(b"\xff\xd9", _scan_start(data)) < 0
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) of a JPEG from its frame header, or None if there is none."""
-    for marker, start, _ in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(data) >= start + 5:
-            height, width = struct.unpack_from(">HH", data, start + 1)
-            return width, height
-    return None
+    return data.rfind(b"\xff\xd9", _scan_start(data)) < 0
 
 
 def _scan_start(data: bytes) -> int:
-    for marker, start, _ in _jpeg_segments(data):
+    for marker, start in _jpeg_segments(data):
         if marker == 0xDA:
             return start
     return len(data)
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start of the payload, its length) up to the first scan."""
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (marker, start of the payload) up to and with the first scan."""
     position = 2
     while position + 4 <= len(data):
         if data[position] != 0xFF:
@@ -158,7 +149,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             position += 2
             continue
         length = struct.unpack_from(">H", data, position + 2)[0]
-        yield marker, position + 4, length - 2
+        yield marker, position + 4
         if marker == 0xDA:
             return
         position += 2 + max(2, length)

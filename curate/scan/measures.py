@@ -12,7 +12,8 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 
 WORKING_SIDE_PX = 64  # sharpness is compared at one size, or a large photo would always look sharper
-SAMPLED_PIXELS = 262_144  # percentiles and histograms of more pixels than this come from an even grid of them
+SAMPLED_PIXELS = 65_536  # percentiles and histograms of more pixels than this come from an even grid of them
+COLOR_PIXELS = 16_384
 HASH_SIDE_PX = 32
 HASH_BITS_SIDE = 8
 _BRIGHTNESS_BINS = 1024
@@ -47,7 +48,7 @@ def measure(pixels: Pixels) -> Measures:
     small = working_luma(luma)
     blur, histogram_std = sharpness(small)
     return Measures(
-        phash=perceptual_hash(luma),
+        phash=perceptual_hash(small),
         brightness_p05=p05,
         brightness_p50=p50,
         brightness_p99=p99,
@@ -85,9 +86,9 @@ def _squared_brightness(rgb: Pixels) -> npt.NDArray[np.float32]:
     return weighted
 
 
-def _even_grid(pixels: Pixels) -> Pixels:
-    """Return every n-th row and column, so that at most `SAMPLED_PIXELS` are left; no averaging."""
-    step = int(np.ceil(np.sqrt(pixels.shape[0] * pixels.shape[1] / SAMPLED_PIXELS)))
+def _even_grid(pixels: Pixels, most: int = SAMPLED_PIXELS) -> Pixels:
+    """Return every n-th row and column, about `most` pixels; no averaging, which would hide extremes."""
+    step = int(np.ceil(np.sqrt(pixels.shape[0] * pixels.shape[1] / most)))
     return np.ascontiguousarray(pixels[::step, ::step]) if step > 1 else pixels
 
 
@@ -133,22 +134,10 @@ def colorfulness(pixels: Pixels) -> float:
     """Return the colourfulness of Hasler and Süsstrunk (2003); 0 for gray, about 15 slight, over 80 extreme."""
     if pixels.ndim == 2:
         return 0.0
-    red, green, blue = (_thumbnail(pixels)[..., channel].astype(np.float64) for channel in range(3))
+    red, green, blue = np.moveaxis(_even_grid(pixels, COLOR_PIXELS), -1, 0).astype(np.float64)
     red_green, yellow_blue = red - green, (red + green) / 2 - blue
     spread = np.hypot(red_green.std(), yellow_blue.std())
     return float(spread + 0.3 * np.hypot(red_green.mean(), yellow_blue.mean()))
-
-
-def _thumbnail(pixels: Pixels, side_px: int = WORKING_SIDE_PX) -> Pixels:
-    import cv2  # noqa: PLC0415 - as above
-
-    height, width = pixels.shape[:2]
-    if max(height, width) <= side_px:
-        return pixels
-    scale = side_px / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    smaller: Pixels = cv2.resize(_even_grid(pixels), size, interpolation=cv2.INTER_AREA)
-    return smaller
 
 
 def perceptual_hash(luma: Pixels) -> int:
@@ -156,6 +145,9 @@ def perceptual_hash(luma: Pixels) -> int:
 
     Bit 63 is the coefficient (0, 0), row by row. The coefficients are rounded first, so that a flat image hashes to
     the same value whatever the noise of the last float digit is.
+
+    Args:
+        luma: of the upright image at the working size.
     """
     import cv2  # noqa: PLC0415 - as above
 

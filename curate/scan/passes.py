@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
+import multiprocessing
 import tempfile
 import threading
 import warnings
@@ -43,6 +43,8 @@ def scan_batch(samples: pa.Table, media: Media, max_pixels: int = MAX_PIXELS) ->
         `schema.SCAN`: a row for each sample. Where `error_code` is set the measures are null; content_sha256 and
         n_bytes are there whenever bytes are.
     """
+    if multiprocessing.parent_process() is not None:
+        _one_opencv_thread()
     with _without_warnings():
         pairs = zip(samples["sample_id"].to_pylist(), samples["uri"].to_pylist(), media.read(samples), strict=True)
         rows = [{"sample_id": sample_id, **scan_bytes(data, uri, max_pixels)} for sample_id, uri, data in pairs]
@@ -100,15 +102,14 @@ def scan(
         `schema.SCAN` in the order of `samples`.
     """
     needed = samples.select([name for name in schema.SAMPLES.names if name in samples.column_names])
-    batch = _scan_quietly if engine == "processes" else scan_batch
-    fn = functools.partial(batch, media=media, max_pixels=max_pixels)
+    fn = functools.partial(scan_batch, media=media, max_pixels=max_pixels)
     parts = map_shards(
         fn,
         slices(needed, SHARD_ROWS),
         workers=workers,
         engine=engine,
         progress=progress,
-        quarantine=functools.partial(_crashed, media=media),
+        quarantine=functools.partial(quarantined, media=media),
     )
     return pa.concat_tables([schema.empty(schema.SCAN), *parts]).combine_chunks()
 
@@ -189,9 +190,12 @@ def _error(damage: Damage, uri: str) -> dict[str, Any]:
     return {"error_code": damage.code, "error_args": schema.canonical_json(args)}
 
 
-def _crashed(row: pa.Table, media: Media) -> pa.Table:
-    """Return the row of an image whose decoder took its process down; its bytes are hashed, not decoded."""
-    data = next(iter(media.read(row)))
+def quarantined(row: pa.Table, media: Media | None = None) -> pa.Table:
+    """Return the row of an image whose decoder took its process down: `decoder_crashed`, nothing decoded.
+
+    With `media` its bytes are hashed, so that they can be told from others.
+    """
+    data = next(iter(media.read(row))) if media is not None else None
     found = {"sample_id": row["sample_id"][0].as_py(), **_error(Damage("decoder_crashed"), row["uri"][0].as_py())}
     if data:
         found |= {
@@ -202,22 +206,11 @@ def _crashed(row: pa.Table, media: Media) -> pa.Table:
     return schema.table_from_rows([found], schema.SCAN)
 
 
-def _scan_quietly(samples: pa.Table, media: Media, max_pixels: int) -> pa.Table:
-    _own_this_process()
-    return scan_batch(samples, media, max_pixels)
-
-
 @functools.cache
-def _own_this_process() -> None:
-    """Set up a worker: nothing of what libpng and libjpeg write to stderr, one OpenCV thread a process.
-
-    What a worker raises travels to the driver by another way, so nothing that matters is lost.
-    """
+def _one_opencv_thread() -> None:
+    """In a worker process: as many OpenCV threads as CPUs in each of as many workers would only be in the way."""
     import cv2  # noqa: PLC0415 - `import curate` must not load it
 
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    os.close(sink)
     cv2.setNumThreads(1)
 
 

@@ -33,7 +33,7 @@ def ingest(context: Context) -> Ingested:
             f"The source of {context.spec.name} must be a file or folder; there is nothing at {options.root}. "
             f"Change source.path in {context.loaded.file}."
         )
-    options_key = dataclasses.asdict(dataclasses.replace(options, root=Path("."), scratch=None))
+    options_key = dataclasses.asdict(dataclasses.replace(options, root=Path(), scratch=None))
     key = {
         "version": INGEST_VERSION,
         "options": json.loads(json.dumps(options_key, default=str)),
@@ -82,7 +82,7 @@ def _sampled(read: Ingested, limit: int) -> Ingested:
 
 def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
     """Measure every image that was not measured before; an image is known by id, place, size and time."""
-    from curate.scan import quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder's tables
+    from curate.scan import quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder
 
     keys = _file_keys(samples, context.spec.max_pixels)
     folder = context.run.workspace.cache / "scan"
@@ -97,7 +97,7 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
             tables,
             workers=context.workers,
             progress=context.run.listener.progress,
-            quarantine=quarantined,
+            quarantine=partial(quarantined, media=media),
         )
 
     with context.run.timed("scan") as timing:

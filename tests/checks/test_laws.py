@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,10 +18,17 @@ from checks_views import CLASSES, LABELS_VIEW, SAMPLES_VIEW, TEACHERS, label, la
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import curate.reasons
 from curate import check, schema
 from curate.errors import ConfigError, CurateError, InputError
+from curate.reasons import checks
 
 CHECKS = check.discover()
+SENTENCES = {
+    code
+    for module in pkgutil.iter_modules(curate.reasons.__path__)
+    for code in getattr(import_module(f"curate.reasons.{module.name}"), "SENTENCES", {})
+}
 EVERY = pytest.mark.parametrize("name", list(CHECKS))
 QUICK = settings(
     max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
@@ -114,7 +123,10 @@ def test_risk_and_outcomes_are_in_their_ranges(name: str) -> None:
         for row in findings:
             assert 0.0 <= row["risk"] <= 1.0
             assert row["check"] == name
-            assert isinstance(json.loads(row["reason_args"]), dict)
+            args = json.loads(row["reason_args"])
+            assert row["reason_code"] in SENTENCES
+            if row["reason_code"] in checks.SENTENCES:
+                assert checks.SENTENCES[row["reason_code"]].format(**args)
             assert row["suggested_prob"] is None or 0.0 <= row["suggested_prob"] <= 1.0
             assert row["related_ids"] == (sorted(row["related_ids"]) if row["related_ids"] else None)
         assert len({row["finding_id"] for row in findings}) == len(findings)

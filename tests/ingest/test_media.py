@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import awkward
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from curate import schema
 from curate.ingest.collect import Collector
 from curate.ingest.listing import list_files
-from curate.ingest.media import FileMedia, open_media, own_name
+from curate.ingest.media import FileMedia, _write_beside, open_media, own_name
 from curate.ingest.source import ReadOptions
 
 CONTENT = {f"train/großer Hund/{name}": awkward.jpeg(index) for index, name in enumerate(awkward.NAMES)}
@@ -184,3 +185,19 @@ def test_own_names_fit_file_systems() -> None:
     long = own_name("é" * 300 + ".jpg")
     assert len(long.encode()) <= 255
     assert long.endswith("é.jpg")
+
+
+def test_a_write_that_fails_leaves_nothing_under_the_name(tmp_path: Path) -> None:
+    target = tmp_path / "images" / "a.jpg"
+
+    def fail(out: BinaryIO) -> None:
+        out.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        _write_beside(target, fail)
+    assert list(target.parent.iterdir()) == []
+    _write_beside(target, lambda out: out.write(b"old"))
+    with pytest.raises(OSError, match="No space left"):
+        _write_beside(target, fail)
+    assert target.read_bytes() == b"old"

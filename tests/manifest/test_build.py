@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from curate import schema
 from curate.check import build_statistics
 from curate.errors import InputError
+from curate.manifest import publish, verify
 from curate.manifest.build import build_release, digest_predictions
 from curate.manifest.tables import DATA, EXCLUDED
 from curate.policy import Gate, Policy, Rule
@@ -168,6 +170,29 @@ def test_boxes_polygons_and_all_annotations_travel(world: Worlds) -> None:
     assert row_of(data, "é 5.PNG")["bbox"] == [0.1, 0.2, 0.3, 0.4]
     assert row_of(data, "é 7.PNG")["polygons"] == [[0.1, 0.1, 0.2, 0.1, 0.2, 0.2]]
     assert len([row for row in data.to_pylist() if "é 2.PNG" in row["uri"]]) == 2
+
+
+def test_a_box_that_a_person_moved_is_released_where_they_put_it(world: Worlds, tmp_path: Path) -> None:
+    made = world(boxes={5: [0.1, 0.2, 0.3, 0.4], 8: [0.0, 0.0, 0.5, 0.5]})
+    about = {"at": "2026-01-01T00:00:00Z", "reviewer": "r", "decision": "note"}
+    notes = [
+        {**about, "decision_id": f"d{n}", "sample_id": made.sample_id(at), "label_id": made.label_id(at)}
+        | {"content_sha256": sha}
+        for n, at, sha in ((1, 5, None), (2, 5, f"{5:064x}"), (3, 5, "other"), (4, 8, "other"))
+    ]
+    made.decisions = notes
+    plain = made.decision_table()
+    kept = [name for name in plain.column_names if name != "to_bbox"]
+    boxes = pa.array([[n / 10, 0.0, 0.1, 0.1] for n in range(4)], schema.BBOX)
+    ledger = plain.select(kept).append_column("to_bbox", boxes)
+    made.decision_table = lambda: ledger
+    release = made.release()
+    moved, stale = row_of(release.data, "é 5.PNG"), row_of(release.data, "é 8.PNG")
+    assert (moved["bbox"], moved["given_bbox"]) == ([0.1, 0.0, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4])
+    assert moved["reason_codes"] == ["decision_box_moved", "decision_box_moved", "decision_stale"]
+    assert (stale["bbox"], stale["given_bbox"]) == ([0.0, 0.0, 0.5, 0.5], None)
+    published = publish(release, tmp_path, "zoo")
+    assert [promise for promise in verify(published.path) if promise.ok is False] == []
 
 
 def test_everything_dropped_is_still_a_release(world: Worlds) -> None:

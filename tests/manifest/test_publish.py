@@ -318,3 +318,25 @@ def test_entries_are_put_once(tmp_path: Path) -> None:
     assert log.put_entry(tmp_path, "zoo", entry)
     assert not log.put_entry(tmp_path, "zoo", entry)
     assert read_log(tmp_path, "zoo") == [entry]
+
+
+@pytest.mark.parametrize("competitor", ["a", "b"])
+def test_an_entry_that_comes_between_reading_and_writing_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, competitor: str
+) -> None:
+    real, reads = log.read_log, []
+
+    def read_then_lose_the_race(root: Path, name: str) -> list[log.LogEntry]:
+        entries = real(root, name)
+        if not reads:
+            first = log.LogEntry(number=1, kind="publish", id=competitor, at=log.now(), host="other")
+            assert log.put_entry(root, name, first)
+        reads.append(len(entries))
+        return entries
+
+    monkeypatch.setattr(log, "read_log", read_then_lose_the_race)
+    entry, kind = log.append(tmp_path, "zoo", "a", gates="passed", counts={})
+    if competitor == "a":
+        assert (entry.host, kind, [e.id for e in real(tmp_path, "zoo")]) == ("other", None, ["a"])
+    else:
+        assert (entry.number, entry.parents, kind) == (2, ("b",), "publish")

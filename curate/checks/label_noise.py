@@ -1,0 +1,247 @@
+"""Given labels that the teachers contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import schema
+from curate.check import Batches, Check, build_findings, build_statistics
+from curate.errors import InputError
+from curate.teachers.disagreement import FlagModel, Scores, fit_flags, fit_rows, score_flags, usable_rows
+from curate.teachers.flag_reasons import CODES, reason_codes
+from curate.teachers.label_columns import label_indices, label_strings, prob_matrix
+from curate.teachers.noise import INSUFFICIENT, Floats, Ints, NoiseRate
+from curate.teachers.sampling import order_keys, smallest
+
+NAME = "label_noise"
+ISSUE = "mislabel"
+UNJUDGED_ISSUE = "unjudged_label"
+MIN_RISK = 0.5
+_DISAGREE = frozenset({"teachers_disagree", "teachers_doubt"})
+_UNJUDGED = frozenset({"label_outside_classes", "probabilities_invalid"})
+
+
+@dataclass(frozen=True, slots=True)
+class LabelNoiseParams:
+    """What the teachers' cards say; part of the cache key.
+
+    Attributes:
+        classes: in the order of the probabilities; empty = the sorted distinct labels.
+        features: (teacher, name of its features) from the cards; teachers with the same name share errors.
+        independent: overrides what the cards say; None = they decide.
+    """
+
+    classes: tuple[str, ...] = ()
+    features: tuple[tuple[str, str], ...] = ()
+    independent: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelNoiseState:
+    """The fitted model and what it says about all rows, by class."""
+
+    model: FlagModel
+    classes: tuple[str, ...]
+    n_judged: Ints  # (K,) by given class
+    n_flagged: Ints  # (K,)
+    n_rows: int
+
+
+def fit(batches: Batches, params: LabelNoiseParams) -> LabelNoiseState:
+    """Fit on a sample chosen by the hash of `label_id`, then count flags over all rows.
+
+    Batches are kept by reference, not copied.
+    """
+    views = [batch.select(_columns(batch.schema.names)) for batch in batches]
+    names = _teachers(views[0].schema.names) if views else ()
+    classes = params.classes or _distinct(views)
+    given = [_given(view, classes) for view in views]
+    probs = [_probs(view, names, len(classes)) for view in views]
+    keys = [_keys(view) for view in views]
+    all_keys = np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64)
+    usable = [usable_rows(g, p)[0] for g, p in zip(given, probs, strict=True)]
+    all_usable = np.concatenate(usable) if usable else np.zeros(0, dtype=bool)
+    rows = smallest(all_keys, all_usable, fit_rows(max(len(names), 1), max(len(classes), 1)))
+    all_given = np.concatenate(given) if given else np.zeros(0, dtype=np.int64)
+    sample = _gather(rows, probs, len(names), len(classes))
+    model = fit_flags(
+        all_given[rows], names, sample, independent=params.independent, features=dict(params.features) or None
+    )
+    judged = np.zeros(len(classes), dtype=np.int64)
+    flagged = np.zeros(len(classes), dtype=np.int64)
+    for g, p in zip(given, probs, strict=True):
+        scores = score_flags(model, g, names, p)
+        judged += np.bincount(g[scores.judged], minlength=len(classes))
+        flagged += np.bincount(g[scores.flagged], minlength=len(classes))
+    return LabelNoiseState(model, classes, judged, flagged, len(all_given))
+
+
+def score(batch: pa.RecordBatch, state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
+    """Return a finding for each label that is flagged or in doubt, and for each that could not be judged."""
+    names = _teachers(batch.schema.names)
+    given = _given(batch, state.classes)
+    scores = score_flags(state.model, given, names, _probs(batch, names, len(state.classes)))
+    labels = label_strings(batch.column("label"))
+    classes = pa.array(state.classes, pa.string())
+    suggested = classes.take(pa.array(scores.suggested, mask=scores.suggested < 0))
+    codes = np.array(CODES, dtype=object)[reason_codes(state.model, scores, labels, suggested)]
+    doubt = scores.judged & (scores.suggested != given) & (np.nan_to_num(scores.risk) >= MIN_RISK)
+    invalid = np.isin(codes.astype(str), list(_UNJUDGED))
+    picked = np.flatnonzero(scores.flagged | doubt | invalid)
+    chosen = batch.select(["sample_id", "label_id"]).take(pa.array(picked)).to_pydict()
+    rows = []
+    for place, row in enumerate(picked):
+        ids = {"sample_id": chosen["sample_id"][place], "label_id": chosen["label_id"][place]}
+        rows.append(
+            {**ids, **_finding(codes[row], scores, int(row), labels[int(row)].as_py(), state.classes, names)}
+        )
+    return build_findings(NAME, rows)
+
+
+def _finding(
+    code: str, scores: Scores, row: int, label: str, classes: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    if code in _UNJUDGED:
+        bad = int(scores.bad_teacher[row])
+        args = {"given": label} if code == "label_outside_classes" else {"teacher": names[bad]}
+        return {"issue": UNJUDGED_ISSUE, "risk": 0.0, "reason_code": code, "reason_args": args}
+    suggested = classes[int(scores.suggested[row])]
+    return {
+        "issue": ISSUE,
+        "risk": float(scores.risk[row]),
+        "flagged": bool(scores.flagged[row]),
+        "suggested_label": suggested,
+        "suggested_prob": float(scores.suggested_prob[row]),
+        "reason_code": code,
+        "reason_args": {
+            "n_agree": int(scores.n_agree[row]),
+            "n_teachers": int(scores.n_teachers[row]),
+            "suggested": suggested,
+            "suggested_mean": round(float(scores.suggested_mean[row]), 2),
+            "given": label,
+            "given_mean": round(float(scores.given_mean[row]), 2),
+        },
+    }
+
+
+def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
+    """Return the noise rate by every method, the flags over all and by class, and each teacher's weight."""
+    model = state.model
+    n_judged = int(state.n_judged.sum())
+    about = {
+        "regime": model.regime,
+        "rule": model.rule,
+        "why": model.why,
+        "risk_kind": model.risk_kind,
+        "estimates_agree": model.estimates_agree,
+    }
+    rows: list[dict[str, Any]] = [_rate_row("noise_rate", None, model.noise_rate, n_judged, about)]
+    rows += [
+        _rate_row("noise_rate_estimate", f"method={name}", rate, model.n_fitted, {})
+        for name, rate in model.estimates.items()
+    ]
+    missing = None if n_judged else INSUFFICIENT
+    share = state.n_flagged.sum() / n_judged if n_judged else None
+    rows += [
+        {"name": "n_flagged", "value": float(state.n_flagged.sum()), "n": n_judged, "outcome": missing},
+        {"name": "share_flagged", "value": share, "n": n_judged, "outcome": missing},
+        {"name": "n_unjudged", "value": float(state.n_rows - n_judged), "n": state.n_rows},
+    ]
+    rows += [
+        {"name": "share_flagged", "group": f"class={name}", "value": flagged / judged, "n": int(judged)}
+        for name, judged, flagged in zip(state.classes, state.n_judged, state.n_flagged, strict=True)
+        if judged
+    ]
+    rows += [
+        {
+            "name": "teacher_weight",
+            "group": f"teacher={teacher.name}",
+            "value": teacher.weight,
+            "n": model.n_fitted,
+            "detail": teacher.to_json(),
+        }
+        for teacher in model.teachers
+    ]
+    return build_statistics(NAME, rows)
+
+
+def _rate_row(name: str, group: str | None, rate: NoiseRate, n_rows: int, detail: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "group": group,
+        "value": rate.estimate,
+        "low": rate.low,
+        "high": rate.high,
+        "n": n_rows,
+        "outcome": INSUFFICIENT if rate.estimate is None else None,
+        "detail": {"method": rate.method, **detail},
+    }
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    return ["sample_id", "label_id", "label", *(n for n in names if n.startswith(schema.PROB_PREFIX))]
+
+
+def _teachers(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the teachers by name, so that the order of columns leaves no trace."""
+    return tuple(sorted(n.removeprefix(schema.PROB_PREFIX) for n in names if n.startswith(schema.PROB_PREFIX)))
+
+
+def _given(batch: pa.RecordBatch, classes: Sequence[str]) -> Ints:
+    return label_indices(label_strings(batch.column("label")), classes)
+
+
+def _probs(batch: pa.RecordBatch, names: Sequence[str], n_classes: int) -> list[Floats]:
+    columns = [schema.PROB_PREFIX + name for name in names]
+    return [prob_matrix(batch.column(name), n_classes, name) for name in columns]
+
+
+def _keys(batch: pa.RecordBatch) -> np.ndarray:
+    return order_keys(batch.column("label_id").to_pylist(), batch.num_rows)
+
+
+def _gather(rows: Ints, probs: Sequence[Sequence[Floats]], n_teachers: int, n_classes: int) -> Floats:
+    """Return (len(rows), T, K) from the batches' matrices."""
+    sample = np.empty((len(rows), n_teachers, n_classes), dtype=np.float32)
+    first = 0
+    for matrices in probs:
+        n_rows = len(matrices[0]) if matrices else 0
+        here = (rows >= first) & (rows < first + n_rows)
+        for teacher, matrix in enumerate(matrices):
+            sample[here, teacher] = matrix[rows[here] - first]
+        first += n_rows
+    return sample
+
+
+def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
+    """Return the sorted distinct labels; they have to fit the width of the probabilities."""
+    seen: set[str] = set()
+    for view in views:
+        seen.update(pc.unique(label_strings(view.column("label"))).drop_null().to_pylist())
+    kinds = [f.type for view in views[:1] for f in view.schema if f.name.startswith(schema.PROB_PREFIX)]
+    widths = {kind.list_size for kind in kinds if pa.types.is_fixed_size_list(kind)}
+    if widths and widths != {len(seen)} and seen:
+        raise InputError(
+            f"The check {NAME} needs the classes in the order of the probabilities: there are {len(seen)} distinct "
+            f"labels, and the probabilities have {sorted(widths)} entries. Declare `classes` in the spec."
+        )
+    return tuple(sorted(seen))
+
+
+CHECK = Check(
+    name=NAME,
+    version=1,
+    view="labels",
+    needs=("sample_id", "label_id", "label", "prob_*"),
+    scope="dataset",
+    params=LabelNoiseParams(),
+    fit=fit,
+    score=score,
+    summarize=summarize,
+)

@@ -1,0 +1,23 @@
+"""Sentences for what the teachers say about given labels."""
+
+SENTENCES = {
+    "teachers_disagree": (
+        "{n_agree} of {n_teachers} teachers say {suggested} (mean probability {suggested_mean}); "
+        "the given label {given} gets {given_mean}"
+    ),
+    "teachers_doubt": (
+        "not flagged, but in doubt: {n_agree} of {n_teachers} teachers say {suggested} "
+        "(mean probability {suggested_mean}); the given label {given} gets {given_mean}"
+    ),
+    "teachers_support": ("{n_agree} of {n_teachers} teachers say {given} as well (mean probability {given_mean})"),
+    "no_label": "cannot be judged: the row has no label",
+    "label_outside_classes": "cannot be judged: the label {given} is none of the classes",
+    "no_teacher_answer": "cannot be judged: no teacher that was kept has an answer for the row",
+    "probabilities_invalid": (
+        "cannot be judged: the probabilities of teacher {teacher} are not finite, are negative or do not sum to one"
+    ),
+    "insufficient_data": (
+        "cannot be judged: {n_rows} usable rows of {n_classes} classes; "
+        "at least {min_rows} rows and two classes are needed"
+    ),
+}

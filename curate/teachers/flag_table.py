@@ -1,0 +1,285 @@
+"""Mislabel flags for a Parquet table of labels and teachers' probabilities, streamed: the body of `curate flag`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate import schema
+from curate.errors import InputError
+from curate.teachers.disagreement import (
+    RISK_KIND,
+    FlagModel,
+    TeacherWeight,
+    fit_flags,
+    fit_rows,
+    score_flags,
+    usable_rows,
+)
+from curate.teachers.flag_reasons import reason_texts
+from curate.teachers.label_columns import (
+    class_order,
+    label_indices,
+    label_strings,
+    prob_matrix,
+    prob_widths,
+)
+from curate.teachers.noise import Floats, Ints, NoiseRate
+from curate.teachers.sampling import order_keys
+
+LABEL = "label"
+IDS = "sample_id"
+BATCH_CELLS = 8_000_000
+
+OUT_COLUMNS = pa.schema(
+    [
+        pa.field("label", pa.string()),
+        pa.field("risk", pa.float64()),  # null = cannot be judged, the reason says why
+        pa.field("flagged", pa.bool_(), nullable=False),
+        pa.field("suggested_label", pa.string()),
+        pa.field("suggested_prob", pa.float64()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FlagSummary:
+    """What `curate flag` prints.
+
+    Attributes:
+        n: input rows, all of them in the output.
+        n_flagged: rows whose label is taken for wrong.
+        n_unjudged: rows that could not be judged.
+        noise_rate: the estimate that counts.
+        estimates: all of them by name.
+        estimates_agree: whether their intervals overlap.
+        teachers: kept or left out, why, weight.
+        regime: "independent" | "shared" | "insufficient data".
+        why: a sentence on the regime and the cut.
+        risk_kind: "rank": no audit says that risks are probabilities.
+        classes: in the order of the probabilities.
+        out: the table that was written.
+    """
+
+    n: int
+    n_flagged: int
+    n_unjudged: int
+    noise_rate: NoiseRate
+    estimates: Mapping[str, NoiseRate]
+    estimates_agree: bool
+    teachers: tuple[TeacherWeight, ...]
+    regime: str
+    why: str
+    risk_kind: str
+    classes: tuple[str, ...]
+    out: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, for `--json`."""
+        return {
+            "n": self.n,
+            "n_flagged": self.n_flagged,
+            "n_unjudged": self.n_unjudged,
+            "noise_rate": self.noise_rate.to_json(),
+            "estimates": {name: rate.to_json() for name, rate in self.estimates.items()},
+            "estimates_agree": self.estimates_agree,
+            "teachers": [teacher.to_json() for teacher in self.teachers],
+            "regime": self.regime,
+            "why": self.why,
+            "risk_kind": self.risk_kind,
+            "classes": list(self.classes),
+            "out": str(self.out),
+        }
+
+
+def flag_table(
+    path: str | Path,
+    out: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    independent: bool | None = None,
+    progress: Progress | None = None,
+) -> FlagSummary:
+    """Judge every row of a Parquet table and write the result beside it, in input order.
+
+    The table has `label` (string, dictionary or integer) and a list column `prob_<teacher>` for each teacher;
+    `sample_id` where there is one is carried over, else the row number (int64) stands there. Other columns are
+    not read. A null probability list means that the teacher has no answer. The class order is `classes`, else the
+    Parquet metadata key `classes` (a JSON list, or comma-separated), else the sorted distinct labels; integer
+    labels without a class list that all lie in 0 … K - 1 are taken for positions.
+
+    A row without a usable label or with invalid probabilities is written with a null risk, not flagged, and a
+    reason that says so. Two passes over the file: fit on a bounded sample chosen by a hash of the id, then score
+    batch by batch. The result does not depend on the batches.
+
+    Raises:
+        InputError: not a Parquet file, no label or teacher column, widths that do not fit, no row with a class.
+    """
+    source = Path(path)
+    with _open(source) as file:
+        teachers = _teachers(file.schema_arrow, source)
+        width = prob_widths(file, teachers, source)
+        order = class_order(file, LABEL, width, classes, source)
+        reader = _Reader(file, teachers, order, IDS in file.schema_arrow.names)
+        model = _fit(reader, independent=independent)
+        counts = _write(reader, model, Path(out), progress)
+    return FlagSummary(
+        counts[0], counts[1], counts[2], model.noise_rate, model.estimates, model.estimates_agree, model.teachers,
+        model.regime, model.why, RISK_KIND, tuple(order), Path(out),
+    )  # fmt: skip
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise InputError(f"Flagging needs a Parquet table; there is no file {path}.") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"Flagging needs a Parquet table; {path} cannot be read as one: {error}") from error
+
+
+def _teachers(columns: pa.Schema, path: Path) -> tuple[str, ...]:
+    names = tuple(name for name in columns.names if name.startswith(schema.PROB_PREFIX))
+    missing = [LABEL] * (LABEL not in columns.names) + [f"{schema.PROB_PREFIX}<teacher>"] * (not names)
+    if missing:
+        raise InputError.from_missing_columns(missing, columns.names, needed_by=f"Flagging {path}")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    first_row: int
+    ids: list[str] | None
+    labels: pa.Array  # string
+    given: Ints
+    probs: list[Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    file: pq.ParquetFile
+    columns: tuple[str, ...]
+    classes: tuple[str, ...]
+    has_ids: bool
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.file.metadata.num_rows)
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        return tuple(name.removeprefix(schema.PROB_PREFIX) for name in self.columns)
+
+    def batches(self) -> Iterator[_Batch]:
+        """Yield the rows in order; a batch is bounded by rows x teachers x classes."""
+        rows = max(256, min(65_536, BATCH_CELLS // (len(self.columns) * len(self.classes))))
+        wanted = [LABEL, *self.columns, *([IDS] if self.has_ids else [])]
+        first = 0
+        for batch in self.file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
+            labels = label_strings(batch.column(LABEL))
+            ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
+            probs = [prob_matrix(batch.column(name), len(self.classes), name) for name in self.columns]
+            given = label_indices(labels, self.classes)
+            yield _Batch(first, ids, labels, given, probs)
+            first += batch.num_rows
+
+
+def _fit(reader: _Reader, *, independent: bool | None) -> FlagModel:
+    """Fit on the usable rows with the smallest keys, kept while streaming: at most two times the limit."""
+    limit = fit_rows(len(reader.columns), len(reader.classes))
+    keys = np.zeros(0, dtype=np.uint64)
+    given = np.zeros(0, dtype=np.int64)
+    probs = np.zeros((0, len(reader.columns), len(reader.classes)), dtype=np.float32)
+    answers: dict[str, int] = dict.fromkeys(reader.columns, 0)
+    invalid: dict[str, int] = dict.fromkeys(reader.columns, 0)
+    n_labeled = 0
+    for batch in reader.batches():
+        usable, answered, bad = usable_rows(batch.given, batch.probs)
+        for m, name in enumerate(reader.columns):
+            answers[name] += int(answered[:, m].sum())
+            invalid[name] += int((bad == m).sum())
+        n_labeled += int((batch.given >= 0).sum())
+        fresh = order_keys(batch.ids, len(batch.given), first_row=batch.first_row)
+        ceiling = keys.max() if len(keys) >= limit else np.uint64(2**64 - 1)
+        rows = np.flatnonzero(usable & (fresh <= ceiling))
+        keys = np.concatenate([keys, fresh[rows]])
+        given = np.concatenate([given, batch.given[rows]])
+        probs = np.concatenate([probs, np.stack([p[rows] for p in batch.probs], axis=1).astype(np.float32)])
+        if len(keys) > limit:
+            best = np.argsort(keys, kind="stable")[:limit]
+            keys, given, probs = keys[best], given[best], probs[best]
+    _check_answers(reader, answers, invalid, n_labeled)
+    ordered = np.argsort(keys, kind="stable")
+    return fit_flags(given[ordered], reader.teachers, probs[ordered], independent=independent)
+
+
+def _check_answers(reader: _Reader, answers: Mapping[str, int], invalid: Mapping[str, int], n_labeled: int) -> None:
+    if not reader.n_rows:
+        return
+    for name in reader.columns:
+        if not answers[name] and invalid[name]:
+            raise InputError(
+                f"The column {name} needs probabilities: finite, at least 0, each row summing to one. None of its "
+                f"{invalid[name]} rows is like that; turn logits or percentages into probabilities first."
+            )
+    if not n_labeled:
+        shown = ", ".join(reader.classes[:10])
+        raise InputError(
+            f"None of the {reader.n_rows} labels is one of the {len(reader.classes)} classes ({shown}). Give the "
+            "classes in the order of the probabilities with --classes, written as the labels are."
+        )
+
+
+def _write(reader: _Reader, model: FlagModel, out: Path, progress: Progress | None) -> tuple[int, int, int]:
+    """Write every row to a temporary file beside `out` and rename it; return (n, n_flagged, n_unjudged)."""
+    key = pa.field(IDS, pa.string() if reader.has_ids else pa.int64())
+    fields = pa.schema([key, *OUT_COLUMNS])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    n = n_flagged = n_unjudged = 0
+    try:
+        with pq.ParquetWriter(temporary, fields, compression="zstd") as writer:
+            for batch in reader.batches():
+                scores = score_flags(model, batch.given, reader.teachers, batch.probs)
+                table = _out_table(reader, model, batch, scores, fields)
+                writer.write_table(table)
+                n += len(batch.given)
+                n_flagged += int(scores.flagged.sum())
+                n_unjudged += int((~scores.judged).sum())
+                if progress:
+                    progress(n, reader.n_rows)
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return n, n_flagged, n_unjudged
+
+
+def _out_table(reader: _Reader, model: FlagModel, batch: _Batch, scores: Any, fields: pa.Schema) -> pa.Table:  # noqa: ANN401
+    names = pa.array(reader.classes, pa.string())
+    unjudged = ~scores.judged
+    ids: Any = batch.ids
+    if ids is None:
+        ids = np.arange(batch.first_row, batch.first_row + len(batch.given), dtype=np.int64)
+    suggested = names.take(pa.array(scores.suggested, mask=scores.suggested < 0))
+    columns = [
+        pa.array(ids, fields.field(IDS).type),
+        batch.labels,
+        pa.array(scores.risk, mask=unjudged),
+        pa.array(scores.flagged),
+        suggested,
+        pa.array(scores.suggested_prob, mask=unjudged),
+        reason_texts(model, scores, batch.labels, suggested, reader.teachers),
+    ]
+    return pa.Table.from_arrays(columns, schema=fields)

@@ -1,0 +1,158 @@
+"""Labels and probabilities as they stand in a table: which classes, which index, which matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate.errors import InputError, did_you_mean
+from curate.teachers.noise import Floats, Ints
+
+METADATA_KEY = b"classes"
+
+
+def label_strings(column: pa.Array) -> pa.Array:
+    """Return labels as strings, whatever type they have; null stays null."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_floating(column.type):  # integers that pandas turned into floats for the sake of a null
+        whole = pc.equal(column, pc.round(column))
+        if pc.all(pc.fill_null(whole, True)).as_py():  # noqa: FBT003 - pyarrow takes the fill value by position
+            column = column.cast(pa.int64())
+    return column.cast(pa.string())
+
+
+def label_indices(labels: pa.Array, classes: Sequence[str]) -> Ints:
+    """Return (N,) int64 class indices of string labels; -1 for null and for what is none of the classes."""
+    found = pc.index_in(labels, value_set=pa.array(list(classes), pa.string()))
+    missing = pc.is_null(labels)
+    found = pc.if_else(missing, -1, pc.fill_null(found, -1))
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def prob_matrix(column: pa.Array, n_classes: int, name: str) -> Floats:
+    """Return (N, K) probabilities of a list column as floats of their own width; a null list is a row of NaN.
+
+    Raises:
+        InputError: a list that has not K entries.
+    """
+    n_rows = len(column)
+    if pa.types.is_fixed_size_list(column.type):
+        lengths = np.full(n_rows, column.type.list_size)
+    else:
+        lengths = pc.fill_null(pc.list_value_length(column), n_classes).to_numpy(zero_copy_only=False)
+    present = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    wrong = present & (lengths != n_classes)
+    if wrong.any():
+        raise InputError(
+            f"The column {name} needs {n_classes} probabilities in every row, one a class; "
+            f"{int(wrong.sum())} rows have another number, the first {int(lengths[wrong][0])}."
+        )
+    values = pc.list_flatten(column)  # leaves null lists out
+    flat = values.to_numpy(zero_copy_only=False)
+    if flat.dtype.kind != "f":
+        flat = flat.astype(np.float64)
+    if present.all():
+        return np.asarray(flat.reshape(n_rows, n_classes))
+    matrix = np.full((n_rows, n_classes), np.nan, dtype=flat.dtype)
+    matrix[present] = flat.reshape(-1, n_classes)
+    return matrix
+
+
+def prob_widths(file: pq.ParquetFile, columns: Sequence[str], path: Path) -> int:
+    """Return K, the width that all probability columns share.
+
+    Raises:
+        InputError: a column that is no list of numbers, or widths that differ.
+    """
+    widths: dict[str, int] = {}
+    for name in columns:
+        kind = file.schema_arrow.field(name).type
+        listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        if not listed or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+            raise InputError(f"{path}: the column {name} needs a list of probabilities in each row; it is {kind}.")
+        widths[name] = kind.list_size if pa.types.is_fixed_size_list(kind) else _first_length(file, name)
+    known = {name: width for name, width in widths.items() if width >= 0}
+    if len(set(known.values())) > 1:
+        shown = ", ".join(f"{name} has {width}" for name, width in known.items())
+        raise InputError(
+            f"{path}: all teachers need the same classes in the same order: {shown}. Map them to one class list."
+        )
+    return next(iter(known.values()), 0)
+
+
+def _first_length(file: pq.ParquetFile, name: str) -> int:
+    for batch in file.iter_batches(batch_size=65_536, columns=[name], use_threads=False):
+        lengths = pc.drop_null(pc.list_value_length(batch.column(0)))
+        if len(lengths):
+            return int(lengths[0].as_py())
+    return -1
+
+
+def class_order(
+    file: pq.ParquetFile, label: str, width: int, classes: Sequence[str] | None, path: Path
+) -> tuple[str, ...]:
+    """Return the class names in the order of the probabilities.
+
+    Raises:
+        InputError: the list does not fit the width of the probabilities, or names a class twice.
+    """
+    order, origin = tuple(classes) if classes is not None else None, "the classes given"
+    if order is None:
+        order, origin = _from_metadata(file, path), "the metadata key 'classes'"
+    distinct: list[str] = []
+    if order is None:
+        distinct = _distinct(file, label)
+        order, origin = _inferred(distinct, file.schema_arrow.field(label).type, width), "the distinct labels"
+    twice = sorted({name for name in order if order.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: {origin} name a class twice: {', '.join(twice)}. Each class stands once.")
+    if width and len(order) != width:
+        near = [hint for name in order[:50] if (hint := did_you_mean(name, [o for o in order if o != name]))]
+        hint = f" {near[0]}" if distinct and near and len(order) > width else ""
+        raise InputError(
+            f"{path}: the probabilities have {width} entries a row, but {origin} are {len(order)} "
+            f"({', '.join(order[:12])}{', …' * (len(order) > 12)}). Give all {width} classes in the order of the "
+            f"probabilities with --classes, or as the Parquet metadata key 'classes'.{hint}"
+        )
+    return order
+
+
+def _from_metadata(file: pq.ParquetFile, path: Path) -> tuple[str, ...] | None:
+    metadata = {**(file.metadata.metadata or {}), **(file.schema_arrow.metadata or {})}
+    text = metadata.get(METADATA_KEY, b"").decode("utf-8", "replace").strip()
+    if not text:
+        return None
+    if not text.startswith("["):
+        return tuple(part.strip() for part in text.split(","))
+    try:
+        return tuple(str(name) for name in json.loads(text))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: the metadata key 'classes' needs a JSON list or comma-separated names; it is {text[:80]!r}."
+        ) from error
+
+
+def _distinct(file: pq.ParquetFile, label: str) -> list[str]:
+    """Return the labels in use, sorted: numbers by value, else as text; unused dictionary entries are out."""
+    seen: set[str] = set()
+    for batch in file.iter_batches(batch_size=65_536, columns=[label], use_threads=False):
+        seen.update(pc.unique(label_strings(batch.column(0))).drop_null().to_pylist())
+    kind = file.schema_arrow.field(label).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return sorted(seen, key=float)
+    return sorted(seen)
+
+
+def _inferred(distinct: Sequence[str], kind: pa.DataType, width: int) -> tuple[str, ...]:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and set(distinct) <= set(map(str, range(width))):
+        return tuple(map(str, range(width)))
+    return tuple(distinct)

@@ -1,0 +1,114 @@
+"""The mixture p(given | x) = sum_k q_k(x) T_k,given: what of the disagreement a noise channel explains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from curate.teachers.noise import Bools, Floats, Ints, uniform_transition
+from curate.teachers.pool import fit_log_weights, log_pool
+
+_ROUNDS = 12
+_MIN_RATE = 1e-6
+_PRIOR_ROWS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A fitted channel.
+
+    Attributes:
+        weights: (T,) of the log pool q.
+        transition: (K, K) p(given = column | true = row).
+        rate: share of wrong labels that the channel implies.
+        kind: "none" | "uniform" | "full".
+        log_likelihood: nats, sum over rows.
+    """
+
+    weights: Floats
+    transition: Floats
+    rate: float
+    kind: str
+    log_likelihood: float
+
+
+def posterior(log_q: Floats, given: Ints, transition: Floats) -> Floats:
+    """Return (N, K) p(true | teachers, given)."""
+    joint = np.exp(log_q) * np.ascontiguousarray(transition.T)[given]
+    return np.asarray(joint / np.maximum(joint.sum(axis=1, keepdims=True), 1e-300))
+
+
+def log_odds_wrong(log_q: Floats, given: Ints, transition: Floats) -> Floats:
+    """Return (N,) log p(label wrong) - log p(label right) under the channel, nats; never infinite."""
+    joint = log_q + np.log(np.maximum(np.ascontiguousarray(transition.T)[given], 1e-12))
+    right = np.take_along_axis(joint, given[:, None], axis=1)[:, 0]
+    np.put_along_axis(joint, given[:, None], -np.inf, axis=1)
+    top = joint.max(axis=1)
+    return np.asarray(top + np.log(np.exp(joint - top[:, None]).sum(axis=1)) - right)
+
+
+def fit_mixture(logs: Floats, answered: Bools, given: Ints) -> Mixture:
+    """Fit pool weights and channel by likelihood; no channel, a uniform one or a full one by BIC.
+
+    Args:
+        logs: (N, T, K) log probabilities of the teachers.
+        answered: (N, T).
+        given: (N,).
+    """
+    n_rows, n_teachers, n_classes = logs.shape
+    weights, likelihood = fit_log_weights(logs, answered, given)
+    none = Mixture(weights, uniform_transition(0.0, n_classes), 0.0, "none", likelihood)
+    uniform = _fit_uniform(logs, answered, given)
+    candidates = [(none, n_teachers), (uniform, n_teachers + 1)]
+    if n_rows >= n_classes * (n_classes - 1):
+        candidates.append((_fit_full(logs, answered, given, uniform), n_teachers + n_classes * (n_classes - 1)))
+    return max(candidates, key=lambda pair: pair[0].log_likelihood - 0.5 * pair[1] * np.log(n_rows))[0]
+
+
+def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
+    """Alternate pool weights and the one rate, from a low and a middling start; the likelier end counts."""
+    n_classes = logs.shape[2]
+    ends = []
+    for start in (0.05, 0.25):
+        rate, before = start, -np.inf
+        for _ in range(_ROUNDS * 3):
+            weights, likelihood = fit_log_weights(logs, answered, given, uniform_transition(rate, n_classes))
+            rate = _best_rate(np.exp(log_pool(logs, answered, weights)), given)
+            if likelihood - before < 1e-3:
+                break
+            before = likelihood
+        matrix = uniform_transition(rate, n_classes)
+        ends.append(Mixture(weights, matrix, rate, "uniform", likelihood))
+    return max(ends, key=lambda end: end.log_likelihood)
+
+
+def _best_rate(pool: Floats, given: Ints) -> float:
+    n_classes = pool.shape[1]
+    at_given = np.take_along_axis(pool, given[:, None], axis=1)[:, 0]
+
+    def loss(rate: float) -> float:
+        return -float(np.log((1.0 - rate) * at_given + rate / (n_classes - 1) * (1.0 - at_given) + 1e-300).mean())
+
+    return float(minimize_scalar(loss, bounds=(_MIN_RATE, 0.9 * (1.0 - 1.0 / n_classes)), method="bounded").x)
+
+
+def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> Mixture:
+    """EM on the whole matrix, smoothed towards the uniform one with the weight of a few rows by class."""
+    n_classes = logs.shape[2]
+    prior = _PRIOR_ROWS * uniform_transition(max(start.rate, 1e-3), n_classes)
+    matrix, weights, before = start.transition, start.weights, -np.inf
+    likelihood = start.log_likelihood
+    for _ in range(_ROUNDS):
+        share = posterior(log_pool(logs, answered, weights), given, matrix)
+        counts = prior.copy()
+        np.add.at(counts.T, given, share)
+        matrix = counts / counts.sum(axis=1, keepdims=True)
+        weights, likelihood = fit_log_weights(logs, answered, given, matrix)
+        if likelihood - before < 1e-2:
+            break
+        before = likelihood
+    true_share = np.exp(log_pool(logs, answered, weights)).mean(axis=0)
+    rate = float(1.0 - (true_share * np.diag(matrix)).sum())
+    return Mixture(weights, matrix, rate, "full", likelihood)

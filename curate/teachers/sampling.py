@@ -1,0 +1,36 @@
+"""A sample that depends on ids only: the rows with the smallest hashes, in the order of their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.teachers.noise import Bools, Ints
+
+
+def order_keys(ids: Sequence[str] | None, n_rows: int, *, first_row: int = 0) -> NDArray[np.uint64]:
+    """Return (N,) uint64 keys that order rows by a hash of the id, or of the row number where there is none."""
+    if ids is None:
+        return _mix(np.arange(first_row, first_row + n_rows, dtype=np.uint64))
+    digest = hashlib.blake2b
+    joined = b"".join(digest(str(i).encode("utf-8", "surrogateescape"), digest_size=8).digest() for i in ids)
+    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
+
+
+def _mix(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return SplitMix64 of the numbers (Steele, Lea and Flood 2014)."""
+    mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+
+
+def smallest(keys: NDArray[np.uint64], usable: Bools, limit: int) -> Ints:
+    """Return the row numbers of the `limit` usable rows with the smallest keys, ordered by key."""
+    rows = np.flatnonzero(usable)
+    if len(rows) > limit:
+        rows = rows[np.argpartition(keys[rows], limit - 1)[:limit]]
+    return np.asarray(rows[np.argsort(keys[rows], kind="stable")])
