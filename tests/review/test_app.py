@@ -1,5 +1,5 @@
 # ruff: noqa: ANN401 - FiftyOne and the fixtures have no types
-"""The real App in a real browser: it opens on the suspects, a sample is tagged by hand, the tag becomes a decision."""
+"""The real App in a real browser: it opens on the suspects, a sample is tagged by hand, a decision comes back."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_reviewer_tags_a_suspect_in_the_app(pets: Any, database: Path, tmp_pat
             tile.hover()
             tile.click(position={"x": 14, "y": 14})
             page.locator('[data-cy="action-tag-sample-labels"]').click()
-            field = page.get_by_placeholder("+ tag sample")
+            field = page.get_by_placeholder("+ tag selected sample")
             field.wait_for(timeout=20_000)
             field.fill("curate:accept")
             field.press("Enter")
