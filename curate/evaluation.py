@@ -35,7 +35,14 @@ def against_truth(labels: pa.Table, findings: pa.Table) -> pa.Table:
     measured = evaluate(risk, np.asarray(flagged, bool), np.asarray(wrong, bool))
     outcome = "insufficient data" if measured.n_wrong < MIN_WRONG else None
     rows = [
-        {"name": name, "value": value.value, "low": value.low, "high": value.high, "n": measured.n, "outcome": outcome}
+        {
+            "name": name,
+            "value": value.value,
+            "low": value.low,
+            "high": value.high,
+            "n": measured.n,
+            "outcome": outcome,
+        }
         for name, value in (
             ("precision", measured.precision),
             ("recall", measured.recall),
