@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import gammaln
 
 from curate.teachers.noise import Bools, Floats, Ints, uniform_transition
-from curate.teachers.pool import fit_log_weights, log_pool
+from curate.teachers.pool import MAX_WEIGHT, fit_log_weights, log_pool
 
 _ROUNDS = 12
 _MIN_RATE = 1e-6
@@ -80,30 +80,32 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
-    """Alternate pool weights and the one rate, from a low and a middling start; the likelier end counts."""
-    n_classes = logs.shape[2]
+    """Fit pool weights and the one rate together, from a low and a middling rate; the likelier end counts."""
+    n_rows, n_teachers, n_classes = logs.shape
+
+    def loss(point: Floats) -> tuple[float, Floats]:
+        weights, rate = point[:-1], point[-1]
+        other = rate / (n_classes - 1)
+        pool = np.exp(log_pool(logs, answered, weights))
+        at_given = np.take_along_axis(pool, given[:, None], axis=1)[:, 0]
+        likelihood = np.maximum((1.0 - rate) * at_given + other * (1.0 - at_given), 1e-300)
+        joint = pool * other
+        np.put_along_axis(joint, given[:, None], ((1.0 - rate) * at_given)[:, None], axis=1)
+        slope = pool - joint / likelihood[:, None]
+        by_weight = [(slope * logs[:, m]).sum() for m in range(n_teachers)]
+        by_rate = ((at_given - (1.0 - at_given) / (n_classes - 1)) / likelihood).sum()
+        return -float(np.log(likelihood).mean()), np.array([*by_weight, by_rate]) / n_rows
+
+    bounds = [(0.0, MAX_WEIGHT)] * n_teachers + [(_MIN_RATE, 0.9 * (1.0 - 1.0 / n_classes))]
     ends = []
     for start in (0.05, 0.25):
-        rate, before = start, -np.inf
-        for _ in range(_ROUNDS * 3):
-            weights, likelihood = fit_log_weights(logs, answered, given, uniform_transition(rate, n_classes))
-            rate = _best_rate(np.exp(log_pool(logs, answered, weights)), given)
-            if likelihood - before < 1e-3:
-                break
-            before = likelihood
-        matrix = uniform_transition(rate, n_classes)
-        ends.append(Mixture(weights, matrix, rate, "uniform", likelihood))
-    return max(ends, key=lambda end: end.log_likelihood)
-
-
-def _best_rate(pool: Floats, given: Ints) -> float:
-    n_classes = pool.shape[1]
-    at_given = np.take_along_axis(pool, given[:, None], axis=1)[:, 0]
-
-    def loss(rate: float) -> float:
-        return -float(np.log((1.0 - rate) * at_given + rate / (n_classes - 1) * (1.0 - at_given) + 1e-300).mean())
-
-    return float(minimize_scalar(loss, bounds=(_MIN_RATE, 0.9 * (1.0 - 1.0 / n_classes)), method="bounded").x)
+        point = np.append(np.full(n_teachers, 1.0 / n_teachers), start)
+        ends.append(minimize(loss, point, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200}))
+    best = min(ends, key=lambda end: float(end.fun))
+    weights, rate = np.round(best.x[:-1], 9), round(float(best.x[-1]), 9)
+    if weights.sum() <= 0:
+        weights = np.full(n_teachers, 1.0 / n_teachers)
+    return Mixture(weights, uniform_transition(rate, n_classes), rate, "uniform", -float(best.fun) * n_rows)
 
 
 def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> tuple[Mixture, int]:
@@ -117,7 +119,7 @@ def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> tup
         counts = prior.copy()
         np.add.at(counts.T, given, share)
         matrix = counts / counts.sum(axis=1, keepdims=True)
-        weights, likelihood = fit_log_weights(logs, answered, given, matrix)
+        weights, likelihood = fit_log_weights(logs, answered, given, matrix, start=weights)
         if likelihood - before < 1e-2:
             break
         before = likelihood
