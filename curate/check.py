@@ -29,7 +29,19 @@ Scope = Literal["row", "sample", "sequence", "dataset"]
 View = Literal["samples", "labels"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
-BUILTIN: tuple[str, ...] = ("label_noise",)
+BUILTIN: tuple[str, ...] = (
+    "duplicates",
+    "leakage",
+    "image_quality",
+    "class_balance",
+    "demographic_balance",
+    "attribute_association",
+    "label_consistency",
+    "box_sanity",
+    "mask_sanity",
+    "track_sanity",
+    "label_noise",
+)
 
 ENTRY_POINT_GROUP = "curate.checks"
 BATCH_ROWS = 65_536

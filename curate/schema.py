@@ -55,6 +55,7 @@ LABELS = pa.schema(
         pa.field("annotator", pa.string()),
         pa.field("source_key", pa.string()),  # the annotation's own id or row number in the source
         pa.field("reference_label", pa.string()),  # a known truth, for evaluation only; never read by a check
+        pa.field("flags", pa.list_(pa.string())),  # as the source says: crowd, difficult, truncated, occluded
     ]
 )
 
@@ -90,7 +91,7 @@ SCAN = pa.schema(
         pa.field("brightness_p50", pa.float32()),
         pa.field("brightness_p99", pa.float32()),
         pa.field("blur_laplacian_std", pa.float32()),  # of the luma at a fixed working size, [0, inf)
-        pa.field("blur_luma_std", pa.float32()),  # contrast, for telling flat from blurred
+        pa.field("blur_luma_std", pa.float32()),  # std of the counts of the luma histogram: tells flat from blurred
         pa.field("entropy_bits", pa.float32()),  # of the luma histogram, [0, 8]
         pa.field("colorfulness", pa.float32()),  # 0 = gray
         pa.field("thumbnail_sha256", pa.string()),  # of the decoded upright pixels: same picture, other bytes
@@ -156,6 +157,7 @@ DECISIONS = pa.schema(
         pa.field("why", pa.string()),
         pa.field("finding_id", pa.string()),
         pa.field("content_sha256", pa.string()),  # the bytes that were judged
+        pa.field("to_bbox", BBOX),  # a box that was moved or added by hand
     ]
 )
 

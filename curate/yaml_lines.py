@@ -61,6 +61,7 @@ def load_yaml(file: Path) -> LocatedYaml:
     lines: dict[Loc, int] = {(): 1}
     loader = yaml.SafeLoader(text)
     try:
+        _refuse_aliases(file, text)
         node = loader.get_single_node()
         if node is None:
             msg = f"{file}: the file is empty; a spec needs at least name and source."
@@ -73,9 +74,20 @@ def load_yaml(file: Path) -> LocatedYaml:
         problem = getattr(error, "problem", None) or str(error)
         msg = f"{file}:{line}: not valid YAML: {problem}."
         raise ConfigError(msg) from error
+    except RecursionError as error:
+        msg = f"{file}: not a spec: it is nested deeper than anything a spec holds."
+        raise ConfigError(msg) from error
     finally:
         loader.dispose()
     return LocatedYaml(file, data, lines)
+
+
+def _refuse_aliases(file: Path, text: str) -> None:
+    """Refuse `*name`: a few lines of aliases can stand for more values than memory holds."""
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            line = token.start_mark.line + 1
+            raise ConfigError(f"{file}:{line}: the alias *{token.value} is not allowed; write the value out.")
 
 
 def _locate(file: Path, node: yaml.Node, loc: Loc, lines: dict[Loc, int]) -> None:

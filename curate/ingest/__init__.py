@@ -11,7 +11,18 @@ from curate.ingest.source import Ingested, Media, ReadOptions, Source
 __all__ = ["BUILTIN", "Ingested", "Media", "ReadOptions", "Source", "source_named", "source_names"]
 
 # format name -> module under curate.ingest, in the order in which `curate init` tries them
-BUILTIN: dict[str, str] = {}
+BUILTIN: dict[str, str] = {
+    "fiftyone": "fiftyone_format",
+    "coco": "coco",
+    "voc": "voc",
+    "yolo": "yolo",
+    "masks": "masks",
+    "huggingface": "huggingface",
+    "table": "table",
+    "folder": "folder",
+    "digits": "demo_digits",
+    "street": "demo_street",
+}
 
 ENTRY_POINT_GROUP = "curate.sources"
 

@@ -43,13 +43,15 @@ class Ingested:
 
     `samples` has `schema.SAMPLES` plus `attr_*` and `group_*` string columns; `labels` has `schema.LABELS`;
     `outcomes` has `schema.INGEST_OUTCOMES`, one per input row. `classes` are in their final order.
-    Every added image is in `samples`, every added label in `labels`.
+    Every added image is in `samples`, every added label in `labels` or, where several annotators labeled an image,
+    in `annotations` (same schema): these are the answers that are not the given one. None = there are none.
     """
 
     samples: pa.Table
     labels: pa.Table
     outcomes: pa.Table
     classes: tuple[str, ...]
+    annotations: pa.Table | None = None
 
 
 class Source(Protocol):

@@ -1,1 +1,69 @@
 """Who judges the labels: the protocol, probes, models, tables, and what their disagreement says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+
+import pyarrow as pa
+
+from curate.config import TeacherSpec
+from curate.errors import ConfigError
+from curate.schema import PROB_PREFIX
+from curate.teachers.protocol import Answer, Predictions, Request, Teacher, TeacherError, prob_column
+
+__all__ = ["KINDS", "predict_all", "teacher_of"]
+
+# kind of a spec's teacher -> (module under curate.teachers, class that takes the spec)
+KINDS: dict[str, tuple[str, str]] = {
+    "probes": ("probes", "Probes"),
+    "onnx": ("onnx_model", "OnnxTeacher"),
+    "torch": ("torch_model", "TorchTeacher"),
+    "table": ("table", "TableTeacher"),
+}
+
+ENTRY_POINT_GROUP = "curate.teachers"
+
+
+def teacher_of(spec: TeacherSpec) -> Teacher:
+    """Return the teacher that a spec describes; kinds of other packages come by entry point.
+
+    Raises:
+        ConfigError: nobody provides that kind.
+    """
+    if spec.kind in KINDS:
+        module, name = KINDS[spec.kind]
+        made: Teacher = getattr(import_module(f"curate.teachers.{module}"), name)(spec)
+        return made
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == spec.kind:
+            loaded: Teacher = entry.load()(spec)
+            return loaded
+    raise ConfigError(f"There is no kind of teacher {spec.kind!r}. Kinds: {', '.join(KINDS)}.")
+
+
+def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
+    """Ask every teacher; one that fails is an error entry, and the others go on.
+
+    Args:
+        specs: the spec's teachers.
+        request: the label rows and what is needed to judge them.
+    """
+    answers: list[Answer] = []
+    errors: list[TeacherError] = []
+    for spec in specs:
+        try:
+            answers += teacher_of(spec).answer(request)
+        except Exception as error:  # noqa: BLE001 - whatever a model does must not hide what the others say
+            errors.append(TeacherError(spec.name, f"{type(error).__name__}: {error}"))
+    columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
+    cards = []
+    for answer in answers:
+        column = PROB_PREFIX + answer.card.name
+        if column in columns:
+            errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
+            continue
+        columns[column] = prob_column(answer.probs)
+        cards.append(answer.card)
+    return Predictions(pa.table(columns), tuple(cards), tuple(errors))

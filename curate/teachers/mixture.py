@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import gammaln
 
 from curate.teachers.noise import Bools, Floats, Ints, uniform_transition
 from curate.teachers.pool import MAX_WEIGHT, fit_log_weights, log_pool
@@ -50,7 +51,11 @@ def log_odds_wrong(log_q: Floats, given: Ints, transition: Floats) -> Floats:
 
 
 def fit_mixture(logs: Floats, answered: Bools, given: Ints) -> Mixture:
-    """Fit pool weights and channel by likelihood; no channel, a uniform one or a full one by BIC.
+    """Fit pool weights and channel by likelihood; no channel, a uniform one or a full one by extended BIC.
+
+    A cell of the full channel is a parameter only where it holds two rows or more: confusions are few. That they may
+    stand anywhere costs log C(cells, held) nats (Chen and Chen, Biometrika 2008): else the confusions of weak
+    teachers pass for noise on clean labels.
 
     Args:
         logs: (N, T, K) log probabilities of the teachers.
@@ -61,10 +66,17 @@ def fit_mixture(logs: Floats, answered: Bools, given: Ints) -> Mixture:
     weights, likelihood = fit_log_weights(logs, answered, given)
     none = Mixture(weights, uniform_transition(0.0, n_classes), 0.0, "none", likelihood)
     uniform = _fit_uniform(logs, answered, given)
-    candidates = [(none, n_teachers), (uniform, n_teachers + 1)]
+    candidates: list[tuple[Mixture, float]] = [(none, n_teachers), (uniform, n_teachers + 1)]
     if n_rows >= n_classes * (n_classes - 1):
-        candidates.append((_fit_full(logs, answered, given, uniform), n_teachers + n_classes * (n_classes - 1)))
+        full, n_held = _fit_full(logs, answered, given, uniform)
+        anywhere = _log_choose(n_classes * (n_classes - 1), n_held)
+        full_cost = n_teachers + n_held + 2.0 * anywhere / np.log(n_rows)
+        candidates.append((full, full_cost))
     return max(candidates, key=lambda pair: pair[0].log_likelihood - 0.5 * pair[1] * np.log(n_rows))[0]
+
+
+def _log_choose(n: int, k: int) -> float:
+    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
 
 def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
@@ -96,8 +108,8 @@ def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
     return Mixture(weights, uniform_transition(rate, n_classes), rate, "uniform", -float(best.fun) * n_rows)
 
 
-def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> Mixture:
-    """EM on the whole matrix, smoothed towards the uniform one with the weight of a few rows by class."""
+def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> tuple[Mixture, int]:
+    """EM on the whole matrix, smoothed towards the uniform one by a few rows a class; and how many cells it holds."""
     n_classes = logs.shape[2]
     prior = _PRIOR_ROWS * uniform_transition(max(start.rate, 1e-3), n_classes)
     matrix, weights, before = start.transition, start.weights, -np.inf
@@ -113,4 +125,5 @@ def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> Mix
         before = likelihood
     true_share = np.exp(log_pool(logs, answered, weights)).mean(axis=0)
     rate = float(1.0 - (true_share * np.diag(matrix)).sum())
-    return Mixture(weights, matrix, rate, "full", likelihood)
+    held = (counts - prior >= 2.0) & ~np.eye(n_classes, dtype=bool)
+    return Mixture(weights, matrix, rate, "full", likelihood), int(held.sum())

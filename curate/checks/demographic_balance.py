@@ -1,0 +1,209 @@
+"""Who and what is shown: shares of attribute values, gaps, and a named reference where there is one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+import pyarrow as pa
+
+from curate import schema
+from curate.check import Batches, Check, build_statistics
+from curate.checks.attributes import (
+    SMALL,
+    UNKNOWN,
+    AttributeDeclaration,
+    attribute_columns,
+    declared,
+    suppressed,
+)
+from curate.statistics.association import fit_to_reference
+from curate.statistics.diversity import effective_number, evenness, js_divergence
+from curate.statistics.intervals import wilson
+
+NAME = "demographic_balance"
+INSUFFICIENT = "insufficient data"
+FAIR = (0.8, 1.25)  # a representation ratio is remarked on when its whole interval is outside
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class DemographicBalanceParams:
+    """Declarations come from the spec.
+
+    Attributes:
+        attributes: what is declared; a column without a declaration is "undeclared".
+        min_known: fewer known values are "insufficient data".
+        min_expected: an empty intersection is a gap if this many samples would be there by chance.
+    """
+
+    attributes: tuple[AttributeDeclaration, ...] = ()
+    min_known: int = 30
+    min_expected: float = 5.0
+
+
+@dataclass(slots=True)
+class _State:
+    single: dict[str, Counter[str | None]]
+    double: dict[tuple[str, str], Counter[tuple[str | None, str | None]]]
+
+
+def fit(batches: Batches, params: DemographicBalanceParams) -> _State:  # noqa: ARG001 - the shape of Check.fit
+    """Count the values of each attribute and of each pair of attributes over samples."""
+    state = _State({}, {})
+    for batch in batches:
+        columns = attribute_columns(batch.schema.names)
+        table = pa.Table.from_batches([batch.select(columns)])
+        for column in columns:
+            counts = state.single.setdefault(column, Counter())
+            for row in table.group_by([column]).aggregate([([], "count_all")]).to_pylist():
+                counts[row[column]] += row["count_all"]
+        for a, b in combinations(columns, 2):
+            pairs = state.double.setdefault((a, b), Counter())
+            for row in table.group_by([a, b]).aggregate([([], "count_all")]).to_pylist():
+                pairs[row[a], row[b]] += row["count_all"]
+    return state
+
+
+def summarize(state: _State, params: DemographicBalanceParams) -> pa.Table:
+    """Return shares with intervals, diversity, representation and gaps; nothing against a silent reference."""
+    rows: Rows = []
+    for column, counts in state.single.items():
+        declaration = declared(column.removeprefix(schema.ATTRIBUTE_PREFIX), params.attributes)
+        detail = {"obtained": declaration.obtained, "may_gate": declaration.may_gate}
+        rows += _attribute(column, counts, declaration, detail, params)
+    for (a, b), pairs in state.double.items():
+        rows.append(_gaps(a, b, pairs, params))
+    return build_statistics(NAME, rows)
+
+
+def _attribute(
+    column: str,
+    counts: Counter[str | None],
+    declaration: AttributeDeclaration,
+    detail: dict[str, Any],
+    params: DemographicBalanceParams,
+) -> Rows:
+    total = counts.total()
+    reference = dict(declaration.reference or ())
+    known = {value: counts[value] for value in sorted({v for v in counts if v is not None} | set(reference))}
+    n = sum(known.values())
+    few = {"outcome": INSUFFICIENT} if n < params.min_known else {}
+    low, high = wilson(n, total)
+    share = {"value": n / total if total else None, "low": low, "high": high, "n": total}
+    rows: Rows = [{"name": "share_known", "group": column, **share, "detail": detail}]
+    hidden = suppressed(known)
+    rows += _values(column, {**known, UNKNOWN: counts[None]}, n, hidden, {**detail, **_denominator(n)}, few)
+    sizes = list(known.values())
+    for name, value in (("effective_groups", effective_number(sizes)), ("evenness", evenness(sizes))):
+        missing = {"outcome": INSUFFICIENT} if value is None or not n else few
+        rows.append({"name": name, "group": column, "value": value, "n": n, "detail": detail, **missing})
+    if reference:
+        detail = {**detail, "reference": declaration.reference_name}
+        rows += _against_reference(column, known, reference, hidden, detail, few)
+    return rows
+
+
+def _denominator(n: int) -> dict[str, Any]:
+    return {"n_known": n if n >= SMALL or n == 0 else f"<{SMALL}"}
+
+
+def _values(
+    column: str,
+    counts: Mapping[str, int],
+    n: int,
+    hidden: set[str],
+    detail: dict[str, Any],
+    few: dict[str, str],
+) -> Rows:
+    """Return count and share of each value; the unknown have a count and are in no denominator."""
+    rows: Rows = []
+    for value, count in counts.items():
+        group = f"{column}={value}"
+        if value in hidden:
+            shown = {**detail, "shown": f"<{SMALL}" if count < SMALL else "hidden with it"}
+            rows.append({"name": "n_samples", "group": group, "outcome": INSUFFICIENT, "detail": shown})
+            continue
+        rows.append({"name": "n_samples", "group": group, "value": float(count), "n": count, "detail": detail})
+        if value != UNKNOWN and n:
+            low, high = wilson(count, n)
+            share = {"value": count / n, "low": low, "high": high, "n": n}
+            rows.append({"name": "share", "group": group, **share, "detail": detail, **few})
+    return rows
+
+
+def _against_reference(
+    column: str,
+    known: Mapping[str, int],
+    reference: Mapping[str, float],
+    hidden: set[str],
+    detail: dict[str, Any],
+    few: dict[str, str],
+) -> Rows:
+    """Return effect size and divergence from the reference, and the representation ratio of each value.
+
+    Values that the reference does not name have no ratio; that they occur makes Cohen's w undefined, which is
+    said. A ratio is remarked on only where its whole interval is outside [0.8, 1.25].
+    """
+    n = sum(known.values())
+    shares = [reference.get(value, 0.0) for value in known]
+    fit_ = fit_to_reference(list(known.values()), shares)
+    strange = sorted(value for value in known if value not in reference)
+    facts = {**detail, "not_in_reference": strange}
+    is_defined = fit_ is not None and fit_.w != float("inf")
+    w = (
+        {"value": fit_.w, "detail": {**facts, "p_value": fit_.p_value}}
+        if fit_ and is_defined
+        else {"detail": facts}
+    )
+    missing = few if is_defined else {"outcome": INSUFFICIENT}
+    divergence = js_divergence(list(known.values()), shares)
+    rows: Rows = [{"name": "reference_w", "group": column, "n": n, **w, **missing}]
+    missing = few if divergence is not None else {"outcome": INSUFFICIENT}
+    rows.append(
+        {"name": "reference_divergence", "group": column, "value": divergence, "n": n, "detail": facts, **missing}
+    )
+    total = sum(shares)
+    for value, expected in zip(known, shares, strict=True):
+        if not n or expected <= 0 or value in hidden:
+            continue
+        low, high = (bound / (expected / total) for bound in wilson(known[value], n))
+        ratio = {"value": known[value] / n / (expected / total), "low": low, "high": high, "n": n}
+        remark = "over" if low > FAIR[1] else "under" if high < FAIR[0] else None
+        about = {**detail, "represented": remark}
+        rows.append({"name": "representation_ratio", "group": f"{column}={value}", **ratio, "detail": about, **few})
+    return rows
+
+
+def _gaps(
+    a: str, b: str, pairs: Counter[tuple[str | None, str | None]], params: DemographicBalanceParams
+) -> dict[str, Any]:
+    """Return how many intersections are empty although chance alone would fill them, and which."""
+    known = {(x, y): n for (x, y), n in pairs.items() if x is not None and y is not None}
+    n = sum(known.values())
+    of_a: Counter[str] = Counter()
+    of_b: Counter[str] = Counter()
+    for (x, y), count in known.items():
+        of_a[x] += count
+        of_b[y] += count
+    empty = [(x, y, of_a[x] * of_b[y] / n) for x, y in product(sorted(of_a), sorted(of_b)) if (x, y) not in known]
+    gaps = [(x, y) for x, y, expected in empty if expected >= params.min_expected]
+    n_small = sum(0 < count < SMALL for count in known.values())
+    detail = {"gaps": gaps[:50], "n_cells": len(of_a) * len(of_b), "n_small_cells": n_small}
+    row = {"name": "n_gaps", "group": f"{a};{b}", "value": float(len(gaps)), "n": n, "detail": detail}
+    return row | ({"outcome": INSUFFICIENT} if n < params.min_known else {})
+
+
+CHECK = Check(
+    name=NAME,
+    version=1,
+    view="samples",
+    needs=("attr_*",),
+    scope="dataset",
+    params=DemographicBalanceParams(),
+    fit=fit,
+    summarize=summarize,
+)

@@ -1,0 +1,180 @@
+"""Released labels for tools that know only COCO, YOLO, Pascal VOC or CSV."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from curate.errors import ConfigError, did_you_mean
+from curate.export import coco, table, voc, yolo
+from curate.export.release import Image, LeftOut, class_order, released_images
+from curate.ingest.source import Media
+
+__all__ = ["FORMATS", "MARKER", "ExportResult", "export"]
+
+MARKER = "curate-export.json"  # in every export; a folder without one is never replaced
+
+Writer = Callable[[Path, list[Image], list[str], LeftOut], list[Image]]
+# writes the annotation files into a folder, names each image's file in it, returns the images that it holds
+FORMATS: dict[str, Writer] = {"coco": coco.write, "yolo": yolo.write, "voc": voc.write, "csv": table.write}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        n_images: images that the format holds, negative and (where it can say so) unlabeled ones included.
+        n_labels: labels that the format holds.
+        paths: the annotation files, sorted, without the images.
+        left_out: what the format cannot hold, a row each with a reason (`release.LEFT_OUT`).
+    """
+
+    n_images: int
+    n_labels: int
+    paths: tuple[Path, ...]
+    left_out: pa.Table
+
+
+def export(
+    data: pa.Table,
+    labels: pa.Table | None,
+    out: Path,
+    *,
+    format: str,  # noqa: A002 - what the command line calls it
+    images: Literal["link", "copy", "none"] = "link",
+    media: Media | None = None,
+    classes: Sequence[str] | None = None,
+) -> ExportResult:
+    """Write released rows to the folder `out` in one of `FORMATS`.
+
+    `out` appears whole or not at all; an earlier export there is replaced, anything else is not. Beside the
+    format's own files it holds `curate.csv` (every row with everything, also what the format cannot hold) and, if
+    something was left out, `left_out.csv`.
+
+    Args:
+        data: a manifest's data table: sample_id, label_id (null: an image without labels), uri, task,
+            released_label and, where they are there, given_label, label_state, split, weight, width_px, height_px,
+            container, bbox, mask, polygons, track_id, frame, annotator, flags.
+        labels: `schema.LABELS`, for geometry that `data` lacks; or None.
+        out: the folder to write.
+        format: coco, yolo, voc or csv.
+        images: "link" (hard links where the file system allows it, else symbolic ones), "copy", or "none".
+        media: where the images are; needed unless `images` is "none".
+        classes: order of the classes; without it they are sorted.
+
+    Raises:
+        ConfigError: unknown format, no media, or `out` holds something else.
+        InputError: `data` lacks a needed column.
+    """
+    if format not in FORMATS:
+        raise ConfigError(
+            f"There is no export format {format!r}. Formats: {', '.join(FORMATS)}. {did_you_mean(format, FORMATS)}"
+        )
+    if images not in {"link", "copy", "none"}:
+        raise ConfigError(f"images must be link, copy or none; it is {images!r}.")
+    if images != "none" and media is None:
+        raise ConfigError(
+            f"To {images} images, an export needs to know where they are: give media, or images='none'."
+        )
+    _refuse_foreign(out)
+    left_out = LeftOut()
+    released = released_images(data, labels)
+    if images != "none" and media is not None:
+        files, released = _find_files(data, released, media, left_out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        beside.chmod(0o777 & ~_umask())
+        held = FORMATS[format](beside, released, class_order(released, classes), left_out)
+        if images != "none":
+            for image in held:
+                _place(files[image.sample_id], beside / image.file, link=images == "link")
+        if format != "csv":
+            table.write_rows(beside / "curate.csv", released, {image.sample_id: image.file for image in held})
+        table.write_left_out(beside / "left_out.csv", left_out)
+        n_labels = sum(len(image.labels) for image in held)
+        marker = {"format": format, "n_images": len(held), "n_labels": n_labels, "classes": list(classes or [])}
+        (beside / MARKER).write_text(json.dumps(marker, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        names = {image.file for image in held}
+        paths = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
+        _swap(beside, out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    written = tuple(sorted(out / path for path in paths if path.as_posix() not in names))
+    return ExportResult(len(held), n_labels, written, left_out.table())
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ConfigError(f"An export is a folder; {out} is there and is none. Give another path.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise ConfigError(
+            f"{out} holds files that are no export of curate, so it is left alone. Give another folder."
+        )
+
+
+def _find_files(
+    data: pa.Table, released: list[Image], media: Media, left_out: LeftOut
+) -> tuple[dict[str, Path], list[Image]]:
+    """Return sample id -> plain file, and the images whose file is there."""
+    first = data.group_by("sample_id", use_threads=False).aggregate([("uri", "first"), *_places(data)])
+    names = [name.removesuffix("_first") for name in first.column_names]
+    samples = first.rename_columns(names)
+    for name, kind in (("container", pa.string()), ("container_offset", pa.int64()), ("n_bytes", pa.int64())):
+        if name not in names:
+            samples = samples.append_column(name, pa.nulls(samples.num_rows, kind))
+    paths = dict(zip(samples["sample_id"].to_pylist(), media.paths(samples), strict=True))
+    kept = []
+    for image in released:
+        if paths[image.sample_id].is_file():
+            kept.append(image)
+        else:
+            left_out.add(image, None, "image", "missing_file", path=image.uri[:200])
+    return paths, kept
+
+
+def _places(data: pa.Table) -> list[tuple[str, str]]:
+    wanted = ("container", "container_offset", "n_bytes", "content_sha256")
+    return [(name, "first") for name in wanted if name in data.column_names]
+
+
+def _place(source: Path, target: Path, *, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    real = source.resolve()
+    if link:
+        try:
+            target.hardlink_to(real)
+        except OSError:  # another file system, or one without hard links
+            target.symlink_to(real)
+    else:
+        shutil.copyfile(real, target)
+
+
+def _swap(beside: Path, out: Path) -> None:
+    """Put the finished folder in its place; an earlier export is moved away first and then removed."""
+    if not out.is_dir():
+        beside.replace(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    out.replace(old)
+    try:
+        beside.replace(out)
+    except OSError:
+        old.replace(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,109 @@
+"""COCO: `annotations/instances_<split>.json` a split (`instances.json` without splits) and `images/`.
+
+Boxes and polygons in pixels, rounded to 9 decimals: what came from a COCO file goes out with the same digits.
+`weight`, `track_id`, `sample_id` and `label_id` are added as keys that readers of COCO pass over. Whole-image
+classes and masks of another size than the image are left out; unlabeled images too: COCO cannot tell them from
+negative ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from curate.export.release import Image, Label, LeftOut, keep_held, name_files, pixels, safe_folder
+from curate.ingest.polygons import area_of_rings, box_of_rings
+from curate.ingest.rle import area_of_mask, box_of_mask
+
+
+def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftOut) -> list[Image]:
+    """Write the JSONs; see `curate.export.FORMATS`."""
+    named = name_files(images, left_out, lambda image: image.uri)
+    held = keep_held(named, left_out, _problem, holds_unlabeled=False)
+    numbers = {name: index for index, name in enumerate(classes, 1)}
+    by_split: dict[str | None, list[tuple[int, Image]]] = {}
+    for number, image in enumerate(held, 1):
+        by_split.setdefault(image.split, []).append((number, image))
+    (folder / "annotations").mkdir()
+    first = 1
+    for split, members in sorted(by_split.items(), key=lambda item: item[0] or "") or [(None, [])]:
+        name = "instances.json" if split is None else f"instances_{safe_folder(split)}.json"
+        document = _document(members, numbers, first)
+        first += len(document["annotations"])
+        with (folder / "annotations" / name).open("w", encoding="utf-8") as file:
+            for part in json.JSONEncoder(ensure_ascii=False, allow_nan=False).iterencode(document):
+                file.write(part)
+    for image in held:
+        image.file = f"images/{image.file}"
+    return held
+
+
+def _problem(image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None:
+    if not image.width_px or not image.height_px:
+        return "image_size_unknown", {}
+    if label.task == "classification":
+        return "export_no_whole_image_class", {"format": "COCO"}
+    mask = label.mask
+    if mask is not None and (mask["width_px"], mask["height_px"]) != (image.width_px, image.height_px):
+        sizes = {"mask": f"{mask['width_px']}x{mask['height_px']}", "image": f"{image.width_px}x{image.height_px}"}
+        return "mask_size_mismatch", sizes
+    if label.bbox is None and not label.polygons and (mask is None or box_of_mask(mask) is None):
+        return "box_missing", {}
+    return None
+
+
+def _document(members: list[tuple[int, Image]], numbers: Mapping[str, int], first: int) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for number, image in members:
+        for label in image.labels:
+            annotation: dict[str, Any] = {
+                "id": first + len(annotations),
+                "image_id": number,
+                "category_id": numbers[label.name],
+            }
+            annotations.append({**annotation, **_annotation(image, label)})
+    return {
+        "info": {"description": "released by curate"},
+        "licenses": [],
+        "images": [
+            {
+                "id": number,
+                "file_name": image.file,
+                "width": image.width_px or 0,
+                "height": image.height_px or 0,
+                "sample_id": image.sample_id,
+            }
+            for number, image in members
+        ],
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+        "annotations": annotations,
+    }
+
+
+def _annotation(image: Image, label: Label) -> dict[str, Any]:
+    width, height = image.width_px or 1, image.height_px or 1
+    segmentation: Any = []
+    box = label.bbox
+    if label.mask is not None:
+        counts = label.mask["counts"].decode("ascii")
+        segmentation, area = {"size": [height, width], "counts": counts}, float(area_of_mask(label.mask))
+        box = box or box_of_mask(label.mask)
+    elif label.polygons:
+        segmentation = [[pixels(n * (height if i % 2 else width)) for i, n in enumerate(r)] for r in label.polygons]
+        area = area_of_rings(label.polygons, width, height)
+        box = box or box_of_rings(label.polygons)
+    else:
+        area = (box[2] * width * box[3] * height) if box else 0.0
+    x, y, w, h = box or (0.0, 0.0, 0.0, 0.0)
+    extra = {"track_id": label.track_id} if label.track_id is not None else {}
+    return {
+        "bbox": [pixels(x * width), pixels(y * height), pixels(w * width), pixels(h * height)],
+        "segmentation": segmentation,
+        "area": pixels(area),
+        "iscrowd": int("crowd" in label.flags),
+        "weight": label.weight,
+        "label_id": label.label_id,
+        **extra,
+    }

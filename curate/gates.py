@@ -1,0 +1,195 @@
+"""Gates: bounds on statistics, judged closed. What is absent, errored or not a number never passes."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from curate import schema
+from curate.policy import Gate
+
+GATES = pa.schema(
+    [
+        pa.field("statistic", pa.string(), nullable=False),  # check.name as found, or the gate's pattern
+        pa.field("group", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("judged", pa.float64()),  # the number that was held against the bound: value, low or high
+        pa.field("min", pa.float64()),
+        pa.field("max", pa.float64()),
+        pa.field("level", pa.string(), nullable=False),  # fail | warn | info
+        pa.field("outcome", pa.string(), nullable=False),  # schema.STATISTIC_OUTCOMES
+        pa.field("blocks", pa.bool_(), nullable=False),  # makes the release's gates fail
+        pa.field("reason_code", pa.string()),  # null where it passed
+        pa.field("reason_args", pa.string()),  # canonical JSON
+    ]
+)
+
+_WORST_FIRST = ("errored", "fail", "insufficient data", "warn", "pass")
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What all gates together say.
+
+    Attributes:
+        outcome: "failed" if any gate blocks, else "warned" if any was not passed, else "passed".
+        rows: `GATES`, one per gate and statistic it matches; a gate that matches nothing has one row that says so.
+    """
+
+    outcome: Literal["passed", "warned", "failed"]
+    rows: pa.Table
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing blocks (a warning does not)."""
+        return self.outcome != "failed"
+
+
+def judge(statistics: pa.Table, gates: Sequence[Gate]) -> pa.Table:
+    """Return the statistics with `threshold` and `outcome` filled in by the gates; the worst outcome wins.
+
+    A gate that matches nothing adds a row of its own name with outcome "errored": it is said, never skipped.
+    A statistic that no gate names keeps the outcome that its check gave it (or null).
+    """
+    rows = statistics.to_pylist()
+    worst: dict[int, tuple[int, float | None, str]] = {}
+    absent: list[dict[str, Any]] = []
+    for at, verdict in _verdicts(rows, gates):
+        threshold = verdict["max"] if verdict["max"] is not None else verdict["min"]
+        if at is None:
+            check, _, name = verdict["statistic"].partition(".")
+            detail = schema.canonical_json({"reason_code": verdict["reason_code"]})
+            absent.append(
+                {"check": check, "name": name, "group": verdict["group"], "threshold": threshold}
+                | {"outcome": "errored", "detail": detail}
+            )
+            continue
+        candidate = (_WORST_FIRST.index(verdict["outcome"]), _broken_bound(verdict, threshold), verdict["outcome"])
+        if at not in worst or candidate[0] < worst[at][0]:
+            worst[at] = candidate
+    for at, (_, threshold, outcome) in worst.items():
+        rows[at] |= {"threshold": threshold, "outcome": outcome}
+    return schema.table_from_rows(rows + absent, schema.STATISTICS)
+
+
+def gate_result(statistics: pa.Table, gates: Sequence[Gate]) -> GateResult:
+    """Return what every gate says of every statistic it matches, and what they say together."""
+    rows = [verdict for _, verdict in _verdicts(statistics.to_pylist(), gates)]
+    table = schema.table_from_rows(rows, GATES)
+    if any(row["blocks"] for row in rows):
+        return GateResult("failed", table)
+    quiet = all(row["outcome"] == "pass" or row["level"] == "info" for row in rows)
+    return GateResult("passed" if quiet else "warned", table)
+
+
+def _verdicts(
+    rows: Sequence[Mapping[str, Any]], gates: Sequence[Gate]
+) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """Yield (position of the statistic or None, row of `GATES`) in the order of gates, then statistics."""
+    for gate in gates:
+        matches = [at for at, row in enumerate(rows) if _names(gate, row)]
+        for at in matches:
+            yield at, _held_against(gate, rows[at])
+        if not matches:
+            yield (
+                None,
+                _row(
+                    gate,
+                    gate.statistic,
+                    gate.group,
+                    {},
+                    None,
+                    "errored",
+                    "gate_matches_nothing",
+                    gate.level == "fail",
+                ),
+            )
+
+
+def _names(gate: Gate, row: Mapping[str, Any]) -> bool:
+    if row.get("detail") == _ABSENT_DETAIL:  # added by an earlier `judge`: still nothing to match
+        return False
+    if not fnmatch.fnmatchcase(f"{row['check']}.{row['name']}", gate.statistic):
+        return False
+    if gate.group is None or row["group"] is None:
+        return gate.group is None and row["group"] is None
+    return fnmatch.fnmatchcase(row["group"], gate.group)
+
+
+_ABSENT_DETAIL = schema.canonical_json({"reason_code": "gate_matches_nothing"})
+
+
+def _held_against(gate: Gate, row: Mapping[str, Any]) -> dict[str, Any]:
+    name, group = f"{row['check']}.{row['name']}", row["group"]
+    given = row["outcome"]
+    if given == "insufficient data":
+        blocks = gate.level == "fail" and not gate.allow_insufficient
+        return _row(gate, name, group, row, None, given, "gate_insufficient_data", blocks)
+    upper = _judged(gate, row, "high")
+    lower = _judged(gate, row, "low")
+    numbers = [number for bound, number in ((gate.max, upper), (gate.min, lower)) if bound is not None]
+    unusable = any(number is None or math.isnan(number) for number in [*numbers, row["value"]])
+    if given == "errored" or unusable:
+        return _row(gate, name, group, row, None, "errored", "gate_errored", gate.level == "fail")
+    if gate.max is not None and upper is not None and upper > gate.max:
+        return _broken(gate, name, row, upper, "gate_above_max")
+    if gate.min is not None and lower is not None and lower < gate.min:
+        return _broken(gate, name, row, lower, "gate_below_min")
+    return _row(gate, name, group, row, numbers[0], "pass", None, False)  # noqa: FBT003 - the last column
+
+
+def _judged(gate: Gate, row: Mapping[str, Any], bound: str) -> float | None:
+    """Return the interval's unsafe bound where the gate asks for it and there is one, else the value."""
+    number = row[bound] if gate.bound == "interval" and row[bound] is not None else row["value"]
+    return None if number is None else float(number)
+
+
+def _broken(gate: Gate, name: str, row: Mapping[str, Any], judged: float, code: str) -> dict[str, Any]:
+    outcome = "fail" if gate.level == "fail" else "warn"
+    return _row(gate, name, row["group"], row, judged, outcome, code, gate.level == "fail")
+
+
+def _broken_bound(verdict: Mapping[str, Any], default: float | None) -> float | None:
+    bound: float | None = verdict["min"] if verdict["reason_code"] == "gate_below_min" else default
+    return bound
+
+
+def _row(
+    gate: Gate,
+    name: str,
+    group: str | None,
+    row: Mapping[str, Any],
+    judged: float | None,
+    outcome: str,
+    code: str | None,
+    blocks: bool,  # noqa: FBT001 - a column, not a switch
+) -> dict[str, Any]:
+    args = {
+        "statistic": name,
+        "group": group or "all",
+        "judged": _json_number(judged),
+        "min": gate.min,
+        "max": gate.max,
+    }
+    return {
+        "statistic": name,
+        "group": group,
+        "value": row.get("value"),
+        "judged": judged,
+        "min": gate.min,
+        "max": gate.max,
+        "level": gate.level,
+        "outcome": outcome,
+        "blocks": blocks,
+        "reason_code": code,
+        "reason_args": schema.canonical_json(args),
+    }
+
+
+def _json_number(number: float | None) -> float | str | None:
+    return str(number) if number is not None and not math.isfinite(number) else number

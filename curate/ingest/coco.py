@@ -1,0 +1,311 @@
+"""COCO: one JSON of images, categories and annotations (boxes, polygons, run-length masks, crowds).
+
+What is read as what:
+- a `detection` label an annotation. Pixels become fractions of the `width` and `height` in the JSON (of the image's
+  own header where those are no positive numbers); float64 keeps pixel -> fraction -> pixel within 1e-9 px for sides
+  up to a million, so an export rounded to 9 decimals gives the same digits back;
+- without `bbox` the box is that of the polygons or the mask; `iscrowd` becomes the flag "crowd";
+- an image without annotations is negative; a file without the key `annotations` says nothing about its images, they
+  are unlabeled;
+- keypoints, captions, `area` and `score` are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from curate.errors import InputError
+from curate.ingest.collect import Collector
+from curate.ingest.location import Problem, base_of, shown
+from curate.ingest.polygons import box_of_rings, rings_of
+from curate.ingest.rle import box_of_mask, mask_of_coco
+from curate.ingest.source import Ingested, ReadOptions
+from curate.ingest.tree import Tree, split_in
+
+N_PROBED = 50  # images that are looked for in each folder that could hold them
+_KEYS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
+
+
+@dataclass(slots=True)
+class _File:
+    """One annotation file while it is read."""
+
+    name: str
+    split: str | None
+    folder: str
+    prefix: str  # goes before annotation ids where several files are read
+    categories: dict[str, str] = field(default_factory=dict)
+    sample_of: dict[str, str | None] = field(default_factory=dict)  # image id -> sample id, None = out
+    uri_of: dict[str, str] = field(default_factory=dict)
+    size_of: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+
+
+class Coco:
+    """The format `coco`: `annotations` is a file, a list or split -> file; `images` a folder or split -> folder."""
+
+    name = "coco"
+    option_names = ("annotations", "images")
+
+    def recognises(self, path: Path) -> Mapping[str, Any] | None:
+        """Return the options for a COCO JSON, or for a folder or archive that holds some."""
+        if path.is_file() and path.suffix.lower() == ".json":
+            with path.open("rb") as file:
+                return (
+                    {"annotations": path.name} if _looks_like_coco(file.read(2**20), path.stat().st_size) else None
+                )
+        try:
+            tree = Tree(path)
+        except InputError:
+            return None
+        found = list(_find_annotations(tree))
+        if not found:
+            return None
+        splits = {split_in(posixpath.splitext(name)[0]): name for name in found}
+        if len(found) > 1 and len(splits) == len(found) and None not in splits:
+            return {"annotations": splits}
+        return {"annotations": found[0] if len(found) == 1 else found}
+
+    def read(self, options: ReadOptions) -> Ingested:
+        """Read every annotation file; raises InputError if there is none."""
+        tree = Tree(base_of(options.root) if options.root.suffix.lower() == ".json" else options.root)
+        files = _annotation_files(tree, options)
+        collector = Collector(options, task="detection", locator=tree.locator)
+        tree.put_out_damage(collector)
+        declared: dict[str, None] = {}
+        for split, name in files:
+            document = _load(tree, name)
+            if isinstance(document, Problem):
+                collector.put_out(shown(name), "label", document.code, document.args)
+                continue
+            file = _File(name, split, "", f"{name}#" if len(files) > 1 else "")
+            file.folder = _image_folder(tree, document, file, options.options.get("images"))
+            file.categories = _categories(document)
+            declared.update(dict.fromkeys(file.categories.values()))
+            _read_images(tree, collector, document, file)
+            _read_annotations(tree, collector, document, file)
+        return with_declared_classes(collector.finish(), options, declared)
+
+
+SOURCE = Coco()
+
+
+def with_declared_classes(ingested: Ingested, options: ReadOptions, declared: Mapping[str, None]) -> Ingested:
+    """Return `ingested` with the classes in the source's own order, unless the spec declares them."""
+    if options.classes is not None:
+        return ingested
+    named = dict.fromkeys(options.aliases.get(name, name) for name in declared)
+    named.update(dict.fromkeys(ingested.classes))
+    return replace(ingested, classes=tuple(named))
+
+
+def _looks_like_coco(head: bytes, n_bytes: int) -> bool:
+    keys = {match.group(1) for match in _KEYS.finditer(head)}
+    enough = 2 if n_bytes <= len(head) else 1  # a large file's other keys may stand after the part that was read
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and len(keys) >= enough
+
+
+def _find_annotations(tree: Tree) -> Iterator[str]:
+    for name in tree.names():
+        if name.lower().endswith(".json"):
+            try:
+                with tree.open(name) as file:
+                    head = file.read(2**20)
+                    n_bytes = len(head) + len(file.read(1))
+            except OSError:
+                continue
+            if _looks_like_coco(head, n_bytes):
+                yield name
+
+
+def _annotation_files(tree: Tree, options: ReadOptions) -> list[tuple[str | None, str]]:
+    given = options.options.get("annotations")
+    if isinstance(given, Mapping):
+        return [(str(split), str(name)) for split, name in given.items()]
+    if given is not None:
+        names = [given] if isinstance(given, str) else list(given)
+    elif options.root.suffix.lower() == ".json":
+        names = [options.root.name]
+    else:
+        names = list(_find_annotations(tree))
+    if not names:
+        raise InputError(
+            f"The format coco needs a JSON with images, annotations and categories; there is none in "
+            f"{options.root}. Name it in source.annotations."
+        )
+    return [(split_in(posixpath.splitext(name)[0]) if len(names) > 1 else None, name) for name in names]
+
+
+def _load(tree: Tree, name: str) -> dict[str, Any] | Problem:
+    try:
+        with tree.open(name) as file:
+            document = json.loads(file.read())
+    except OSError as error:
+        return Problem("annotation_file_unreadable", {"file": shown(name), "why": shown(str(error))})
+    except RecursionError:
+        return Problem("annotation_file_malformed", {"file": shown(name), "why": "it is nested too deeply"})
+    except ValueError as error:  # not JSON, not UTF-8, a number of thousands of digits
+        return Problem("annotation_file_malformed", {"file": shown(name), "why": shown(str(error))})
+    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
+        why = "a COCO file is an object with a list called images"
+        return Problem("annotation_file_malformed", {"file": shown(name), "why": why})
+    return document
+
+
+def _items(document: Mapping[str, Any], key: str) -> list[Any]:
+    value = document.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _id(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    """Return an id as text: 7, 7.0 and "7" are the same id, because tools disagree on how they write it."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else None
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < 1024 else None
+    return shown(value) if isinstance(value, str) and value else None
+
+
+def _categories(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return id -> name in the file's order; an id with two names is left out: which one is meant is unknown."""
+    names: dict[str, set[str]] = {}
+    for item in _items(document, "categories"):
+        key = _id(item.get("id")) if isinstance(item, dict) else None
+        if key is not None and isinstance(item.get("name"), str) and item["name"]:
+            names.setdefault(key, set()).add(item["name"])
+    return {key: next(iter(found)) for key, found in names.items() if len(found) == 1}
+
+
+def _image_folder(tree: Tree, document: Mapping[str, Any], file: _File, option: Any) -> str:  # noqa: ANN401
+    """Return the folder that `file_name` is relative to: the spec's, or the one that holds most of a sample."""
+    if isinstance(option, Mapping):
+        option = option.get(file.split)
+    if isinstance(option, str):
+        return option
+    here = posixpath.dirname(file.name)
+    stem = posixpath.splitext(posixpath.basename(file.name))[0].split("_")[-1]
+    parents = list(dict.fromkeys([here, posixpath.dirname(here), ""]))
+    subfolders = ["", "images", "data", "JPEGImages", stem, f"images/{stem}"]
+    if file.split:
+        subfolders += [file.split, f"images/{file.split}", f"{file.split}/images"]
+    candidates = dict.fromkeys(posixpath.join(parent, sub) for parent in parents for sub in subfolders)
+    images = [item.get("file_name") for item in _items(document, "images") if isinstance(item, dict)]
+    sample = [name for name in images if isinstance(name, str)][:: max(1, len(images) // N_PROBED)]
+    hits = {folder: sum(tree.has(posixpath.join(folder, name)) for name in sample) for folder in candidates}
+    return max(hits, key=lambda folder: hits[folder])  # the first of equals
+
+
+def _read_images(tree: Tree, collector: Collector, document: Mapping[str, Any], file: _File) -> None:
+    images = _items(document, "images")
+    names: dict[str, set[str]] = {}
+    for item in images:
+        if isinstance(item, dict) and (key := _id(item.get("id"))) is not None:
+            names.setdefault(key, set()).add(str(item.get("file_name")))
+    state = "negative" if isinstance(document.get("annotations"), list) else "unlabeled"
+    for index, item in enumerate(images):
+        row = f"{file.name} images[{index}]"
+        key = _id(item.get("id")) if isinstance(item, dict) else None
+        if key is None:
+            collector.put_out(row, "image", "id_missing")
+            continue
+        file.sample_of.setdefault(key, None)
+        if len(names[key]) > 1:
+            collector.put_out(row, "image", "duplicate_id", {"id": key})
+            continue
+        name = item.get("file_name")
+        if not isinstance(name, str) or not name:
+            collector.put_out(row, "image", "path_missing")
+            continue
+        uri = posixpath.join(file.folder, name)
+        file.uri_of[key] = uri
+        file.size_of[key] = _size(item)
+        file.sample_of[key] = tree.add_image(collector, row, uri, split=file.split, label_state=state, license=None)
+
+
+def _size(item: Mapping[str, Any]) -> tuple[float, float] | None:
+    size = (item.get("width"), item.get("height"))
+    if all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < 1e6 for n in size):
+        return size  # type: ignore[return-value] # checked in the line above
+    return None
+
+
+def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, Any], file: _File) -> None:
+    for index, item in enumerate(_items(document, "annotations")):
+        row = f"{file.name} annotations[{index}]"
+        if not isinstance(item, dict):
+            collector.put_out(row, "label", "annotation_malformed", {"why": "it is not an object"})
+            continue
+        image = _id(item.get("image_id"))
+        if image is None or image not in file.sample_of:
+            collector.put_out(row, "label", "unknown_image", {"image_id": shown(str(item.get("image_id")), 60)})
+            continue
+        sample_id = file.sample_of[image]
+        if sample_id is None:
+            collector.add_label(row, None, None)
+            continue
+        category = file.categories.get(_id(item.get("category_id")) or "")
+        if category is None:
+            args = {"category_id": shown(str(item.get("category_id")), 60)}
+            collector.put_out(row, "label", "unknown_category", args, sample_id=sample_id)
+            continue
+        if file.size_of[image] is None:
+            file.size_of[image] = tree.size_px(file.uri_of[image])
+        geometry = _geometry(item, file.size_of[image])
+        if isinstance(geometry, Problem):
+            collector.put_out(row, "label", geometry.code, geometry.args, sample_id=sample_id)
+            continue
+        number = _id(item.get("id"))
+        key = f"{file.prefix}{number if number is not None else f'[{index}]'}"
+        flags = ["crowd"] if item.get("iscrowd") in (1, True) else None
+        size = file.size_of[image] or (1, 1)
+        collector.add_label(
+            *(row, sample_id, category),
+            key=key,
+            source_key=key,
+            size_px=(int(size[0]), int(size[1])),
+            flags=flags,
+            **geometry,
+        )
+
+
+def _geometry(item: Mapping[str, Any], size: tuple[float, float] | None) -> dict[str, Any] | Problem:
+    """Return the columns bbox, polygons and mask of an annotation, relative to the image, or why it is out."""
+    if size is None:
+        return Problem("image_size_unknown")
+    columns = _outline(item.get("segmentation"), *size)
+    if isinstance(columns, Problem):
+        return columns
+    box = item.get("bbox")
+    if box is None or box == []:
+        box = _box_round(columns)
+        return Problem("box_missing") if box is None else {**columns, "bbox": box}
+    if not isinstance(box, list) or len(box) != 4 or not all(type(n) in (int, float) for n in box):
+        return Problem("box_not_numbers", {"box": shown(str(box), 100)})
+    try:
+        columns["bbox"] = [n / side for n, side in zip(box, (*size, *size), strict=True)]
+    except OverflowError:  # an integer beyond float64
+        return Problem("box_not_numbers", {"box": "a number beyond float64"})
+    return columns
+
+
+def _outline(segmentation: Any, width: float, height: float) -> dict[str, Any] | Problem:  # noqa: ANN401 - any JSON
+    if isinstance(segmentation, dict):
+        mask = mask_of_coco(segmentation, int(width), int(height))
+        return mask if isinstance(mask, Problem) else {"mask": mask}
+    if segmentation:
+        rings = rings_of(segmentation, width, height)
+        return rings if isinstance(rings, Problem) else {"polygons": rings}
+    return {}
+
+
+def _box_round(columns: Mapping[str, Any]) -> list[float] | None:
+    if "mask" in columns:
+        return box_of_mask(columns["mask"])
+    return box_of_rings(columns["polygons"]) if "polygons" in columns else None

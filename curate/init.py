@@ -1,0 +1,167 @@
+"""`curate init`: look at a folder or file, recognise its format, write a commented spec that runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.config import MISSING
+from curate.errors import ConfigError
+from curate.ingest import BUILTIN, source_named, source_names
+from curate.runs import write_text
+
+_COMMENTS = {
+    "columns": "role -> column of the table: image, label, split, annotator, reference_label, license, …",
+    "label": "WHICH column holds the label? Put its name here; {candidates}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSpec:
+    """What `curate init` did."""
+
+    file: Path
+    name: str
+    format: str
+    blanks: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {"spec": str(self.file), "name": self.name, "format": self.format, "blanks": list(self.blanks)}
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        told = [f"Recognised: {self.format}", f"Spec → {self.file}"]
+        if self.blanks:
+            told.append(f"Fill in what only you can know (marked {MISSING}): {', '.join(self.blanks)}")
+        told.append(f"Then: curate run {self.file.name if self.file.parent == Path.cwd() else self.file}")
+        return told
+
+
+def write_spec(path: Path, *, out: Path | None = None, force: bool = False) -> WrittenSpec:
+    """Write a spec for what is at `path`.
+
+    Raises:
+        ConfigError: nothing is there, no format recognises it, or a spec of that name is there already.
+    """
+    if not path.exists():
+        raise ConfigError(f"curate init needs a folder or file with labeled images; there is nothing at {path}.")
+    name, keys = recognise(path)
+    dataset = dataset_name(path)
+    file = (out or Path.cwd() / f"{dataset}.yaml").resolve()
+    if file.exists() and not force:
+        raise ConfigError(
+            f"There is a spec at {file} already. Give another file with --out, or --force to replace it."
+        )
+    text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent))
+    write_text(file, text)
+    return WrittenSpec(file, dataset, name, blanks)
+
+
+def recognise(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """Return the first format that knows `path`, with the `source` keys it proposes.
+
+    Raises:
+        ConfigError: no format does; the message says what was looked for.
+    """
+    for name in source_names():
+        keys = source_named(name).recognises(path)
+        if keys is not None:
+            return name, keys
+    tried = ", ".join(BUILTIN)
+    raise ConfigError(
+        f"No format recognises {path}. Tried: {tried}. A folder per class, a CSV or Parquet table with a column of "
+        f"images, a COCO JSON, a VOC or YOLO folder or PNG masks would be; or write a spec by hand "
+        f"(format: fiftyone reads any FiftyOne dataset type)."
+    )
+
+
+def dataset_name(path: Path) -> str:
+    """Return a dataset name for a path: its stem in lower case, letters, digits, dots, dashes, underscores."""
+    resolved = path.resolve()
+    stem = resolved.name if resolved.is_dir() else resolved.name.split(".")[0]
+    clean = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_").lower()
+    return clean[:100] or "dataset"
+
+
+def render_spec(name: str, format_name: str, keys: Mapping[str, Any], path: str) -> tuple[str, tuple[str, ...]]:
+    """Return the text of a spec and the keys in it that a person has to fill in."""
+    source = {key: value for key, value in keys.items() if not key.startswith("_")}
+    candidates = keys.get("_label_candidates") or ()
+    blanks = tuple(
+        f"source.columns.{role}" for role, value in (source.get("columns") or {}).items() if value == MISSING
+    )
+    lines = [
+        "# Written by `curate init`. Every key is explained in the README; paths are relative to this file.",
+        f"name: {name}",
+        'description: ""',
+        "",
+        "source:",
+        f"  format: {format_name}",
+        f"  path: {_scalar(path)}",
+    ]
+    for key, value in source.items():
+        lines += _source_lines(key, value, candidates)
+    return "\n".join(lines) + "\n" + _REST, blanks
+
+
+def _source_lines(key: str, value: Any, candidates: Any) -> list[str]:  # noqa: ANN401 - YAML values
+    if key == "columns" and isinstance(value, Mapping):
+        told = [f"  columns:  # {_COMMENTS['columns']}"]
+        for role, column in value.items():
+            comment = ""
+            if column == MISSING:
+                shown = ", ".join(map(str, candidates)) or "no column looks like one"
+                comment = "  # " + (
+                    _COMMENTS["label"].format(candidates=f"columns: {shown}") if role == "label" else "fill in"
+                )
+            told.append(f"    {role}: {_scalar(column)}{comment}")
+        return told
+    dumped = yaml.safe_dump({key: value}, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
+    return [f"  {line}" for line in dumped.rstrip().splitlines()]
+
+
+def _scalar(value: Any) -> str:  # noqa: ANN401 - YAML values
+    dumped: str = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10_000)
+    return dumped.removesuffix("...\n").strip()
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), folder)).as_posix()
+
+
+_REST = """
+# classes: infer takes what the labels say, sorted. A list fixes order and spelling: others are then out, with a reason.
+classes: infer
+# aliases: {automobile: car}          # given label -> class
+
+# split: given keeps what the source says. Or share out by a hash that never moves a sample:
+# split: {fractions: {train: 0.8, val: 0.1, test: 0.1}, by: subject}
+split: given
+
+# groups: {subject: person_id}        # group -> column: what must not be in two splits (video, camera, subject)
+# attributes:                         # who or what is shown, and how that came to be known
+#   age: {column: age_band, obtained: perceived}   # self-reported | perceived | inferred | measured | synthetic
+# license: CC-BY-4.0                  # SPDX id; left out means unknown, never "free"
+
+# Teachers judge the labels. Probes need nothing: classifiers fitted on other folds of the same data.
+teachers:
+  - kind: probes
+    features: pixels                  # or efficientnet-lite0 (pip install 'curate[features]'), onnx:FILE, torch:FILE
+# - {kind: onnx, name: mine, path: model.onnx, classes: [..]}
+# - {kind: table, name: theirs, path: predictions.parquet}
+
+# The policy decides. Rules here come before the defaults; see docs/policy.md.
+policy:
+  release_review: false               # rows that wait for a person stay out of the release
+# rules:
+#   - {issue: mislabel, flagged: true, action: drop}
+# gates:
+#   - {statistic: label_noise.noise_rate, max: 0.10, level: fail}
+"""

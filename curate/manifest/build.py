@@ -1,0 +1,301 @@
+"""Tables of a run → a release: rows that go out, rows that stay behind with reasons, soft labels, evidence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import schema
+from curate.check import build_statistics
+from curate.errors import InputError, StageError
+from curate.gates import GateResult, gate_result, judge
+from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
+from curate.manifest.soft import TOP_K, soft_labels
+from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
+from curate.policy import Policy
+from curate.verdict_people import standing
+from curate.verdicts import decide
+
+Validate = Callable[[pa.Table], tuple[pa.Table, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Everything that a version will hold, before a byte is written.
+
+    Attributes:
+        data: `tables.DATA`, released rows only.
+        soft: `soft.soft_schema`, same rows in the same order as `data`; None without soft labels.
+        excluded: `tables.EXCLUDED`.
+        findings: `schema.FINDINGS`, what the verdicts were made from.
+        decisions: `tables.DECISIONS` in ledger order, those that stand.
+        evidence: name -> JSON value; written to evidence/NAME.json.
+        head: what stands in manifest.json besides the files; strings, integers, lists and mappings only.
+        statistics: `schema.STATISTICS`, judged.
+        gates: what the gates say.
+    """
+
+    data: pa.Table
+    soft: pa.Table | None
+    excluded: pa.Table
+    findings: pa.Table
+    decisions: pa.Table
+    evidence: Mapping[str, Any]
+    head: Mapping[str, Any]
+    statistics: pa.Table
+    gates: GateResult
+
+
+def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
+    *,
+    samples: pa.Table,
+    labels: pa.Table,
+    scan: pa.Table,
+    verdicts: pa.Table,
+    findings: pa.Table,
+    outcomes: pa.Table,
+    policy: Policy,
+    classes: Sequence[str],
+    statistics: pa.Table | None = None,
+    decisions: pa.Table | None = None,
+    predictions: pa.Table | None = None,
+    cards: Sequence[Any] = (),
+    teacher_weights: Mapping[str, float] | None = None,
+    evidence: Mapping[str, Any] | None = None,
+    digests: Mapping[str, str] | None = None,
+    seed: int = 0,
+    salt: bytes | None = None,
+    validate: Validate | None = None,
+) -> Release:
+    """Return the release of a run.
+
+    Every label and every sample without labels ends in `data` or in `excluded`, and so does every input row that
+    ingest left out. Rows of unreadable or unscanned images are excluded whatever their verdict says.
+
+    Args:
+        samples: `schema.SAMPLES` with `attr_*` and `group_*`; scan columns in it are replaced by those of `scan`.
+        labels: `schema.LABELS`.
+        scan: `schema.SCAN`.
+        verdicts: `schema.VERDICTS`, one for each row of a readable image (`verdicts.decide`).
+        findings: `schema.FINDINGS`, all that `verdicts` came from.
+        outcomes: `schema.INGEST_OUTCOMES`.
+        policy: decides which attributes and groups leave, whether soft labels are released, and the gates.
+        classes: class names in their final order.
+        statistics: `schema.STATISTICS` of the checks; `ingest.share_out` and `release.*` are added here.
+        decisions: `schema.DECISIONS` in ledger order, as given to `decide`.
+        predictions: label_id and `prob_<teacher>`.
+        cards: a mapping, a dataclass or an object with `to_json()` for each teacher; no clock, no absolute path.
+        teacher_weights: teacher -> weight in the ensemble; None = all alike.
+        evidence: name -> JSON value, further evidence without clock or absolute path.
+        digests: name -> sha256 of what else decides the content: spec, suites, …
+        seed: the run's seed.
+        salt: secret of the workspace for the keyed hash of subjects; None leaves subjects out.
+        validate: called with `data`; returns (statistics, evidence) that are judged and stored with the rest.
+
+    Raises:
+        InputError: a row of a readable image has no verdict, or predictions do not fit the classes.
+        StageError: rows were lost or made up on the way.
+    """
+    samples = with_scan(samples, scan)
+    verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
+    stands = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS))
+    stands = stands.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
+    rows = joined_rows(samples, labels, verdicts, stands, policy, salt)
+    out = _is_out(rows, policy)
+    data = rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks()
+    excluded = pa.concat_tables(
+        [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
+    ).combine_chunks()
+    counts = _counts(labels, samples, outcomes, data, excluded)
+    soft = None
+    if predictions is not None and policy.soft_labels:
+        ids = data.select(["sample_id", "label_id"])
+        soft = soft_labels(ids, predictions, classes, weights=teacher_weights, temperature=policy.temperature)
+    given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
+    judged = _sorted(judge(given, policy.all_gates()))
+    gates = gate_result(given, policy.all_gates())
+    teachers = [_card(card) for card in cards]
+    inputs = {
+        **(digests or {}),
+        "decisions": _digest(stands.to_pylist()),
+        "policy": _digest(policy.model_dump(mode="json")),
+        "predictions": "none" if predictions is None else digest_predictions(predictions),
+        "seed": str(seed),
+        "teachers": _digest(teachers),
+    }
+    return Release(
+        data=data,
+        soft=soft,
+        excluded=excluded,
+        findings=findings.cast(schema.FINDINGS).sort_by("finding_id").combine_chunks(),
+        decisions=stands,
+        evidence={
+            **(evidence or {}),
+            **further,
+            "gates": {"outcome": gates.outcome, "rows": gates.rows.to_pylist()},
+            "policy": policy.model_dump(mode="json"),
+            "statistics": judged.to_pylist(),
+            "teachers": teachers,
+        },
+        head={
+            "classes": list(classes),
+            "counts": counts,
+            "gates": gates.outcome,
+            "inputs": inputs,
+            "soft": None if soft is None else _describe_soft(soft, policy, predictions, teacher_weights),
+        },
+        statistics=judged,
+        gates=gates,
+    )
+
+
+def _all_statistics(
+    statistics: pa.Table | None, outcomes: pa.Table, data: pa.Table, excluded: pa.Table, validate: Validate | None
+) -> tuple[pa.Table, Mapping[str, Any]]:
+    """Return the statistics of the checks, of the release itself and of `validate`, sorted; and its evidence."""
+    given = schema.empty(schema.STATISTICS) if statistics is None else statistics.cast(schema.STATISTICS)
+    parts = [given, *_own_statistics(given, outcomes, data, excluded)]
+    further: Mapping[str, Any] = {}
+    if validate is not None:
+        more, further = validate(data)
+        parts.append(more.cast(schema.STATISTICS))
+    return _sorted(pa.concat_tables(parts)), further
+
+
+def _sorted(statistics: pa.Table) -> pa.Table:
+    keys = ("check", "name", "group", "value", "detail")
+    return statistics.sort_by([(name, "ascending") for name in keys]).combine_chunks()
+
+
+def _complete(
+    samples: pa.Table,
+    labels: pa.Table,
+    findings: pa.Table,
+    policy: Policy,
+    decisions: pa.Table | None,
+    verdicts: pa.Table,
+) -> pa.Table:
+    """Return one verdict a row: those given for readable images, and drops for all others."""
+    bad = samples.filter(pc.is_valid(samples["error_code"]))
+    bad_ids = bad["sample_id"].combine_chunks()
+    bad_labels = labels.filter(pc.is_in(labels["sample_id"], value_set=bad_ids))
+    dropped = decide(bad, bad_labels, findings, policy, decisions)
+    good = verdicts.filter(pc.invert(pc.is_in(verdicts["sample_id"], value_set=bad_ids)))
+    return pa.concat_tables([good.cast(schema.VERDICTS), dropped])
+
+
+def _is_out(rows: pa.Table, policy: Policy) -> pa.ChunkedArray:
+    out = pc.equal(rows["action"], "drop")
+    return out if policy.release_review else pc.or_(out, pc.equal(rows["action"], "review"))
+
+
+def _excluded_by_verdict(rows: pa.Table) -> pa.Table:
+    n = rows.num_rows
+    columns = {
+        "stage": pa.array(["verdict"] * n, pa.string()),
+        **{name: rows[name] for name in DATA.names},
+        "error_code": rows["error_code"],
+        "row": pa.nulls(n, pa.string()),
+        "kind": pa.nulls(n, pa.string()),
+        "reason_args": rows["error_args"],
+    }
+    return pa.table(columns).cast(EXCLUDED)
+
+
+def _counts(
+    labels: pa.Table, samples: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table
+) -> dict[str, Any]:
+    n_bare = pc.sum(
+        pc.invert(pc.is_in(samples["sample_id"], value_set=labels["sample_id"].combine_chunks()))
+    ).as_py()
+    n_out = pc.sum(pc.equal(outcomes["outcome"], "out")).as_py() or 0
+    n_in = labels.num_rows + (n_bare or 0) + n_out
+    if n_in != data.num_rows + excluded.num_rows:
+        msg = f"{n_in} rows came in, {data.num_rows} are released and {excluded.num_rows} excluded: rows were lost."
+        raise StageError(msg)
+    actions = pa.concat_arrays([t["action"].combine_chunks() for t in (data, excluded)])
+    by_action = {item["values"]: item["counts"] for item in pc.value_counts(actions).to_pylist()}
+    return {
+        "n_in": n_in,
+        "n_released": data.num_rows,
+        "n_excluded": excluded.num_rows,
+        "n_samples_released": pc.count_distinct(data["sample_id"]).as_py(),
+        "by_action": {action: by_action.get(action, 0) for action in schema.ACTIONS},
+    }
+
+
+def _own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
+    """Return `ingest.share_out` (unless a stage gave it) and `release.share_*`."""
+    n_in, n_outcomes = data.num_rows + excluded.num_rows, outcomes.num_rows
+    n_out = pc.sum(pc.equal(outcomes["outcome"], "out")).as_py() or 0
+    waiting = pc.sum(pc.equal(excluded["action"], "review")).as_py() or 0
+    changed = pc.sum(pc.equal(data["action"], "relabel")).as_py() or 0
+    parts = {
+        "share_excluded": (excluded.num_rows, n_in),
+        "share_waiting_for_review": (waiting, n_in),
+        "share_relabeled": (changed, data.num_rows),
+    }
+    own = [build_statistics("release", [_share(name, *part) for name, part in parts.items()])]
+    if not pc.any(pc.and_(pc.equal(given["check"], "ingest"), pc.equal(given["name"], "share_out"))).as_py():
+        own.append(build_statistics("ingest", [_share("share_out", n_out, n_outcomes)]))
+    return own
+
+
+def _share(name: str, n_part: int, n_whole: int) -> dict[str, Any]:
+    if n_whole == 0:
+        return {"name": name, "n": 0, "outcome": "insufficient data"}
+    return {"name": name, "value": n_part / n_whole, "n": n_whole, "detail": {"n_part": n_part}}
+
+
+def digest_predictions(predictions: pa.Table) -> str:
+    """Return the sha256 of the predictions by value: row order and what lies under a null leave no trace."""
+    order = pc.sort_indices(predictions["label_id"])
+    digest = hashlib.sha256()
+    names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
+    digest.update(schema.canonical_json(names).encode())
+    for start in range(0, predictions.num_rows, 65_536):
+        part = predictions.take(order.slice(start, 65_536))
+        digest.update("\0".join(part["label_id"].to_pylist()).encode())
+        for name in names:
+            column = part[name].combine_chunks()
+            digest.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
+            digest.update(pc.cast(pc.list_flatten(column), pa.float16()).to_numpy(zero_copy_only=False).tobytes())
+    return digest.hexdigest()
+
+
+def _describe_soft(
+    soft: pa.Table, policy: Policy, predictions: pa.Table, weights: Mapping[str, float] | None
+) -> dict[str, Any]:
+    names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
+    teachers = [name.removeprefix(schema.PROB_PREFIX) for name in names]
+    shown = {name: repr(float(1.0 if weights is None else weights.get(name, 0.0))) for name in teachers}
+    full = "probs" in soft.column_names
+    return {
+        "kind": "ensemble",
+        "layout": "full" if full else "top_k",
+        "top_k": None if full else TOP_K,
+        "n_missing": soft["probs" if full else "top_probs"].null_count,
+        "temperature": repr(float(policy.temperature)),
+        "weights": shown,
+    }
+
+
+def _card(card: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if hasattr(card, "to_json"):
+        return card.to_json()
+    if is_dataclass(card) and not isinstance(card, type):
+        return asdict(card)
+    if isinstance(card, Mapping):
+        return dict(card)
+    msg = f"A teacher card must be a mapping, a dataclass or have to_json(); given: {card!r}."
+    raise InputError(msg)
+
+
+def _digest(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return hashlib.sha256(schema.canonical_json(value).encode()).hexdigest()

@@ -1,0 +1,148 @@
+"""A version read back: its manifest and its tables, from the listed files only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate import schema
+from curate.errors import InputError, VerificationError
+from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
+
+_LISTED = re.compile(
+    r"(?:(?:data|soft|excluded|findings|decisions)/part-\d{5}\.parquet|evidence/[A-Za-z0-9][\w.-]*\.json)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRelease:
+    """The tables of a version; see `build.Release` for what they hold."""
+
+    id: str
+    path: Path
+    manifest: Mapping[str, Any]
+    data: pa.Table
+    soft: pa.Table | None
+    excluded: pa.Table
+    findings: pa.Table
+    decisions: pa.Table
+    evidence: Mapping[str, Any]
+
+
+def load_release(version: str | Path) -> LoadedRelease:
+    """Return the tables of a version; hashes are not checked (`verify` does that), the manifest is.
+
+    Raises:
+        InputError: there is no version at this path.
+        VerificationError: the manifest cannot be read, or a listed file is missing or broken.
+    """
+    version = Path(version)
+    manifest, version_id = load_manifest(version)
+    evidence = {}
+    for entry in manifest["files"]:
+        if entry["path"].startswith("evidence/"):
+            name = entry["path"].removeprefix("evidence/").removesuffix(".json")
+            evidence[name] = load_evidence(version, name)
+    tables = {kind: load_table(version, manifest, kind) for kind in manifest["tables"]}
+    return LoadedRelease(
+        id=version_id,
+        path=version,
+        manifest=manifest,
+        data=tables["data"],
+        soft=tables.get("soft"),
+        excluded=tables["excluded"],
+        findings=tables["findings"],
+        decisions=tables["decisions"],
+        evidence=evidence,
+    )
+
+
+def load_manifest(version: Path) -> tuple[Mapping[str, Any], str]:
+    """Return the manifest and the ID that its bytes have.
+
+    Raises:
+        InputError: there is no folder.
+        VerificationError: no manifest.json, or one that curate did not write or cannot read.
+    """
+    if not version.is_dir():
+        msg = f"A version is a folder with a {MANIFEST}; there is no folder {version}."
+        raise InputError(msg)
+    path = version / MANIFEST
+    if path.is_symlink() or not path.is_file():
+        msg = f"{path} is missing, so this is no published version. Publish it again from its run."
+        raise VerificationError(msg)
+    content = path.read_bytes()
+    try:
+        manifest = json.loads(content)
+        _refuse_strange(manifest)
+        if canonical_manifest(manifest) != content:
+            raise ValueError("its bytes are not the canonical form")  # noqa: TRY301 - joins the others below
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        msg = f"{path} is not a manifest that curate wrote: {error}. Restore the version from a copy."
+        raise VerificationError(msg) from error
+    return manifest, hashlib.sha256(content).hexdigest()
+
+
+def load_table(
+    version: Path, manifest: Mapping[str, Any], kind: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return a table of a version, its parts in order.
+
+    Raises:
+        VerificationError: a part is missing or cannot be read.
+    """
+    paths = [entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/")]
+    parts = []
+    for relative in sorted(paths):
+        try:
+            parts.append(pq.ParquetFile(version / relative).read(columns=list(columns) if columns else None))
+        except (OSError, pa.ArrowException) as error:
+            msg = f"{version / relative} is listed in the manifest and cannot be read: {error}. Run curate verify."
+            raise VerificationError(msg) from error
+    if not parts:
+        msg = f"{version} lists no part of {kind}/, though its manifest describes that table."
+        raise VerificationError(msg)
+    return pa.concat_tables(parts)
+
+
+def load_evidence(version: Path, name: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return what evidence/NAME.json holds.
+
+    Raises:
+        VerificationError: the file is missing or no JSON.
+    """
+    path = version / "evidence" / f"{name}.json"
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        msg = f"{path} cannot be read: {error}. Run curate verify."
+        raise VerificationError(msg) from error
+
+
+def _refuse_strange(manifest: Mapping[str, Any]) -> None:
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"its format is {manifest['format']!r}, not {FORMAT!r}")
+    for key, known in (("format_version", FORMAT_VERSION), ("schema_version", schema.SCHEMA_VERSION)):
+        if manifest[key] > known:
+            raise ValueError(f"its {key} is {manifest[key]}, this curate reads up to {known}; install a newer one")
+    paths = [entry["path"] for entry in manifest["files"]]
+    strange = [path for path in paths if not _LISTED.fullmatch(path)]
+    if strange or len(set(paths)) != len(paths):
+        raise ValueError(f"it lists files that a version does not have: {(strange or paths)[:3]}")
+    for entry in manifest["files"]:
+        if not isinstance(entry["bytes"], int) or not re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]):
+            raise ValueError(f"its entry of {entry['path']} has no size or sha256")
+    missing = {"data", "excluded", "findings", "decisions"} - set(manifest["tables"])
+    if missing:
+        raise ValueError(f"it describes no table {', '.join(sorted(missing))}")
+    absent = {"name", "counts", "classes", "gates", "inputs", "soft"} - set(manifest)
+    if absent:
+        raise ValueError(f"it lacks {', '.join(sorted(absent))}")

@@ -1,0 +1,76 @@
+"""The tables of a version: what a row of `data/`, `excluded/` and `decisions/` holds."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from curate import schema
+
+_TEXTS = pa.list_(pa.field("item", pa.string()))
+
+# One row per released label, or released sample without labels. Sorted by sample id and label id.
+DATA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("label_id", pa.string()),  # null: a sample without labels
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("container", pa.string()),
+        pa.field("container_offset", pa.int64()),
+        pa.field("content_sha256", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("task", pa.string()),
+        pa.field("label_state", pa.string(), nullable=False),
+        pa.field("given_label", pa.string()),
+        pa.field("released_label", pa.string()),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("reasons", _TEXTS, nullable=False),  # finding and decision ids
+        pa.field("reason_codes", _TEXTS, nullable=False),  # parallel to reasons
+        pa.field("risk", pa.float64(), nullable=False),
+        pa.field("weight", pa.float64(), nullable=False),
+        pa.field("attributes", pa.map_(pa.string(), pa.string()), nullable=False),  # those the policy releases
+        pa.field("groups", pa.map_(pa.string(), pa.string()), nullable=False),  # those the policy releases
+        pa.field("subject_key", pa.string()),  # keyed hash of the subject; null without a salt
+        pa.field("bbox", schema.BBOX),  # as released
+        pa.field("given_bbox", schema.BBOX),  # where a person moved the box: as it was given; else null
+        pa.field("mask", schema.MASK_RLE),
+        pa.field("polygons", schema.POLYGONS),
+        pa.field("track_id", pa.string()),
+        pa.field("frame", pa.int64()),
+        pa.field("annotator", pa.string()),
+        pa.field("width_px", pa.int32()),
+        pa.field("height_px", pa.int32()),
+        pa.field("license", pa.string()),
+    ]
+)
+
+# What was taken out: by a verdict ("verdict"), or an input row that never became one ("ingest").
+_ALWAYS = {"action", "reasons", "reason_codes", "weight", "attributes", "groups"}
+EXCLUDED = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),  # verdict | ingest
+        *(field.with_nullable(field.name not in _ALWAYS) for field in DATA),
+        pa.field("error_code", pa.string()),  # why the image could not be read
+        pa.field("row", pa.string()),  # ingest: where the input row stands
+        pa.field("kind", pa.string()),  # ingest: image | label
+        pa.field("reason_args", pa.string()),  # of error_code, or of the ingest outcome; canonical JSON
+    ]
+)
+
+# What people decided, as far as verdicts need it, in ledger order; who, when and why stay in the ledger.
+DECISIONS = pa.schema(
+    [
+        schema.DECISIONS.field(name)
+        for name in (
+            "decision_id",
+            "sample_id",
+            "label_id",
+            "decision",
+            "from_label",
+            "to_label",
+            "finding_id",
+            "content_sha256",
+        )
+    ]
+    + [pa.field("to_bbox", schema.BBOX)]
+)

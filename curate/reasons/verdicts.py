@@ -1,0 +1,21 @@
+"""What verdicts, gates and the release say to people."""
+
+SENTENCES = {
+    "decision_accept": "A reviewer accepted the suggestion.",
+    "decision_reject": "A reviewer rejected the suggestion; the given label stays.",
+    "decision_relabel": "A reviewer gave another label.",
+    "decision_drop": "A reviewer took the row out.",
+    "decision_keep": "A reviewer kept the row as it was given.",
+    "decision_stale": "A reviewer's decision was made for other bytes of this image and does not apply.",
+    "decision_box_moved": "A reviewer moved this box; it is released where they put it.",
+    "decision_box_added": "A reviewer drew another box on this image; it is not released until the source has it.",
+    "decision_without_target": "A reviewer gave an image with several labels another one without saying which.",
+    "decision_without_label": "A reviewer asked for another label without naming one; the row waits for review.",
+    "decision_without_suggestion": "A reviewer accepted a suggestion, but there is none; the row waits for review.",
+    "gate_above_max": "{statistic} ({group}) is {judged}; at most {max} is allowed.",
+    "gate_below_min": "{statistic} ({group}) is {judged}; at least {min} is needed.",
+    "gate_errored": "{statistic} ({group}) could not be computed, so it does not pass.",
+    "gate_insufficient_data": "{statistic} ({group}) has too few rows to be judged: neither passed nor failed.",
+    "gate_matches_nothing": "No statistic is called {statistic} ({group}), so its gate does not pass.",
+    "not_scanned": "The image was never read, so it is not released.",
+}

@@ -1,0 +1,58 @@
+"""Thumbnails as data URIs, so that the page holds its own pictures; boxes are drawn where a finding is about one."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+
+THUMBNAIL_PX = 128
+_CROP_MARGIN = 0.35  # of the box, so that a reviewer sees where it stands
+
+ReadImages = Callable[[Sequence[str]], Mapping[str, bytes | None]]
+
+
+def thumbnail(data: bytes | None, bbox: Sequence[float] | None = None, side_px: int = THUMBNAIL_PX) -> str | None:
+    """Return a JPEG data URI of an image, upright, at most `side_px` a side; None where it cannot be decoded.
+
+    Args:
+        data: the encoded image.
+        bbox: x, y, w, h relative to the upright image; the picture is then a crop round it, with the box drawn.
+        side_px: longest side.
+    """
+    if not data:
+        return None
+    import cv2  # noqa: PLC0415 - only the report shows pictures
+    import numpy as np  # noqa: PLC0415 - as above
+
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    if image is None:
+        return None
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = 0, 0, width, height
+    scale = side_px / max(height, width)
+    if bbox is not None:
+        x0, y0, x1, y1 = _around(bbox, width, height)
+        scale = side_px / max(x1 - x0, y1 - y0)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    size = (max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale)))
+    small = cv2.resize(image[y0:y1, x0:x1], size, interpolation=method)
+    if bbox is not None:
+        left, top = (bbox[0] * width - x0) * scale, (bbox[1] * height - y0) * scale
+        corner = (round(left + bbox[2] * width * scale), round(top + bbox[3] * height * scale))
+        cv2.rectangle(small, (round(left), round(top)), corner, (0, 165, 255), 2)
+    done, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}" if done else None
+
+
+def _around(bbox: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the pixels round a box, inside the image and at least one wide."""
+    x, y, w, h = (min(max(value, -1.0), 2.0) for value in bbox)
+    margin = _CROP_MARGIN * max(w * width, h * height)
+    x0, y0 = max(0, int(x * width - margin)), max(0, int(y * height - margin))
+    x1, y1 = min(width, int((x + w) * width + margin) + 1), min(height, int((y + h) * height + margin) + 1)
+    if x1 <= x0 or y1 <= y0:
+        return 0, 0, width, height
+    return x0, y0, x1, y1

@@ -1,0 +1,274 @@
+"""Sample documents as MongoDB holds them for FiftyOne 1.22: what `insert_many` takes. Pure but for bson's ids.
+
+Fields with no value are left out, as FiftyOne itself does. A document here holds only what follows from the
+tables, so its digest tells whether anything changed; `_rand`, `_dataset_id` and the clocks are added when it is
+written. `subject_id` is not shown to reviewers, and `reference_label` never is: it would bias them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import schema
+from curate.ingest.rle import decode_mask
+from curate.review import masks, rows
+from curate.review.rows import Said, Spoken
+
+UNREADABLE_TAG = "unreadable"
+GROUND_TRUTH = "ground_truth"
+TEACHER_PREFIX = "teacher_"
+
+# name → FiftyOne type of every field that is always there
+FIELDS: dict[str, str] = {
+    "uri": "string",
+    "source": "string",
+    "container": "string",
+    "split": "string",
+    "license": "string",
+    "label_state": "string",
+    "content_sha256": "string",
+    "format": "string",
+    "risk": "float",
+    "label_risk": "float",
+    "action": "string",
+    "actions": "strings",
+    "suggested_label": "string",
+    "suggested_prob": "float",
+    "issues": "strings",
+    "reasons": "strings",
+    "quality": "strings",
+    "read_error": "string",
+    "exact_family": "string",
+    "near_family": "string",
+    "leakage_family": "string",
+}
+# name → type of what each label carries beside FiftyOne's own attributes
+LABEL_FIELDS: dict[str, str] = {
+    "risk": "float",
+    "action": "string",
+    "released_label": "string",
+    "suggested_label": "string",
+    "suggested_prob": "float",
+    "issues": "strings",
+    "reasons": "strings",
+    "annotator": "string",
+    "track_id": "string",
+}
+_FAMILIES = (
+    ("exact_family", rows.EXACT_ISSUES),
+    ("near_family", (*rows.NEAR_ISSUES, *rows.EXACT_ISSUES)),
+    ("leakage_family", rows.LEAK_ISSUES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Everything a dataset is made of; see `curate.review.load.load_dataset`."""
+
+    samples: pa.Table
+    labels: pa.Table
+    scan: pa.Table | None
+    findings: pa.Table | None
+    verdicts: pa.Table | None
+    predictions: pa.Table | None
+    media_paths: Sequence[str]
+    classes: tuple[str, ...]
+    kind: str  # of ground_truth: Classification, Classifications, Detections
+    render: rows.Render
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document, what is needed to tell a reviewer's edits later, and the digest of both."""
+
+    document: dict[str, Any]
+    baseline: dict[str, Any]
+
+
+class Builder:
+    """Prepares documents chunk by chunk; what needs the whole (families, track numbers, answers) is held here."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._families = [(name, rows.families(tables.findings, issues)) for name, issues in _FAMILIES]
+        self._answers = rows.teacher_answers(tables.predictions, tables.classes)
+        names = tables.samples.column_names
+        self._open = [n for n in names if n.startswith((schema.ATTRIBUTE_PREFIX, schema.GROUP_PREFIX))]
+        tracks = sorted(t for t in pc.unique(tables.labels["track_id"]).to_pylist() if t is not None)
+        self._track_index = {track: i for i, track in enumerate(tracks)}
+
+    @property
+    def extra_fields(self) -> list[str]:
+        """Return the names of the attribute and group columns, all strings."""
+        return self._open
+
+    @property
+    def teachers(self) -> list[str]:
+        """Return the names of the teachers whose answers are shown."""
+        return sorted(self._answers)
+
+    def prepare(self, start: int, n: int) -> list[Prepared]:
+        """Return the documents of `n` samples from row `start` on, in order."""
+        t = self._tables
+        samples = t.samples.slice(start, n)
+        ids = samples["sample_id"].combine_chunks()
+        spoken = rows.spoken(_of(t.findings, ids), _of(t.verdicts, ids), t.render)
+        labels = rows.labels_by_sample(t.labels, ids)
+        scanned = _of(t.scan, ids)
+        scan = {row["sample_id"]: row for row in scanned.to_pylist()} if scanned is not None else {}
+        return [
+            self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken)
+            for row, path in zip(samples.to_pylist(), t.media_paths[start : start + n], strict=True)
+        ]
+
+    def _one(
+        self, sample: dict[str, Any], path: str, scan: dict[str, Any], labels: list[dict[str, Any]], spoken: Spoken
+    ) -> Prepared:
+        from bson import ObjectId  # noqa: PLC0415 - comes with pymongo, loaded only where a database is used
+
+        identity = sample["sample_id"]
+        said = spoken.samples.get(identity, Said())
+        document: dict[str, Any] = {"_id": ObjectId(identity), "filepath": path, "_media_type": "image"}
+        document["tags"] = [UNREADABLE_TAG] if scan.get("error_code") else []
+        document["metadata"] = _metadata(scan)
+        for name in ("uri", "source", "container", "split", "license", "label_state", *self._open):
+            document[name] = sample[name]
+        document |= _said_of_sample(said, self._tables.kind)
+        document["content_sha256"] = scan.get("content_sha256")
+        document["format"] = scan.get("format")
+        if scan.get("error_code"):
+            document["read_error"] = self._tables.render(scan["error_code"], rows.arguments(scan.get("error_args")))
+        for name, family in self._families:
+            document[name] = family.get(identity)
+        for teacher, answers in self._answers.items():
+            document[TEACHER_PREFIX + teacher] = _answer(identity, teacher, answers.get(identity))
+        built, given = self._labels(labels, scan, spoken)
+        document[GROUND_TRUTH] = built
+        document = {name: value for name, value in document.items() if value is not None}
+        baseline = {
+            "_id": document["_id"],
+            "sha": scan.get("content_sha256"),
+            "finding": said.finding_id,
+            "labels": given,
+        }
+        return Prepared(document, baseline | {"digest": digest(document, baseline)})
+
+    def _labels(
+        self, labels: list[dict[str, Any]], scan: dict[str, Any], spoken: Spoken
+    ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+        """Return the ground truth and, for each label, what was given."""
+        kind = self._tables.kind
+        build = self._detection if kind == "Detections" else _classification
+        built = [build(row, scan, spoken.labels.get(row["label_id"], Said())) for row in labels]
+        given = []
+        for document, row in zip(built, labels, strict=True):
+            said = spoken.labels.get(row["label_id"], Said())
+            one = {"id": row["label_id"], "label": row["label"], "bbox": document.get("bounding_box")}
+            one |= {"finding": said.finding_id, "suggested": said.suggested_label}
+            given.append({name: value for name, value in one.items() if value is not None})
+        if kind == "Detections":
+            return ({"_cls": "Detections", "detections": built} if built else None), given
+        if kind == "Classifications":
+            return ({"_cls": "Classifications", "classifications": built} if built else None), given
+        return (built[0] if built else None), given
+
+    def _detection(self, row: dict[str, Any], scan: dict[str, Any], said: Said) -> dict[str, Any]:
+        from bson import ObjectId  # noqa: PLC0415 - see above
+
+        document: dict[str, Any] = {"_id": ObjectId(row["label_id"]), "_cls": "Detection"}
+        document |= {"attributes": {}, "tags": [], "label": row["label"]}
+        bbox = [float(v) for v in row["bbox"]] if row["bbox"] is not None else None
+        mask = _mask(row, scan)
+        if bbox is None and mask is not None:
+            bbox = masks.box_of(mask)
+        document["bounding_box"] = bbox or [0.0, 0.0, 1.0, 1.0]  # a label about the whole image
+        if mask is not None and mask.any():
+            document["mask"] = masks.to_bytes(masks.crop_to_box(mask, document["bounding_box"]))
+        if row["track_id"] is not None:
+            document["index"] = self._track_index[row["track_id"]]
+        return document | _said_of_label(row, said)
+
+
+def digest(document: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """Return what tells two states of the tables apart for this sample."""
+    import bson  # noqa: PLC0415 - see above
+
+    return hashlib.sha256(bson.encode({"d": document, "b": baseline})).hexdigest()[:32]
+
+
+def _of(table: pa.Table | None, sample_ids: pa.Array) -> pa.Table | None:
+    return None if table is None else table.filter(pc.is_in(table["sample_id"], value_set=sample_ids))
+
+
+def _metadata(scan: Mapping[str, Any]) -> dict[str, Any] | None:
+    if scan.get("width_px") is None:
+        return None
+    found = {"_cls": "ImageMetadata", "size_bytes": scan.get("n_bytes")}
+    found |= {"mime_type": f"image/{scan['format'].lower()}" if scan.get("format") else None}
+    found |= {"width": scan["width_px"], "height": scan["height_px"]}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _said_of_sample(said: Said, kind: str) -> dict[str, Any]:
+    single = kind == "Classification"
+    return {
+        "risk": said.risk,
+        "label_risk": said.label_risk,
+        "action": said.action,
+        "actions": sorted(said.actions) or None,
+        "suggested_label": said.suggested_label if single else None,
+        "suggested_prob": said.suggested_prob if single else None,
+        "issues": sorted(said.issues) or None,
+        "reasons": said.reasons or None,
+        "quality": sorted(said.issues & set(rows.QUALITY_ISSUES)) or None,
+    }
+
+
+def _said_of_label(row: Mapping[str, Any], said: Said) -> dict[str, Any]:
+    found = {
+        "risk": said.risk,
+        "action": said.action,
+        "released_label": said.released_label,
+        "suggested_label": said.suggested_label,
+        "suggested_prob": said.suggested_prob,
+        "issues": sorted(said.issues) or None,
+        "reasons": said.reasons or None,
+        "annotator": row["annotator"],
+        "track_id": row["track_id"],
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _classification(row: dict[str, Any], scan: dict[str, Any], said: Said) -> dict[str, Any]:  # noqa: ARG001
+    from bson import ObjectId  # noqa: PLC0415 - see above
+
+    document: dict[str, Any] = {"_id": ObjectId(row["label_id"]), "_cls": "Classification"}
+    return document | {"tags": [], "label": row["label"]} | _said_of_label(row, said)
+
+
+def _answer(sample_id: str, teacher: str, answer: tuple[str, float] | None) -> dict[str, Any] | None:
+    from bson import ObjectId  # noqa: PLC0415 - see above
+
+    if answer is None:
+        return None
+    identity = ObjectId(schema.stable_id("answer", teacher, sample_id))
+    return {"_id": identity, "_cls": "Classification", "tags": [], "label": answer[0], "confidence": answer[1]}
+
+
+def _mask(row: Mapping[str, Any], scan: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an array or None
+    """Return the mask over the whole image, or None; one that cannot be decoded is what the mask check reports."""
+    try:
+        if row["mask"] is not None and row["mask"]["counts"] is not None:
+            return decode_mask(row["mask"])
+        if row["polygons"]:
+            width, height = scan.get("width_px") or 1, scan.get("height_px") or 1
+            return masks.draw_polygons(row["polygons"], width / height)
+    except (ValueError, TypeError):
+        return None
+    return None

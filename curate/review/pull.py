@@ -1,0 +1,145 @@
+"""From what reviewers did in the App to decisions in the ledger; only what is new."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.adapters.mongod import ensure_database
+from curate.review import baseline as baselines
+from curate.review import dataset as datasets
+from curate.review import ledger
+from curate.review.documents import GROUND_TRUTH
+from curate.review.merge import Held, held_signals, shown_signals, sole_label
+from curate.review.signals import Target, compare, refused, standing_signals
+
+_CHUNK = 5_000
+_LABEL_PARTS = ("_id", "_cls", "label", "tags", "bounding_box")
+
+
+@dataclass(frozen=True, slots=True)
+class PullReport:
+    """What a pull brought back.
+
+    Attributes:
+        decisions: what was appended, `schema.DECISIONS`.
+        n_samples: how many samples were looked at.
+        problems: marks that could not be taken and files of the ledger that could not be read, a sentence each.
+    """
+
+    decisions: pa.Table
+    n_samples: int
+    problems: tuple[str, ...]
+
+
+def pull(name: str, *, workspace: Path, classes: Sequence[str] = (), reviewer: str | None = None) -> PullReport:
+    """Append what reviewers did since the last pull to the ledger of `name`.
+
+    Args:
+        name: the dataset's name.
+        workspace: where its database and ledger are.
+        classes: labels that may be given; empty = those that were declared when it was loaded.
+        reviewer: who did it, self-declared; None = CURATE_REVIEWER or the user of the operating system.
+
+    Raises:
+        ConfigError: there is no such dataset, or curate did not make it.
+    """
+    ensure_database(workspace)
+    return pull_open(datasets.open_dataset(name), ledger.ledger_folder(workspace, name), classes, reviewer)
+
+
+def pull_open(
+    dataset: Any,  # noqa: ANN401 - fiftyone is loaded late
+    folder: Path,
+    classes: Sequence[str] = (),
+    reviewer: str | None = None,
+) -> PullReport:
+    """Like `pull`, for a dataset that is open and the folder of its ledger."""
+    held_ledger = ledger.read(folder)
+    problems = list(held_ledger.problems)
+    held = standing_signals(held_ledger.decisions)
+    by_sample: dict[str, set[Target]] = defaultdict(set)
+    for target in held:
+        by_sample[target[0]].add(target)
+    allowed = list(classes) or list(dataset.info[datasets.MARK].get("classes") or ())
+    n_known = baselines.collection_of(dataset).estimated_document_count()
+    broken = _broken(dataset, n_known)
+    if broken:
+        return PullReport(held_ledger.decisions.slice(0, 0), 0, (*problems, broken))
+    rows: list[dict[str, Any]] = []
+    n_samples = 0
+    for known, shown in _chunks(dataset):
+        n_samples += len(known)
+        for before in known:
+            targets = by_sample.get(str(before["_id"]), set())
+            found, said = _changes(before, shown.get(before["_id"]), held, targets, allowed)
+            rows += found
+            problems += said
+    return PullReport(
+        ledger.append(folder, rows, reviewer=ledger.reviewer_name(reviewer)), n_samples, tuple(problems)
+    )
+
+
+def _broken(dataset: Any, n_known: int) -> str | None:  # noqa: ANN401 - see above
+    """Return why this state is no reviewer's work: taken at its word it would drop everything."""
+    if datasets.ground_truth_kind(dataset) is None:
+        return f"The field {GROUND_TRUTH} is gone from {dataset.name}; nothing was pulled. Run the pipeline again."
+    if n_known and not len(dataset):
+        return f"{dataset.name} was emptied; nothing was pulled. Run the pipeline again to fill it."
+    return None
+
+
+def _chunks(dataset: Any) -> Iterator[tuple[list[dict[str, Any]], dict[Any, dict[str, Any]]]]:  # noqa: ANN401
+    """Yield chunks of baselines with the samples that they are about, without masks."""
+    parts = {f"{GROUND_TRUTH}.{name}": 1 for name in _LABEL_PARTS}
+    for inner in ("detections", "classifications"):
+        parts |= {f"{GROUND_TRUTH}.{inner}.{name}": 1 for name in _LABEL_PARTS}
+    samples = baselines.samples_of(dataset)
+    chunk: list[dict[str, Any]] = []
+    cursor = baselines.collection_of(dataset).find({"pending": {"$exists": False}}, {"digest": 0}).sort("_id", 1)
+    for document in cursor:
+        chunk.append(document)
+        if len(chunk) == _CHUNK:
+            yield chunk, _shown(samples, chunk, parts)
+            chunk = []
+    if chunk:
+        yield chunk, _shown(samples, chunk, parts)
+
+
+def _shown(samples: Any, chunk: list[dict[str, Any]], parts: dict[str, int]) -> dict[Any, dict[str, Any]]:  # noqa: ANN401
+    query = {"_id": {"$in": [document["_id"] for document in chunk]}}
+    return {document["_id"]: document for document in samples.find(query, {"tags": 1, **parts})}
+
+
+def _changes(
+    before: Mapping[str, Any],
+    document: Mapping[str, Any] | None,
+    held: Held,
+    held_here: set[Target],
+    classes: Sequence[str],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    sample_id = str(before["_id"])
+    context = {one["id"]: one | {"sha": before.get("sha")} for one in before["labels"]}
+    whole = {"sha": before.get("sha"), "finding": before.get("finding")}
+    if document is None:  # deleted in the App: the sample is dropped, whatever was said about its labels
+        target: Target = (sample_id, sole_label({}, before))
+        mine = held_signals(sample_id, target[1], held_here, held).get(target, {})
+        return compare(target, {("drop", ""), *mine}, mine, context.get(target[1] or "", whole)), []
+    ours = held_signals(sample_id, sole_label(document, before), held_here, held)
+    shown, unknown = shown_signals(document, before)
+    problems = [f"Sample {sample_id}: the tag {tag!r} means nothing to curate." for tag in unknown]
+    rows = []
+    for target in sorted(shown.keys() | ours.keys(), key=str):
+        signals = set(shown.get(target, ()))
+        for signal in sorted(signals):
+            why_not = refused(signal, classes)
+            if why_not and signal not in ours.get(target, {}):
+                signals.discard(signal)
+                problems.append(f"Sample {sample_id}: {why_not}")
+        rows += compare(target, signals, ours.get(target, {}), context.get(target[1] or "", whole))
+    return rows, problems

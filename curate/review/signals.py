@@ -1,0 +1,167 @@
+"""What a reviewer's marks mean: tags and edits as signals, signals as decisions. Pure.
+
+A target is (sample_id, label_id); label_id is None for the sample as a whole. A signal is (kind, value):
+
+| in the App | signal | decision |
+| --- | --- | --- |
+| tag `curate:accept` | accept | accept: the suggestion is right (to_label = the suggested label) |
+| tag `curate:reject` | reject | reject: the suggestion is wrong, the given label stands |
+| tag `curate:keep` | keep | keep: the given label stands |
+| tag `curate:drop`, box or sample deleted | drop | drop |
+| tag `curate:relabel:cat`, label edited to cat | relabel cat | relabel, to_label = cat |
+| box moved | bbox [x,y,w,h] | note, with to_bbox |
+| box added | added label [x,y,w,h] | note, with to_label and to_bbox |
+
+A tag on a sample with exactly one label, in a classification dataset, is about that label. What the ledger says
+and what the dataset shows are compared as sets: a signal that is new is appended, one that is gone is withdrawn
+(a note that names the decision). So a second pull finds nothing, and changing one's mind is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from curate.errors import did_you_mean
+from curate.review.ledger import WITHDRAWS
+
+TAG_PREFIX = "curate:"
+PLAIN_TAGS = ("accept", "reject", "keep", "drop")
+
+Target = tuple[str, str | None]
+Signal = tuple[str, str]  # kind, value; value is "" where the kind says it all
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A signal that the ledger holds and that nobody withdrew."""
+
+    decision_id: str
+    to_label: str | None
+    to_bbox: list[float] | None
+
+
+def signal_of_tag(tag: str) -> Signal | None:
+    """Return the signal of a `curate:` tag, or None if the tag means nothing here."""
+    word = tag.removeprefix(TAG_PREFIX)
+    if word in PLAIN_TAGS:
+        return (word, "")
+    if word.startswith("relabel:") and word.removeprefix("relabel:"):
+        return ("relabel", word.removeprefix("relabel:"))
+    return None
+
+
+def tag_of_signal(signal: Signal) -> str | None:
+    """Return the tag that shows a signal, or None for boxes that were moved or added."""
+    kind, value = signal
+    if kind in PLAIN_TAGS:
+        return TAG_PREFIX + kind
+    return f"{TAG_PREFIX}relabel:{value}" if kind == "relabel" else None
+
+
+def bbox_value(bbox: Sequence[float]) -> str:
+    """Return a box as text, rounded to a millionth of the image: what the App's own rounding cannot change."""
+    return json.dumps([round(float(v), 6) + 0.0 for v in bbox])
+
+
+def standing_signals(decisions: pa.Table) -> dict[Target, dict[Signal, Standing]]:
+    """Return what the ledger holds per target and was not withdrawn."""
+    found: dict[Target, dict[Signal, Standing]] = defaultdict(dict)
+    said: dict[str, tuple[Target, Signal]] = {}
+    for row in decisions.to_pylist():
+        target = (row["sample_id"], row["label_id"])
+        why = row["why"] or ""
+        if row["decision"] == "note" and why.startswith(WITHDRAWS):
+            gone = why.removeprefix(WITHDRAWS)
+            where, what = said.get(gone, (target, ("", "")))
+            if what in found[where] and found[where][what].decision_id == gone:
+                del found[where][what]
+            continue
+        new = _signal_of_row(row)
+        if new is not None:
+            said[row["decision_id"]] = (target, new)
+            found[target].pop(new, None)  # said again: it is the latest now
+            found[target][new] = Standing(row["decision_id"], row["to_label"], row["to_bbox"])
+    return {target: signals for target, signals in found.items() if signals}
+
+
+def _signal_of_row(row: Mapping[str, Any]) -> Signal | None:
+    kind = row["decision"]
+    if kind == "relabel":
+        return ("relabel", row["to_label"] or "")
+    if kind == "note":
+        if row["to_bbox"] is None:
+            return None
+        box = bbox_value(row["to_bbox"])
+        return ("added", f"{row['to_label']} {box}") if row["to_label"] else ("bbox", box)
+    return (kind, "")
+
+
+def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ledger row for a new signal.
+
+    `context` holds `label` (the given one), `suggested`, `finding`, `sha` and, for boxes, `bbox`.
+    """
+    kind, value = signal
+    row: dict[str, Any] = {
+        "sample_id": target[0],
+        "label_id": target[1],
+        "decision": kind,
+        "from_label": context.get("label"),
+        "finding_id": context.get("finding"),
+        "content_sha256": context.get("sha"),
+    }
+    if kind == "relabel":
+        return {**row, "to_label": value}
+    if kind == "accept":
+        return {**row, "to_label": context.get("suggested")}
+    if kind in {"reject", "keep"}:
+        return {**row, "to_label": context.get("label")}
+    if kind == "bbox":
+        return {**row, "decision": "note", "why": "box moved by hand", "to_bbox": json.loads(value)}
+    if kind == "added":
+        label, box = value.rsplit(" [", 1)
+        why = "box added by hand"
+        return {**row, "decision": "note", "why": why, "to_label": label, "to_bbox": json.loads("[" + box)}
+    return row
+
+
+def withdrawal(target: Target, standing: Standing, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ledger row that takes a decision back."""
+    return {
+        "sample_id": target[0],
+        "label_id": target[1],
+        "decision": "note",
+        "from_label": standing.to_label,
+        "why": WITHDRAWS + standing.decision_id,
+        "content_sha256": context.get("sha"),
+    }
+
+
+def compare(
+    target: Target,
+    shown: Iterable[Signal],
+    held: Mapping[Signal, Standing],
+    context: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Return the ledger rows that make what is held equal to what is shown: withdrawals first, drops last."""
+    shown = set(shown)
+    rows = [withdrawal(target, held[signal], context) for signal in sorted(held) if signal not in shown]
+    rank = {"bbox": 0, "added": 0, "keep": 1, "accept": 2, "reject": 3, "relabel": 4, "drop": 5}
+    fresh = sorted(shown - set(held), key=lambda s: (rank[s[0]], s[1]))
+    return rows + [row_of_signal(target, signal, context) for signal in fresh]
+
+
+def refused(signal: Signal, classes: Sequence[str]) -> str | None:
+    """Return why a signal cannot be taken (a label that is no class), or None."""
+    kind, value = signal
+    label = value if kind == "relabel" else value.rsplit(" [", 1)[0] if kind == "added" else None
+    if label is None or not classes or label in classes:
+        return None
+    hint = did_you_mean(label, classes)
+    return f"the label {label!r} is not a class of this dataset and was not taken. {hint}".rstrip()

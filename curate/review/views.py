@@ -1,0 +1,84 @@
+"""The saved views that a reviewer starts from. Each opens even where it is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from curate.review.documents import GROUND_TRUTH
+
+SUSPECTS = "suspect labels"
+WAITING = "waiting for review"
+CROSS_SPLIT = "near duplicates across splits"
+NEAR = "near duplicates"
+EXACT = "exact duplicates"
+UNREADABLE = "unreadable"
+QUALITY = "image quality"
+CLASS_PREFIX = "class "
+_MAX_CLASS_VIEWS = 200  # a list of a thousand views helps nobody: filter by label in the sidebar instead
+
+DESCRIPTIONS = {
+    SUSPECTS: "labels that a check found something about, worst first",
+    WAITING: "what the policy holds back until somebody decides",
+    CROSS_SPLIT: "copies of one picture in several splits, family by family",
+    NEAR: "pictures that look alike, family by family",
+    EXACT: "the same picture more than once, family by family",
+    UNREADABLE: "files that could not be decoded, with the reason in read_error",
+    QUALITY: "dark, bright, blurry, blank, odd in size or shape",
+}
+
+
+def save_views(dataset: Any, classes: Sequence[str]) -> list[str]:  # noqa: ANN401 - fiftyone is loaded late
+    """Save curate's views in `dataset`, replacing those of the same name; return their names."""
+    views = build_views(dataset, classes)
+    kept = set(dataset.list_saved_views())
+    for stale in sorted(n for n in kept if n.startswith(CLASS_PREFIX) and n not in views):
+        dataset.delete_saved_view(stale)
+    taken: set[str] = set()
+    saved = []
+    for name, view in views.items():
+        slug = _slug(name)
+        if slug is None or slug in taken:
+            continue  # FiftyOne addresses views by slug: "a b" and "a-b" cannot both be saved
+        taken.add(slug)
+        dataset.save_view(name, view, description=DESCRIPTIONS.get(name), overwrite=True)
+        saved.append(name)
+    return saved
+
+
+def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa: ANN401 - fiftyone is loaded late
+    """Return name → view; a view that reads a field which is not there is left out."""
+    from fiftyone import ViewField as F  # noqa: PLC0415 - costs seconds to import; F is its usual name
+
+    def family(name: str) -> Any:  # noqa: ANN401 - a view
+        return dataset.match(F(name).exists()).sort_by(name)
+
+    makers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
+        SUSPECTS: (("label_risk",), lambda: dataset.match(F("label_risk") > 0).sort_by("label_risk", reverse=True)),
+        WAITING: (
+            ("actions", "risk"),
+            lambda: dataset.match(F("actions").contains("review")).sort_by("risk", reverse=True),
+        ),
+        CROSS_SPLIT: (("leakage_family",), lambda: family("leakage_family")),
+        NEAR: (("near_family",), lambda: family("near_family")),
+        EXACT: (("exact_family",), lambda: family("exact_family")),
+        UNREADABLE: (("read_error",), lambda: dataset.match(F("read_error").exists())),
+        QUALITY: (("quality",), lambda: dataset.match(F("quality").length() > 0)),
+    }
+    views: dict[str, Any] = {
+        name: make() for name, (fields, make) in makers.items() if all(dataset.has_sample_field(f) for f in fields)
+    }
+    if dataset.has_sample_field(GROUND_TRUTH):
+        for label in list(classes)[:_MAX_CLASS_VIEWS]:
+            views[CLASS_PREFIX + label] = dataset.filter_labels(GROUND_TRUTH, F("label") == label)
+    return views
+
+
+def _slug(name: str) -> str | None:
+    """Return the name as it stands in a URL, or None where FiftyOne refuses it."""
+    import fiftyone.core.utils as fou  # noqa: PLC0415 - costs seconds to import
+
+    try:
+        return str(fou.to_slug(name))
+    except ValueError:
+        return None

@@ -1,0 +1,139 @@
+"""Checks and expectations: each from its cache where nothing it reads has changed; a crash is "errored"."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from curate import check as plug
+from curate import runs, schema
+from curate.check import Check, CheckResult
+from curate.config import Spec
+from curate.errors import ConfigError, did_you_mean
+from curate.stages.context import Context
+from curate.views import without_reference
+
+EXPECTATIONS_VERSION = 1
+
+
+def run_checks(
+    context: Context, view: pa.Table, checks: Sequence[Check], facts: Mapping[str, Any], label: str
+) -> CheckResult:
+    """Run checks over a view, each from its cache where nothing it reads has changed; a crash is "errored"."""
+    judged = without_reference(view)
+    digests = {name: runs.digest_table(judged.select([name])) for name in judged.column_names}
+    results = []
+    for check in checks:
+        if _has_no_attribute(check, judged):
+            results.append(not_run([check], "no attribute is declared in the spec"))
+            continue
+        results.append(_run_check(context, judged, with_params(check, context.spec, facts), digests, label))
+    findings = pa.concat_tables([schema.empty(schema.FINDINGS), *(result.findings for result in results)])
+    statistics = pa.concat_tables([schema.empty(schema.STATISTICS), *(r.statistics for r in results)])
+    return CheckResult(findings.combine_chunks(), statistics.combine_chunks())
+
+
+def _has_no_attribute(check: Check, view: pa.Table) -> bool:
+    """Return whether a check is about attributes and the data has none: nothing to judge, and that is said."""
+    wants = any(need.startswith(schema.ATTRIBUTE_PREFIX) for need in check.needs)
+    return wants and not any(name.startswith(schema.ATTRIBUTE_PREFIX) for name in view.column_names)
+
+
+def _run_check(
+    context: Context, view: pa.Table, check: Check, digests: Mapping[str, str], label: str
+) -> CheckResult:
+    read = sorted(name for name in digests if name not in {"mtime_ns"})
+    key = {"check": check.key_parts(), "columns": {name: digests[name] for name in read}}
+
+    def compute() -> Mapping[str, pa.Table]:
+        result = plug.run_check(check, view.drop_columns(["mtime_ns"]) if "mtime_ns" in digests else view)
+        ran = plug.build_statistics(check.name, [{"name": "ran", "value": 1.0, "n": view.num_rows}])
+        return {"findings": result.findings, "statistics": pa.concat_tables([ran, result.statistics])}
+
+    try:
+        tables = context.run.stage(f"{label}-{check.name}", key, ("findings", "statistics"), compute)
+    except Exception as error:  # noqa: BLE001 - one check that crashes must not hide what the others found
+        return plug.errored(check, error)
+    return CheckResult(tables["findings"], tables["statistics"])
+
+
+def with_params(check: Check, spec: Spec, facts: Mapping[str, Any]) -> Check:
+    """Return the check with what the spec says about it, and with the facts of this run that its params ask for.
+
+    A params field that is called like a fact (classes, attributes, …) gets it, unless the spec sets it.
+
+    Raises:
+        ConfigError: the spec gives a parameter that the check does not have.
+    """
+    given = spec.checks.get(check.name) or {}
+    if not dataclasses.is_dataclass(check.params) or isinstance(check.params, type):
+        return check
+    fields = {field.name for field in dataclasses.fields(check.params)}
+    for name in given:
+        if name not in fields:
+            raise ConfigError(
+                f"checks.{check.name} has no parameter {name!r}. Parameters: {', '.join(sorted(fields))}. "
+                f"{did_you_mean(name, fields)}".rstrip()
+            )
+    chosen = {name: value for name, value in facts.items() if name in fields} | dict(given)
+    return dataclasses.replace(check, params=dataclasses.replace(check.params, **chosen))
+
+
+def enabled_checks(spec: Spec) -> tuple[list[Check], list[str]]:
+    """Return the checks that run and the names of those that the spec leaves out.
+
+    Raises:
+        ConfigError: the spec names a check that does not exist.
+    """
+    found = plug.discover()
+    plug.select(list(spec.checks), found)
+    left_out = [name for name, value in spec.checks.items() if value is False]
+    return [check for name, check in found.items() if name not in left_out], left_out
+
+
+def expectations(
+    context: Context, table: pa.Table, suite: str, allowed: Mapping[str, Sequence[str]]
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Hold a table against a Great Expectations suite; an error while doing so is an errored statistic."""
+    key = {
+        "version": EXPECTATIONS_VERSION,
+        "suite": suite_digest(suite),
+        "table": runs.digest_table(table, leave_out=("mtime_ns", "reference_label")),
+        "allowed": {name: list(values) for name, values in allowed.items()},
+    }
+
+    def compute() -> Mapping[str, pa.Table]:
+        from curate.gx import validate  # noqa: PLC0415 - Great Expectations takes five seconds to import
+
+        found = validate(table, suite, allowed=allowed)
+        proof = pa.table({"evidence": [schema.canonical_json(found.evidence)]})
+        return {"statistics": found.statistics, "evidence": proof}
+
+    try:
+        tables = context.run.stage(f"expectations-{suite}", key, ("statistics", "evidence"), compute)
+    except Exception as error:  # noqa: BLE001 - fails closed: the gate on expectations.* sees "errored"
+        detail = {"error": type(error).__name__, "message": str(error)}
+        rows = [{"name": suite, "value": None, "outcome": "errored", "detail": detail}]
+        return plug.build_statistics("expectations", rows), {"errored": detail}
+    return tables["statistics"], json.loads(tables["evidence"]["evidence"][0].as_py())
+
+
+def suite_digest(suite: str) -> str:
+    """Return the sha256 of a committed suite file."""
+    from curate.gx import suite_folder  # noqa: PLC0415 - beside `validate`; imports nothing heavy by itself
+
+    return runs.digest_file(suite_folder() / f"{suite}.json")
+
+
+def not_run(checks: Sequence[Check], why: str) -> CheckResult:
+    """Return the result of checks that had nothing to work on: insufficient data, which is not a pass."""
+    rows = [
+        (check.name, {"name": "ran", "outcome": "insufficient data", "detail": {"why": why}}) for check in checks
+    ]
+    tables = [plug.build_statistics(name, [row]) for name, row in rows]
+    statistics = pa.concat_tables([schema.empty(schema.STATISTICS), *tables])
+    return CheckResult(schema.empty(schema.FINDINGS), statistics)

@@ -1,0 +1,31 @@
+"""What every stage needs: the spec, where to write, how much to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curate import runs
+from curate.config import LoadedSpec, Spec
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage needs: the spec, where to write, how much to use."""
+
+    loaded: LoadedSpec
+    run: runs.Run
+    workers: int
+    limit: int | None = None
+    rehash: bool = False
+
+    @property
+    def spec(self) -> Spec:
+        """The validated spec."""
+        return self.loaded.spec
+
+    @property
+    def source_root(self) -> Path:
+        """The file or folder that the spec names; generated sources have their own folder in the workspace."""
+        given = self.spec.source.path
+        return self.loaded.resolve(given) if given else self.run.workspace.media

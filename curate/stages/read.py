@@ -1,0 +1,121 @@
+"""Ingest and scan: what came in, and what the pixels say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import runs, schema
+from curate.adapters.execution import map_shards
+from curate.errors import InputError
+from curate.incremental import known_keys, reuse_rows
+from curate.ingest import Ingested, Media, ReadOptions, source_named
+from curate.splits import assign_splits
+from curate.stages.context import Context
+
+INGEST_VERSION = 1
+SCAN_VERSION = 1
+
+
+def ingest(context: Context) -> Ingested:
+    """Read rows and labels, give each sample a split, and keep at most `limit` of them."""
+    options = read_options(context)
+    source = source_named(context.spec.source.format)
+    listing = runs.digest_listing(options.root) if options.root.exists() else "absent"
+    if context.spec.source.path and listing == "absent":
+        raise InputError(
+            f"The source of {context.spec.name} must be a file or folder; there is nothing at {options.root}. "
+            f"Change source.path in {context.loaded.file}."
+        )
+    options_key = dataclasses.asdict(dataclasses.replace(options, root=Path(), scratch=None))
+    key = {
+        "version": INGEST_VERSION,
+        "options": json.loads(json.dumps(options_key, default=str)),
+        "format": context.spec.source.format,
+        "listing": listing if context.spec.source.path else "generated",
+        "root": str(options.root),
+    }
+
+    def compute() -> Mapping[str, pa.Table]:
+        read = source.read(options)
+        classes = pa.table({"class": pa.array(read.classes, pa.string())})
+        return {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
+
+    tables = context.run.stage("ingest", key, ("samples", "labels", "outcomes", "classes"), compute)
+    samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
+    read = Ingested(samples, tables["labels"], tables["outcomes"], tuple(tables["classes"]["class"].to_pylist()))
+    return read if context.limit is None else _sampled(read, context.limit)
+
+
+def read_options(context: Context) -> ReadOptions:
+    """Return what the spec says to its format."""
+    spec = context.spec
+    return ReadOptions(
+        source=spec.source.name or spec.name,
+        root=context.source_root,
+        classes=None if spec.classes == "infer" else tuple(spec.classes),
+        aliases=spec.aliases,
+        attributes={name: attribute.column for name, attribute in spec.attributes.items()},
+        groups=spec.groups,
+        columns=spec.source.columns,
+        options=spec.source.options,
+        scratch=context.run.workspace.media,
+    )
+
+
+def _sampled(read: Ingested, limit: int) -> Ingested:
+    """Return a sample that is the same each time: the samples with the smallest ids, which are hashes."""
+    kept = read.samples.sort_by("sample_id").slice(0, limit)
+    ids = kept["sample_id"].combine_chunks()
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table.filter(pc.is_in(table["sample_id"], value_set=ids))
+
+    return Ingested(kept, keep(read.labels), keep(read.outcomes), read.classes)
+
+
+def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
+    """Measure every image that was not measured before; an image is known by id, place, size and time."""
+    from curate.scan import quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder
+
+    keys = _file_keys(samples, context.spec.max_pixels)
+    folder = context.run.workspace.cache / "scan"
+    if context.rehash:
+        keys = [f"{key}{context.run.run_id}" for key in keys]
+    measure = partial(scan_batch, media=media, max_pixels=context.spec.max_pixels)
+
+    def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:
+        tables = [samples.take(shard) for shard in shards]
+        return map_shards(
+            measure,
+            tables,
+            workers=context.workers,
+            progress=context.run.listener.progress,
+            quarantine=partial(quarantined, media=media),
+        )
+
+    with context.run.timed("scan") as timing:
+        table, n_new = reuse_rows(folder, keys, compute, schema=schema.SCAN)
+        timing.cached = n_new == 0
+        timing.details |= {"n_images": samples.num_rows, "n_new": n_new}
+        timing.note = f"{n_new:,} new of {samples.num_rows:,} images"
+    return table
+
+
+def _file_keys(samples: pa.Table, max_pixels: int) -> list[str]:
+    columns = ("sample_id", "uri", "container", "container_offset", "n_bytes", "mtime_ns")
+    values = zip(*(samples[name].to_pylist() for name in columns), strict=True)
+    version = SCAN_VERSION
+    return [schema.stable_id("scan", str(version), str(max_pixels), *map(str, row)) for row in values]
+
+
+def n_unscanned(context: Context, samples: pa.Table) -> int:
+    """Return how many images the scan would have to read."""
+    known = known_keys(context.run.workspace.cache / "scan")
+    return sum(key not in known for key in _file_keys(samples, context.spec.max_pixels))

@@ -1,0 +1,159 @@
+"""The teachers' stage of a run: predictions from the cache where nothing changed, and what may be said of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import check as plug
+from curate import runs, schema, views
+from curate.config import TeacherSpec
+from curate.ingest import Media
+from curate.stages.context import Context
+
+VERSION = 1
+_MODEL_FILES = ("path", "weights", "program")
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Predictions of all teachers.
+
+    Attributes:
+        table: `label_id` and `prob_<teacher>` columns.
+        cards: a JSON mapping per teacher.
+        statistics: a `teachers.ran` statistic per teacher, errored where it failed.
+    """
+
+    table: pa.Table
+    cards: Sequence[Mapping[str, Any]]
+    statistics: pa.Table
+
+    @property
+    def shared_features(self) -> tuple[tuple[str, str], ...]:
+        """(teacher, features) for each teacher whose card names its features; those that share are not independent."""
+        return tuple((card["name"], card["features"]) for card in self.cards if card.get("features"))
+
+
+def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media) -> Taught:
+    """Return the predictions of the spec's teachers for every label of a readable image.
+
+    Args:
+        context: of the run.
+        samples: the samples view.
+        labels: `schema.LABELS`.
+        classes: in their final order; probability columns are in this order.
+        media: where the bytes are.
+    """
+    view = views.without_reference(views.labels_view(labels, samples))
+    # a mask's class is a region, not a picture or a box: probes and classifiers have no say there
+    view = view.filter(pc.not_equal(view["task"], "segmentation"))
+    if not view.num_rows or not context.spec.teachers:
+        return Taught(view.select(["label_id"]), (), schema.empty(schema.STATISTICS))
+    good = views.readable(samples)
+    families = fold_families(good, view)
+    key = {
+        "version": VERSION,
+        "teachers": [_teacher_key(context, spec) for spec in context.spec.teachers],
+        "labels": runs.digest_table(view.select(["label_id", "sample_id", "label", "bbox", "content_sha256"])),
+        "families": runs.digest_table(pa.table({"family": families})),
+        "classes": list(classes),
+        "seed": context.spec.seed,
+        "versions": runs.versions(),
+    }
+
+    def compute() -> Mapping[str, pa.Table]:
+        from curate.teachers import predict_all  # noqa: PLC0415 - torch and scikit-learn take seconds to import
+        from curate.teachers.protocol import Request  # noqa: PLC0415 - as above
+
+        request = Request(
+            samples=good,
+            labels=view,
+            media=media,
+            classes=classes,
+            families=families,
+            seed=context.spec.seed,
+            resolve=context.loaded.resolve,
+            scratch=context.run.workspace.cache / "features",
+            workers=context.workers,
+            progress=context.run.listener.progress,
+        )
+        told = predict_all(context.spec.teachers, request)
+        cards = [schema.canonical_json(card.to_json()) for card in told.cards]
+        errors = [schema.canonical_json({"name": e.name, "message": e.message}) for e in told.errors]
+        about = pa.table({"kind": ["card"] * len(cards) + ["error"] * len(errors), "json": cards + errors})
+        return {"predictions": told.table, "about": about}
+
+    tables = context.run.stage("teachers", key, ("predictions", "about"), compute)
+    about = tables["about"].to_pylist()
+    cards = [json.loads(row["json"]) for row in about if row["kind"] == "card"]
+    errors = [json.loads(row["json"]) for row in about if row["kind"] == "error"]
+    return Taught(tables["predictions"], cards, _statistics(cards, errors))
+
+
+def weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
+    """Return the ensemble's weights as the label-noise check found them; None where it found none.
+
+    A teacher that was left out has weight 0, so that its opinion is in no soft label either.
+    """
+    named = {
+        row["group"].removeprefix("teacher="): float(row["value"])
+        for row in statistics.to_pylist()
+        if row["check"] == "label_noise" and row["name"] == "teacher_weight" and row["group"] is not None
+    }
+    columns = [
+        n.removeprefix(schema.PROB_PREFIX) for n in taught.table.column_names if n.startswith(schema.PROB_PREFIX)
+    ]
+    known = {name: named.get(name, 0.0) for name in columns}
+    return known if sum(known.values()) > 0 else None
+
+
+def _teacher_key(context: Context, spec: TeacherSpec) -> Mapping[str, Any]:
+    """Return what a teacher's answer depends on: its settings and the bytes of its files."""
+    key: dict[str, Any] = spec.model_dump(mode="json")
+    for name in _MODEL_FILES:
+        given = getattr(spec, name, None)
+        if given and context.loaded.resolve(given).is_file():
+            key[name] = runs.digest_file(context.loaded.resolve(given))
+    features = getattr(spec, "features", "")
+    _, _, file = str(features).partition(":")
+    if file and context.loaded.resolve(file).is_file():
+        key["features"] = runs.digest_file(context.loaded.resolve(file))
+    return key
+
+
+def _statistics(cards: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, Any]]) -> pa.Table:
+    rows: list[dict[str, Any]] = [
+        {"name": "ran", "group": f"teacher={card['name']}", "value": 1.0, "n": card.get("n_predicted")}
+        for card in cards
+    ]
+    rows += [
+        {
+            "name": "ran",
+            "group": f"teacher={error['name']}",
+            "value": 0.0,
+            "outcome": "errored",
+            "detail": {"message": error["message"]},
+        }
+        for error in errors
+    ]
+    return plug.build_statistics("teachers", rows)
+
+
+def fold_families(samples: pa.Table, labels: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return a family per label row: near-duplicates and members of one group stay together in every fold."""
+    from curate.checks.families import families, links  # noqa: PLC0415 - pulls in SciPy
+    from curate.checks.pictures import near_duplicate_links  # noqa: PLC0415 - as above
+
+    pairs = [near_duplicate_links(samples)]
+    pairs += [links(samples[name]) for name in samples.column_names if name.startswith(schema.GROUP_PREFIX)]
+    of_sample = families(samples["sample_id"], np.concatenate(pairs))
+    at = pc.index_in(labels["sample_id"], value_set=samples["sample_id"].combine_chunks())
+    chosen: np.ndarray[Any, np.dtype[np.int64]] = of_sample[at.to_numpy()]
+    return chosen

@@ -1,0 +1,67 @@
+"""What a run has gathered while it goes, and what it gives back at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate import schema
+from curate.check import CheckResult
+from curate.errors import ExitCode
+from curate.manifest.build import Release
+from curate.manifest.publish import Published
+from curate.stages.teach import Taught
+
+
+@dataclass
+class Gathered:
+    """What a run has gathered so far; later stages read what earlier ones wrote."""
+
+    samples: pa.Table
+    labels: pa.Table
+    outcomes: pa.Table
+    classes: tuple[str, ...]
+    scan: pa.Table = field(default_factory=lambda: schema.empty(schema.SCAN))
+    view: pa.Table = field(default_factory=lambda: schema.empty(schema.SAMPLES))  # samples joined with their scan
+    findings: pa.Table = field(default_factory=lambda: schema.empty(schema.FINDINGS))
+    statistics: pa.Table = field(default_factory=lambda: schema.empty(schema.STATISTICS))
+    evidence: dict[str, Any] = field(default_factory=dict)
+    predictions: Taught | None = None
+    verdicts: pa.Table = field(default_factory=lambda: schema.empty(schema.VERDICTS))
+    decisions: pa.Table = field(default_factory=lambda: schema.empty(schema.DECISIONS))
+
+    def add(self, result: CheckResult) -> None:
+        """Add what checks found."""
+        self.findings = pa.concat_tables([self.findings, result.findings])
+        self.statistics = pa.concat_tables([self.statistics, result.statistics])
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gives back.
+
+    Attributes:
+        name: of the dataset.
+        run_id: of the run; its record is `run_file`.
+        tables: every table of the run by name (samples, labels, outcomes, scan, findings, statistics, verdicts, …).
+        release: the release as it was built; None where the run stopped before.
+        published: the version; None where the run stopped before.
+        report: the HTML page; None where the run stopped before.
+        counts: what came in, what went out.
+        exit_code: 0, 1 where a gate failed, 3 where nothing could be used.
+    """
+
+    name: str
+    run_id: str
+    run_file: Path
+    tables: Mapping[str, pa.Table]
+    release: Release | None
+    published: Published | None
+    report: Path | None
+    counts: Mapping[str, int]
+    exit_code: ExitCode
+    notes: Sequence[str] = ()

@@ -1,0 +1,1 @@
+"""Formulas on arrays: intervals, diversity, association. No tables, no thresholds."""

@@ -1,0 +1,191 @@
+"""What a run says at its end: one JSON object for machines, a dozen lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.reasons import render
+from curate.state import RunResult
+from curate.teachers.flag_table import FlagSummary
+
+
+def summarize(result: RunResult) -> dict[str, Any]:
+    """Return what a run found and where its outputs are, as JSON values."""
+    release, published = result.release, result.published
+    summary: dict[str, Any] = {
+        "name": result.name,
+        "run_id": result.run_id,
+        "run": str(result.run_file),
+        "counts": dict(result.counts),
+        "exit_code": int(result.exit_code),
+        "notes": list(result.notes),
+    }
+    if release is not None:
+        summary |= {
+            "gates": release.gates.outcome,
+            "gates_not_passed": [
+                _gate(row) for row in release.gates.rows.to_pylist() if row["outcome"] not in {"pass"}
+            ],
+            "actions": _counts(result.tables["verdicts"]["action"]),
+            "excluded_by_reason": _excluded_reasons(release.excluded),
+            "findings": _finding_counts(result.tables["findings"]),
+            "label_noise": _label_noise(result.tables["statistics"]),
+        }
+    if published is not None:
+        summary |= {
+            "manifest": str(published.path),
+            "id": published.id,
+            "version": published.number,
+            "is_new": published.is_new,
+        }
+    if result.report is not None:
+        summary["report"] = str(result.report)
+    return summary
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the lines for people."""
+    counts = summary["counts"]
+    lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
+    noise = summary.get("label_noise", {})
+    if noise.get("noise_rate") is not None:
+        lines.append(f"  wrong labels   {_noise_line(noise)}")
+    if noise.get("precision") is not None:
+        lines.append(
+            f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong: the flags have precision "
+            f"{noise['precision']:.2f}, recall {noise['recall']:.2f}, F1 {noise['f1']:.2f}"
+        )
+    if summary.get("findings"):
+        lines.append(f"  findings       {_listed(summary['findings'])}")
+    if "actions" in summary:
+        lines.append(f"  verdicts       {_listed(summary['actions'])}")
+        lines.append(f"  released       {counts['n_released']:,} rows; {counts['n_excluded']:,} stay behind")
+        if summary["excluded_by_reason"]:
+            lines.append(f"                 {_listed(summary['excluded_by_reason'])}")
+        lines.append(f"  gates          {summary['gates']}")
+        lines += [f"                 {gate['outcome']}: {gate['message']}" for gate in summary["gates_not_passed"]]
+    lines += [f"  note           {note}" for note in summary["notes"]]
+    if "manifest" in summary:
+        state = "published" if summary["is_new"] else "unchanged, nothing published"
+        lines.append(
+            f"  manifest       v{summary['version']} ({summary['id'][:7]}) {state} → {summary['manifest']}"
+        )
+    if "report" in summary:
+        lines.append(f"  report         {summary['report']}")
+    lines.append(f"  next           curate review {summary['name']} · curate verify {summary['name']}")
+    return lines
+
+
+def flag_lines(summary: FlagSummary) -> list[str]:
+    """Return what `curate flag` found, for people."""
+    rate = summary.noise_rate
+    estimate = "insufficient data" if rate.estimate is None else f"about {rate.estimate:.1%}"
+    if rate.estimate is not None and rate.low is not None and rate.high is not None:
+        estimate += f" (interval {rate.low:.1%} to {rate.high:.1%}; {rate.method})"
+    lines = [
+        f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {estimate}",
+        f"  {summary.regime}: {summary.why}",
+    ]
+    if summary.n_unjudged:
+        lines.append(f"  {summary.n_unjudged:,} rows could not be judged; the reason stands in each")
+    for teacher in summary.teachers:
+        state = f"weight {teacher.weight:.2f}" if teacher.kept else "LEFT OUT"
+        lines.append(f"  {teacher.name}: {state}; {teacher.why}")
+    return [*lines, f"→ {summary.out}"]
+
+
+def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[str]]:
+    """Return what one stage made, for machines and for people."""
+    outcomes = _counts(result.tables["outcomes"]["outcome"])
+    reasons = _counts(result.tables["outcomes"]["reason_code"])
+    summary: dict[str, Any] = {
+        "name": result.name,
+        "stage": stage,
+        "counts": dict(result.counts),
+        "outcomes": outcomes,
+        "out_by_reason": reasons,
+        "findings": _finding_counts(result.tables["findings"]),
+        "workspace": str(result.run_file.parents[2]),
+    }
+    lines = [
+        f"{result.name}: {result.counts['n_images']:,} images, {result.counts['n_labels']:,} labels; "
+        f"input rows: {_listed(outcomes)}"
+    ]
+    for row in result.tables["outcomes"].filter(pc.equal(result.tables["outcomes"]["outcome"], "out")).to_pylist():
+        lines.append(f"  out  {row['row']}: {render(row['reason_code'], row['reason_args'])}")
+    if summary["findings"]:
+        lines.append(f"  findings: {_listed(summary['findings'])}")
+    if "predictions" in result.tables:
+        lines.append(f"  predictions: {', '.join(result.tables['predictions'].column_names[1:])}")
+    return summary, lines
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(column).to_pylist()
+    return {
+        row["values"]: row["counts"]
+        for row in sorted(counted, key=lambda r: (-r["counts"], str(r["values"])))
+        if row["values"]
+    }
+
+
+def _finding_counts(findings: pa.Table) -> dict[str, int]:
+    """Count findings by issue; where a check has a cut of its own, those that it flagged."""
+    told = findings.filter(pc.fill_null(findings["flagged"], True))  # noqa: FBT003 - pyarrow's fill value
+    return _counts(told["issue"])
+
+
+def _excluded_reasons(excluded: pa.Table) -> dict[str, int]:
+    if not excluded.num_rows:
+        return {}
+    return _counts(
+        pc.list_element(
+            pc.if_else(
+                pc.equal(pc.list_value_length(excluded["reason_codes"]), 0),
+                pa.scalar(["without_reason"]),
+                excluded["reason_codes"],
+            ),
+            0,
+        )
+    )
+
+
+def _label_noise(statistics: pa.Table) -> dict[str, Any]:
+    wanted = {("label_noise", name) for name in ("noise_rate", "n_flagged")}
+    wanted |= {("evaluation", name) for name in ("precision", "recall", "f1", "average_precision", "n_wrong")}
+    found: dict[str, Any] = {}
+    for row in statistics.to_pylist():
+        if (row["check"], row["name"]) in wanted and row["group"] is None:
+            found[row["name"]] = row["value"]
+            if row["name"] == "noise_rate":
+                found |= {"low": row["low"], "high": row["high"], "outcome": row["outcome"]}
+    return found
+
+
+def _noise_line(noise: Mapping[str, Any]) -> str:
+    interval = ""
+    if noise.get("low") is not None and noise.get("high") is not None:
+        interval = f" (estimate; interval {noise['low']:.1%} to {noise['high']:.1%})"
+    flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
+    return f"about {noise['noise_rate']:.1%}{interval}{flagged}"
+
+
+def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
+    message = render(row["reason_code"], row["reason_args"]) if row["reason_code"] else row["statistic"]
+    return {
+        "statistic": row["statistic"],
+        "group": row["group"],
+        "outcome": row["outcome"],
+        "level": row["level"],
+    } | {
+        "message": message,
+        "value": row["value"],
+    }
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()) or "none"

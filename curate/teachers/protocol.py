@@ -1,0 +1,152 @@
+"""What a teacher is asked and what it answers. Values only: no model, no pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from curate.ingest.source import Media
+from curate.schema import PROB_PREFIX, canonical_json
+
+Progress = Callable[[int, int | None], None]
+
+OUT_OF_FOLD_HERE = "out-of-fold on this dataset"
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherCard:
+    """What is known of a teacher; goes into the manifest beside its predictions.
+
+    Attributes:
+        name: unique in a run; its column is `prob_<name>`.
+        kind: probes | onnx | torch | table.
+        trained_on: what it was trained on; None = unknown; `OUT_OF_FOLD_HERE` for probes.
+        features: name of the features it shares with others; two teachers with the same non-null features
+            are not independent.
+        out_of_fold: whether no row's own given label (nor one of its family) was seen by the model that judged it.
+        calibration: how its probabilities were calibrated; None = as they came.
+        digest: sha256 of weights, preprocessing and the versions that matter.
+        n_predicted: rows with an answer.
+        warnings: what a reader has to know, as sentences.
+    """
+
+    name: str
+    kind: str
+    trained_on: str | None
+    features: str | None
+    out_of_fold: bool
+    calibration: str | None
+    digest: str
+    n_predicted: int
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a mapping of plain JSON values."""
+        return {**asdict(self), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TeacherCard:
+        """Return the card that `to_json` wrote."""
+        return cls(**{**value, "warnings": tuple(value["warnings"])})
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherError:
+    """A teacher that gave no answer, and why. It never counts as agreement."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """The rows to be judged and what is needed to do it.
+
+    Attributes:
+        samples: the samples view (`schema.SAMPLES` joined with `schema.SCAN`), decodable rows only.
+        labels: the rows of the labels view to be judged: label_id, sample_id, label, bbox (or null).
+        media: where the bytes of the images come from.
+        classes: class names in the order of the probabilities.
+        families: (n_labels,) integers; rows of one family (near-duplicates, one group) never are in two folds.
+        seed: of everything random.
+        resolve: a path of the spec -> an absolute one.
+        scratch: folder of the feature cache.
+        workers: processes for decoding.
+        progress: called with (n_done, n_total).
+    """
+
+    samples: pa.Table
+    labels: pa.Table
+    media: Media
+    classes: tuple[str, ...]
+    families: np.ndarray
+    seed: int
+    resolve: Callable[[str], Path]
+    scratch: Path
+    workers: int = 1
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one teacher says: float32 (n_labels, n_classes), a row of NaN where it has no answer."""
+
+    card: TeacherCard
+    probs: np.ndarray
+
+
+class Teacher(Protocol):
+    """A configured teacher. One spec may stand for several answers (each probe is one)."""
+
+    def answer(self, request: Request) -> Sequence[Answer]:
+        """Judge every label row of the request. Raises CurateError where it cannot."""
+        ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All answers. `table` has label_id and prob_<teacher>: fixed_size_list<float16>[K], null = no answer."""
+
+    table: pa.Table
+    cards: tuple[TeacherCard, ...]
+    errors: tuple[TeacherError, ...]
+
+
+def prob_column(probs: np.ndarray) -> pa.Array:
+    """Return float (n, K) probabilities as fixed_size_list<float16>[K]; a row with a NaN becomes null."""
+    n_rows, n_classes = probs.shape
+    known = np.isfinite(probs).all(axis=1)
+    flat = np.where(known[:, None], probs, 0).astype(np.float16).reshape(-1)
+    values = pa.array(flat, type=pa.float16())
+    kind = pa.list_(pa.field("item", pa.float16()), n_classes)
+    return pa.FixedSizeListArray.from_arrays(
+        values, type=kind, mask=pa.array(~known, type=pa.bool_()) if n_rows else None
+    )
+
+
+def prob_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Return the float32 (n, K) matrix of a probability column, NaN in rows that are null."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):  # no chunk at all
+        return np.empty((0, array.type.list_size), dtype=np.float32)
+    n_classes = array.type.list_size
+    flat = array.values.slice(array.offset * n_classes, len(array) * n_classes)
+    matrix = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(array), n_classes)
+    matrix[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return matrix
+
+
+def predictions_of(
+    label_ids: pa.ChunkedArray, answers: Sequence[Answer], errors: Sequence[TeacherError], classes: Sequence[str]
+) -> Predictions:
+    """Put answers together; the class order stands in the table's metadata key `classes`."""
+    columns: dict[str, Any] = {"label_id": label_ids}
+    for answer in answers:
+        columns[PROB_PREFIX + answer.card.name] = prob_column(answer.probs)
+    table = pa.table(columns).replace_schema_metadata({"classes": canonical_json(list(classes))})
+    return Predictions(table, tuple(a.card for a in answers), tuple(errors))

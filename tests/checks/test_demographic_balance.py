@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from checks_views import label, labels_view, sample, samples_view, statistic
+
+from curate.check import run_check
+from curate.checks import attribute_association, demographic_balance
+from curate.checks.attributes import AttributeDeclaration, suppressed
+from curate.statistics.intervals import wilson
+
+AGE = AttributeDeclaration("age", "self-reported", (("old", 0.5), ("young", 0.5)), "census 2024")
+
+
+def _statistics(rows: list[dict[str, Any]], *attributes: AttributeDeclaration) -> Any:  # noqa: ANN401 - pa.Table
+    params = demographic_balance.DemographicBalanceParams(attributes=attributes)
+    return run_check(replace(demographic_balance.CHECK, params=params), samples_view(rows)).statistics
+
+
+def _rows(**counts: int) -> list[dict[str, Any]]:
+    ages = [age for age, n in counts.items() for _ in range(n)]
+    return [sample(i, attr_age=None if age == "unknown" else age) for i, age in enumerate(ages)]
+
+
+def test_shares_leave_the_unknown_out_and_report_them() -> None:
+    statistics = _statistics(_rows(old=60, young=20, unknown=20), AGE)
+    share = statistic(statistics, "share", "attr_age=old")
+    assert (share["value"], share["n"]) == (0.75, 80)
+    assert (share["low"], share["high"]) == wilson(60, 80)
+    assert statistic(statistics, "n_samples", "attr_age=(unknown)")["value"] == 20.0
+    assert statistic(statistics, "share_known", "attr_age")["value"] == 0.8
+    assert json.loads(share["detail"])["obtained"] == "self-reported"
+
+
+def test_against_the_named_reference_only() -> None:
+    statistics = _statistics(_rows(old=90, young=30), AGE)
+    ratio = statistic(statistics, "representation_ratio", "attr_age=old")
+    assert ratio["value"] == pytest.approx(1.5)
+    detail = json.loads(ratio["detail"])
+    assert (detail["represented"], detail["reference"]) == ("over", "census 2024")
+    assert statistic(statistics, "reference_w", "attr_age")["value"] == pytest.approx(0.5)
+    unnamed = _statistics(_rows(old=90, young=30), AttributeDeclaration("age", "perceived"))
+    assert not {"representation_ratio", "reference_w"} & set(unnamed["name"].to_pylist())
+
+
+def test_chance_is_not_remarked_on_and_few_are_insufficient() -> None:
+    statistics = _statistics(_rows(old=24, young=16), AGE)
+    assert (
+        json.loads(statistic(statistics, "representation_ratio", "attr_age=old")["detail"])["represented"] is None
+    )
+    few = _statistics(_rows(old=12, young=11), AGE)
+    assert statistic(few, "share", "attr_age=old")["outcome"] == "insufficient data"
+
+
+def test_a_value_outside_the_reference_is_said() -> None:
+    row = statistic(_statistics(_rows(old=40, young=40, infant=20), AGE), "reference_w", "attr_age")
+    assert (row["value"], row["outcome"]) == (None, "insufficient data")
+    assert json.loads(row["detail"])["not_in_reference"] == ["infant"]
+
+
+def test_small_counts_are_hidden_and_cannot_be_worked_out() -> None:
+    statistics = _statistics(_rows(old=50, young=3, infant=12), AGE)
+    for group, shown in (("young", "<10"), ("infant", "hidden with it")):
+        row = statistic(statistics, "n_samples", f"attr_age={group}")
+        assert (row["value"], row["n"]) == (None, None)
+        assert json.loads(row["detail"])["shown"] == shown
+        assert f"attr_age={group}" not in [r["group"] for r in statistics.to_pylist() if r["name"] == "share"]
+    assert suppressed({"a": 3, "b": 0, "c": 40}) == {"a", "c"}
+    assert suppressed({"a": 3, "b": 2, "c": 40}) == {"a", "b"}
+    assert suppressed({"a": 30, "b": 0}) == set()
+
+
+def test_what_was_inferred_or_not_declared_may_not_gate() -> None:
+    for declaration in ([AttributeDeclaration("age", "inferred")], []):
+        detail = json.loads(
+            statistic(_statistics(_rows(old=40), *declaration), "share_known", "attr_age")["detail"]
+        )
+        assert detail["may_gate"] is False
+
+
+def test_an_empty_intersection_that_chance_would_fill_is_a_gap() -> None:
+    cells = {("old", "day"): 40, ("old", "night"): 40, ("young", "day"): 40}
+    rows = [values for values, n in cells.items() for _ in range(n)]
+    view = [sample(i, attr_age=age, attr_light=light) for i, (age, light) in enumerate(rows)]
+    row = statistic(_statistics(view), "n_gaps", "attr_age;attr_light")
+    assert row["value"] == 1.0
+    assert json.loads(row["detail"])["gaps"] == [["young", "night"]]
+
+
+def _association(is_related: bool) -> dict[str, Any]:  # noqa: FBT001 - the case
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(400):
+        age = str(rng.choice(["old", "young"]))
+        is_cat = rng.random() < (0.5 if not is_related else 0.9 if age == "old" else 0.1)
+        rows.append(label(i, sample(i, attr_age=age), label="cat" if is_cat else "dog"))
+        rows[-1]["attr_light"] = None
+    return statistic(run_check(attribute_association.CHECK, labels_view(rows)).statistics, "cramers_v", "attr_age")
+
+
+def test_related_labels_and_attributes_stand_out() -> None:
+    row = _association(is_related=True)
+    cells = json.loads(row["detail"])["cells"]
+    assert row["value"] == pytest.approx(0.8, abs=0.05)
+    assert len(cells) == 4
+    over = next(cell for cell in cells if (cell["value"], cell["label"]) == ("old", "cat"))
+    assert over["residual"] > 10
+    assert over["relative_risk"][1] > 4
+
+
+def test_unrelated_ones_do_not() -> None:
+    row = _association(is_related=False)
+    assert row["value"] < 0.1
+    assert json.loads(row["detail"])["cells"] == []

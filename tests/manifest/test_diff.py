@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curate.errors import InputError
+from curate.manifest import Diff, diff, publish, verify
+from curate.manifest.diff import CHANGES, DIFF, _list_differs
+from curate.policy import Policy, Rule
+
+Worlds = Callable[..., Any]
+
+
+def changes(found: Diff) -> dict[str, int]:
+    return {change: n for change, n in found.summary["changes"].items() if n}
+
+
+def between(tmp_path: Path, before: Any, after: Any) -> Diff:  # noqa: ANN401 - worlds
+    old, new = (publish(made.release(), tmp_path, "zoo").path for made in (before, after))
+    return diff(old, new)
+
+
+def test_a_version_does_not_differ_from_itself(world: Worlds, tmp_path: Path) -> None:
+    path = publish(world(boxes={5: [0.1, 0.1, 0.2, 0.2]}).release(), tmp_path, "zoo").path
+    found = diff(path, path)
+    assert found.is_empty
+    assert found.rows.schema.equals(DIFF)
+    assert changes(found) == {}
+
+
+def test_added_and_removed_rows_say_why_they_were_or_are_out(world: Worlds, tmp_path: Path) -> None:
+    found = between(tmp_path, world(flagged={4: "fox"}), world(flagged={5: "cat"}, left_out=(8,)))
+    assert changes(found) == {"added": 1, "removed": 2}
+    added, *removed = found.rows.to_pylist()
+    assert (added["uri"], added["before"], added["after"]) == ("pictures/é 4.PNG", None, "dog")
+    assert (added["action_before"], added["action_after"]) == ("review", "keep")
+    assert added["reason_codes_before"] == ["teachers_disagree"]
+    by_uri = {row["uri"]: row for row in removed}
+    assert by_uri["pictures/é 5.PNG"]["action_after"] == "review"
+    assert by_uri["pictures/é 5.PNG"]["reason_codes_after"] == ["teachers_disagree"]
+    assert by_uri["pictures/é 8.PNG"]["action_after"] is None  # the later version never saw it
+
+
+def test_a_relabel_by_a_person_names_the_decision(world: Worlds, tmp_path: Path) -> None:
+    made = world()
+    decision = {
+        "decision_id": "d1",
+        "at": "2026-01-01T00:00:00Z",
+        "reviewer": "r",
+        "decision": "relabel",
+        "to_label": "cat",
+        "sample_id": made.sample_id(8),
+        "label_id": made.label_id(8),
+    }
+    found = between(tmp_path, made, world(decisions=[decision]))
+    assert changes(found) == {"relabeled": 1, "action changed": 1}
+    row = found.rows.to_pylist()[0]
+    assert (row["before"], row["after"], row["reasons_after"]) == ("fox", "cat", ["d1"])
+    assert found.summary["relabeled"] == [{"from": "fox", "to": "cat", "n": 1}]
+
+
+def test_boxes_splits_weights_and_images(world: Worlds, tmp_path: Path) -> None:
+    soft = Policy(rules=(Rule(issue="mislabel", action="soften", weight=0.5),))
+    softer = Policy(rules=(Rule(issue="mislabel", action="soften", weight=0.25),))
+    before = world(policy=soft, boxes={1: [0.1, 0.1, 0.2, 0.2], 2: [0.0, 0.0, 1.0, 1.0]})
+    after = world(policy=softer, boxes={1: [0.1, 0.1, 0.2, 0.3], 5: [0.5, 0.5, 0.1, 0.1]}, moved={8: "val"})
+    found = between(tmp_path, before, after)
+    assert changes(found) == {"reboxed": 3, "split moved": 1, "weight changed": 2}
+    rows = {(row["change"], row["uri"]): (row["before"], row["after"]) for row in found.rows.to_pylist()}
+    assert rows["reboxed", "pictures/é 1.PNG"] == ("0.1 0.1 0.2 0.2", "0.1 0.1 0.2 0.3")
+    assert rows["reboxed", "pictures/é 2.PNG"] == ("0 0 1 1", None)
+    assert rows["split moved", "pictures/é 8.PNG"] == ("train", "val")
+    assert rows["weight changed", "pictures/é 3.PNG"] == ("0.5", "0.25")
+
+
+def test_the_same_picture_in_other_bytes(world: Worlds, tmp_path: Path) -> None:
+    class Changed(world):  # type: ignore[misc]
+        def scan(self) -> pa.Table:
+            table = super().scan()
+            at = table.schema.get_field_index("content_sha256")
+            values = [f"{99:064x}" if value == f"{5:064x}" else value for value in table[at].to_pylist()]
+            return table.set_column(at, table.schema.field(at), pa.array(values))
+
+    found = between(tmp_path, world(), Changed())
+    assert changes(found) == {"image changed": 1}
+
+
+def test_where_there_is_no_version(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        diff(tmp_path / "a", tmp_path / "b")
+
+
+POLYGON = st.none() | st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=3), max_size=3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs=st.lists(st.tuples(POLYGON, POLYGON), max_size=8))
+def test_nested_lists_differ_where_python_says_so(pairs: list[tuple[Any, Any]]) -> None:
+    kind = pa.list_(pa.list_(pa.float64()))
+    was, now = (pa.array([pair[side] for pair in pairs], kind) for side in (0, 1))
+    assert _list_differs(was, now).tolist() == [a != b for a, b in pairs]
+
+
+BOX = st.none() | st.lists(st.sampled_from([0.0, 0.5]), min_size=4, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=st.lists(st.tuples(BOX, BOX), max_size=8))
+def test_boxes_differ_where_python_says_so(pairs: list[tuple[Any, Any]]) -> None:
+    was, now = (pa.array([pair[side] for pair in pairs], pa.list_(pa.float64(), 4)) for side in (0, 1))
+    assert _list_differs(was, now).tolist() == [a != b for a, b in pairs]
+
+
+SCENES = st.fixed_dictionaries(
+    {
+        "labels_changed": st.dictionaries(st.integers(1, 11), st.sampled_from(["cat", "dog", "fox"]), max_size=3),
+        "flagged": st.dictionaries(st.integers(1, 11), st.sampled_from(["cat", "dog", "fox"]), max_size=4),
+        "moved": st.dictionaries(st.integers(0, 11), st.sampled_from(["train", "val"]), max_size=3),
+        "boxes": st.dictionaries(st.integers(1, 11), st.just([0.1, 0.1, 0.2, 0.2]), max_size=2),
+        "left_out": st.sets(st.integers(3, 11), max_size=3).map(tuple),
+    }
+)
+MIRROR = {"added": "removed", "removed": "added"}
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(one=SCENES, other=SCENES, shuffle=st.integers(0, 99))
+def test_laws(world: Worlds, tmp_path: Path, one: dict[str, Any], other: dict[str, Any], shuffle: int) -> None:
+    release = world(**one).release()
+    assert release.head["counts"]["n_in"] == release.data.num_rows + release.excluded.num_rows
+    old = publish(release, tmp_path, "zoo")
+    assert publish(world(**one, shuffle=shuffle).release(), tmp_path, "zoo").id == old.id
+    new = publish(world(**other).release(), tmp_path, "zoo")
+    assert [promise for promise in verify(new.path) if promise.ok is False] == []
+    there, back = diff(old.path, new.path), diff(new.path, old.path)
+    swapped = [
+        {
+            **row,
+            "change": MIRROR.get(row["change"], row["change"]),
+            **{f"{name}_before": row[f"{name}_after"] for name in ("action", "reasons", "reason_codes")},
+            **{f"{name}_after": row[f"{name}_before"] for name in ("action", "reasons", "reason_codes")},
+            "before": row["after"],
+            "after": row["before"],
+        }
+        for row in back.rows.to_pylist()
+    ]
+    swapped.sort(key=lambda row: (CHANGES.index(row["change"]), row["sample_id"], row["label_id"] or "~"))
+    assert swapped == there.rows.to_pylist()
+    n_added, n_removed = (there.summary["changes"][change] for change in ("added", "removed"))
+    assert there.summary["n_rows_after"] - there.summary["n_rows_before"] == n_added - n_removed

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from curate import config
+from curate.errors import ConfigError
+
+GOOD = """\
+name: pets
+source:
+  format: folder
+  path: images
+classes: [cat, dog]
+aliases: {kitty: cat}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "pets.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_a_good_spec_loads_and_paths_are_relative_to_it(tmp_path: Path) -> None:
+    loaded = config.load_spec(write(tmp_path, GOOD))
+    assert loaded.spec.name == "pets"
+    assert loaded.resolve("images") == (tmp_path / "images").resolve()
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "words"),
+    [
+        ("clases: [cat]", 7, ["'clases'", "Did you mean 'classes'?"]),
+        ("policy:\n  rulez: []", 8, ["policy.rulez", "Did you mean 'rules'?"]),
+        ("policy:\n  gates:\n  - {statistic: a.b, max: 1, lvel: fail}", 9, ["lvel", "Did you mean 'level'?"]),
+        ("policy:\n  gates:\n  - {statistic: a.b}", 9, ["max or min"]),
+        ("teachers:\n  - kind: probe", 8, ["Did you mean 'probes'?"]),
+        ("teachers:\n  - kind: probes\n    fold: 3", 9, ["fold", "Did you mean 'folds'?"]),
+        ("seed: many", 7, ["seed", "'many'"]),
+        ("attributes:\n  age: {column: age, obtained: percieved}", 8, ["Did you mean 'perceived'?"]),
+        ("split: {fractions: {train: 0.5, val: 0.1}}", 7, ["sum to 1", "0.6"]),
+        ("name: again", 7, ["'name' stands twice", "line 1"]),
+        ("classes2: !!python/object/apply:os.system [ls]", 7, ["python/object"]),
+        ("license: ???", 7, ["still blank"]),
+        ("aliases: {kitty: cow}", 7, ["aliases"]),
+    ],
+)
+def test_what_is_wrong_names_file_line_key_and_the_nearest_word(
+    tmp_path: Path, line: str, number: int, words: list[str]
+) -> None:
+    file = write(tmp_path, GOOD + line + "\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load_spec(file)
+    message = str(caught.value)
+    assert f"{file}:{number}:" in message
+    for word in words:
+        assert word in message
+
+
+def test_an_unknown_format_names_the_nearest(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD.replace("folder", "foldr"))
+    with pytest.raises(ConfigError, match=rf"{file}:3: .*Did you mean 'folder'\?"):
+        config.load_spec(file)
+
+
+def test_an_option_of_another_format_is_an_error(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD.replace("  path: images", "  path: images\n  type: fiftyone.types.COCO"))
+    with pytest.raises(ConfigError, match=r":5: unknown key 'source\.type' for the format folder"):
+        config.load_spec(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xfe", "UTF-8"),
+        (b"", "empty"),
+        (b"a: [1", "not valid YAML"),
+        (b"- a\n", "spec"),
+        (b"&a [*a]", "alias"),
+    ],
+)
+def test_what_is_no_spec_is_said_to_be_none(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        config.load_spec(file)
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
+    with pytest.raises(ConfigError, match="alias"):
+        config.load_spec(write(tmp_path, "\n".join(rows)))
+
+
+def test_a_missing_spec_says_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="curate init"):
+        config.load_spec(tmp_path / "none.yaml")
+
+
+def test_a_spec_is_frozen(tmp_path: Path) -> None:
+    spec = config.load_spec(write(tmp_path, GOOD)).spec
+    with pytest.raises(ValueError, match="frozen"):
+        spec.name = "other"  # type: ignore[misc]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from curate import schema
+from curate.check import Check, build_statistics, errored
+from curate.gates import GATES, gate_result, judge
+from curate.policy import Gate
+from curate.reasons.verdicts import SENTENCES
+
+
+def statistics(*rows: dict[str, Any]) -> pa.Table:
+    return build_statistics("noise", list(rows))
+
+
+RATE = {"name": "rate", "value": 0.10, "low": 0.05, "high": 0.25, "n": 100}
+
+
+def outcome(gate: Gate, *rows: dict[str, Any]) -> tuple[str, str]:
+    """Return (outcome of the first statistic, outcome of all gates)."""
+    table = statistics(*rows)
+    return judge(table, [gate])["outcome"][0].as_py(), gate_result(table, [gate]).outcome
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({"max": 0.2}, ("pass", "passed")),
+        ({"max": 0.1}, ("pass", "passed")),
+        ({"max": 0.09}, ("fail", "failed")),
+        ({"max": 0.09, "level": "warn"}, ("warn", "warned")),
+        ({"max": 0.09, "level": "info"}, ("warn", "passed")),
+        ({"min": 0.2}, ("fail", "failed")),
+        ({"min": 0.05, "max": 0.2}, ("pass", "passed")),
+        ({"max": 0.2, "bound": "interval"}, ("fail", "failed")),
+        ({"max": 0.3, "bound": "interval"}, ("pass", "passed")),
+        ({"min": 0.06, "bound": "interval"}, ("fail", "failed")),
+    ],
+)
+def test_bounds(bounds: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert outcome(Gate(statistic="noise.rate", **bounds), RATE) == expected
+
+
+def test_a_bound_on_the_interval_without_one_takes_the_value() -> None:
+    gate = Gate(statistic="noise.rate", max=0.2, bound="interval")
+    assert outcome(gate, {"name": "rate", "value": 0.1}) == ("pass", "passed")
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+@pytest.mark.parametrize("level", ["fail", "warn"])
+def test_a_value_that_is_no_number_is_errored_and_never_passes(value: float | None, level: Any) -> None:  # noqa: ANN401
+    gate = Gate(statistic="noise.rate", max=1.0, level=level)
+    assert outcome(gate, {"name": "rate", "value": value}) == ("errored", "failed" if level == "fail" else "warned")
+
+
+def test_an_interval_that_is_no_number_is_errored() -> None:
+    gate = Gate(statistic="noise.rate", max=1.0, bound="interval")
+    assert outcome(gate, {**RATE, "high": float("nan")}) == ("errored", "failed")
+
+
+def test_infinity_is_above_every_bound_and_can_be_written() -> None:
+    assert outcome(Gate(statistic="noise.rate", max=1.0), {"name": "rate", "value": float("inf")}) == (
+        "fail",
+        "failed",
+    )
+
+
+def test_an_errored_statistic_stays_errored_whatever_its_value() -> None:
+    assert outcome(Gate(statistic="noise.rate", max=1.0), {**RATE, "outcome": "errored"}) == ("errored", "failed")
+
+
+def test_too_few_rows_is_neither_passed_nor_failed_unless_the_gate_says_so() -> None:
+    few = {"name": "rate", "n": 3, "outcome": "insufficient data"}
+    assert outcome(Gate(statistic="noise.rate", max=0.1), few) == ("insufficient data", "warned")
+    strict = Gate(statistic="noise.rate", max=0.1, allow_insufficient=False)
+    assert outcome(strict, few) == ("insufficient data", "failed")
+
+
+def test_a_gate_that_matches_nothing_is_said_and_blocks() -> None:
+    gate = Gate(statistic="nois.rate", max=0.1)
+    judged = judge(statistics(RATE), [gate])
+    added = judged.to_pylist()[1]
+    assert (added["check"], added["name"], added["outcome"]) == ("nois", "rate", "errored")
+    result = gate_result(statistics(RATE), [gate])
+    assert result.outcome == "failed"
+    assert result.rows["reason_code"].to_pylist() == ["gate_matches_nothing"]
+    again = judge(judged, [gate])
+    assert again["outcome"].to_pylist().count("errored") == 2  # a judged table judged again still says so
+
+
+def test_a_check_that_crashed_does_not_pass_its_gates() -> None:
+    check = Check(name="noise", version=1, view="labels", needs=(), scope="row", params=None)
+    crashed = errored(check, ValueError("no")).statistics
+    assert gate_result(crashed, [Gate(statistic="noise.*", max=1.0)]).outcome == "failed"
+    assert gate_result(crashed, [Gate(statistic="noise.rate", max=1.0)]).outcome == "failed"
+
+
+def test_groups_match_only_gates_for_groups() -> None:
+    rows = ({**RATE, "group": "class=cat"}, {**RATE, "group": "class=dog", "value": 0.5}, RATE)
+    gate = Gate(statistic="noise.rate", group="class=*", max=0.2)
+    assert judge(statistics(*rows), [gate])["outcome"].to_pylist() == ["pass", "fail", None]
+    whole = Gate(statistic="noise.rate", max=0.05)
+    assert judge(statistics(*rows), [whole])["outcome"].to_pylist() == [None, None, "fail"]
+
+
+def test_the_worst_of_several_gates_counts_and_its_bound_is_the_threshold() -> None:
+    gates = [
+        Gate(statistic="noise.*", max=0.5),
+        Gate(statistic="noise.rate", min=0.3),
+        Gate(statistic="noise.rate", max=0.01, level="warn"),
+    ]
+    row = judge(statistics(RATE), gates).to_pylist()[0]
+    assert (row["outcome"], row["threshold"]) == ("fail", 0.3)
+    assert gate_result(statistics(RATE), gates).rows["outcome"].to_pylist() == ["pass", "fail", "warn"]
+
+
+def test_every_row_has_its_columns_and_every_reason_its_sentence() -> None:
+    gates = [Gate(statistic="noise.rate", max=0.01), Gate(statistic="other.x", min=1)]
+    table = gate_result(statistics(RATE), gates).rows
+    assert table.schema.equals(GATES)
+    for row in table.to_pylist():
+        text = SENTENCES[row["reason_code"]].format(**json.loads(row["reason_args"]))
+        assert row["statistic"] in text
+
+
+def test_no_gates_pass_and_leave_statistics_alone() -> None:
+    table = statistics(RATE)
+    assert gate_result(table, []).passed
+    assert judge(table, []).equals(table)
+    assert judge(schema.empty(schema.STATISTICS), []).num_rows == 0
