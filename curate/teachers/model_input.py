@@ -50,10 +50,10 @@ class Preparation:
             shrinks = image.shape[0] > self.height_px or image.shape[1] > self.width_px
             method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             row[:] = cv2.resize(image, (self.width_px, self.height_px), interpolation=method)[:, :, ::-1]
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         values: np.ndarray = made
         if self.channels == 1:
-            luma = made.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+            luma = made.astype(np.float32) @ np.asarray([0.299, 0.587, 0.114], np.float32)
             values = np.rint(luma).astype(np.uint8)[..., None]
             mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
         if self.dtype != "uint8":

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN201 - run by hand, in an environment without this project
 """Makes the tiny ONNX models that the tests read; run with `pip install onnx numpy`. Not part of the test run."""
 
 from pathlib import Path
@@ -42,4 +43,10 @@ model("any_size", ["batch", 3, "height", "width"], pool_axes=[2, 3], weights=STR
 model("probabilities", ["batch", 3, 16, 16], pool_axes=[2, 3], weights=STRONG, softmax=True)
 model("bytes", ["batch", 16, 16, 3], pool_axes=[1, 2], weights=STRONG / 64, kind=TensorProto.UINT8)
 # outputs blue, green, red, and says so
-model("says_names", ["batch", 3, 16, 16], pool_axes=[2, 3], weights=STRONG[:, ::-1], metadata={"classes": '["blue", "green", "red"]'})
+model(
+    "says_names",
+    ["batch", 3, 16, 16],
+    pool_axes=[2, 3],
+    weights=STRONG[:, ::-1],
+    metadata={"classes": '["blue", "green", "red"]'},
+)
