@@ -40,6 +40,18 @@ def image_features(name: str, request: Request) -> np.ndarray:
         ConfigError: no such features.
     """
     version, dim, extract = _extractor(name, request)
+    return extracted(version, dim, extract, request)
+
+
+def extracted(version: str, dim: int, extract: Extract, request: Request) -> np.ndarray:
+    """Return float32 (n_labels, dim) of what `extract` says of each label row's pixels; NaN where there are none.
+
+    Args:
+        version: digest or name of all that decides the values; part of the cache key.
+        dim: values an image; kept as float16.
+        extract: images -> (n, dim); has to pickle.
+        request: the label rows.
+    """
     keys = _keys(request.labels, version)
     field = pa.field("features", pa.list_(pa.float16(), dim))
 
