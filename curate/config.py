@@ -191,6 +191,7 @@ def load_spec(path: str | Path) -> LoadedSpec:
     _refuse_blanks(located)
     if isinstance(located.data, dict):
         _refuse_unknown_options(located)
+        _refuse_unknown_checks(located)
     try:
         spec = Spec.model_validate(located.data)
     except ValidationError as error:
@@ -229,6 +230,19 @@ def _refuse_unknown_options(located: LocatedYaml) -> None:
                 f"for the format {source['format']}. {hint}"
             )
             raise ConfigError(msg)
+
+
+def _refuse_unknown_checks(located: LocatedYaml) -> None:
+    """Check the names under `checks` against the checks there are."""
+    from curate.check import discover, select  # noqa: PLC0415 - checks are plug-ins; loaded when a spec names one
+
+    named = located.data.get("checks")
+    for name in named if isinstance(named, dict) else ():
+        try:
+            select([str(name)], discover())
+        except ConfigError as error:
+            msg = f"{located.where(('checks', name))}: {error}"
+            raise ConfigError(msg) from error
 
 
 def _explain(located: LocatedYaml, item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
