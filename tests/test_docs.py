@@ -86,7 +86,10 @@ def test_the_commands_of_the_readme_exist() -> None:
     for verb, rest in used:
         assert verb in options, verb
         given = set(re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0]))
-        assert verb == "db" or given <= {part for option in options[verb] for part in option.split("/")}, (verb, given)
+        assert verb == "db" or given <= {part for option in options[verb] for part in option.split("/")}, (
+            verb,
+            given,
+        )
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])
