@@ -57,7 +57,7 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
             counted[code] += 1
             if code not in example:
                 reason = row["reasons"][position] if position < len(row["reasons"] or []) else None
-                told = texts.get(reason) or sentence(code, row["reason_args"], names)
+                told = texts.get(reason or "") or sentence(code, row["reason_args"], names)
                 example[code] = (short_name(row["uri"] or row["row"] or ""), told)
     return [
         {"code": code.replace("_", " "), "n": n, "name": example[code][0], "text": example[code][1]}
