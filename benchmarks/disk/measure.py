@@ -56,8 +56,8 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
     sizes = (arguments.n // 4, arguments.n)
     few, many = (measured(folder / str(n), n, arguments) for n in sizes)
     print(
-        f"{sizes[0]:,} and {sizes[1]:,} images of {arguments.side} x {arguments.side} px, {arguments.classes} classes, "
-        f"one label each, three probes on {arguments.features}\n"
+        f"{sizes[0]:,} and {sizes[1]:,} images of {arguments.side} x {arguments.side} px, "
+        f"{arguments.classes} classes, one label each, three probes on {arguments.features}\n"
     )
     print(f"{'':<26}{'bytes/image':>12}{'fixed MB':>10}{'GB per million':>16}")
     for name in many:
@@ -75,10 +75,12 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
         )
     for name in ("no review_s", "with review_s"):
         print(
-            f"{name.removesuffix('_s'):<26}{few[name]:>8,.0f} s at {sizes[0]:,}, {many[name]:,.0f} s at {sizes[1]:,}"
+            f"{name.removesuffix('_s'):<26}{few[name]:>8,.0f} s at {sizes[0]:,}, "
+            f"{many[name]:,.0f} s at {sizes[1]:,}"
         )
     print(
-        f"\nA million images is an extrapolation from {sizes[1]:,}: a factor of {1e6 / sizes[1]:,.0f}. Not measured."
+        f"\nA million images is an extrapolation from {sizes[1]:,}: "
+        f"a factor of {1e6 / sizes[1]:,.0f}. Not measured."
     )
 
 
@@ -90,7 +92,8 @@ def measured(folder: Path, n: int, arguments: argparse.Namespace) -> dict[str, f
     workspace = folder / "workspace"
     without = run(["run", str(spec), "--no-review"], workspace)
     with_view = run(["run", str(spec)], workspace)
-    subprocess.run(command(["db", "stop"], workspace), check=True, stdout=subprocess.DEVNULL)
+    stop = command(["db", "stop"], workspace)
+    subprocess.run(stop, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own interpreter
     cache, mongo = workspace / "disk" / "cache", workspace / "mongo"
     stages = {f"  cache {stage.name}": n_bytes(stage) for stage in sorted(cache.iterdir()) if stage.is_dir()}
     tables = [path for path in files(mongo) if path.name.startswith(("collection-", "index-"))]
@@ -138,7 +141,7 @@ def run(arguments: list[str], workspace: Path) -> Mapping[str, float]:
 
 
 def watch(pid: int, mongo: str, peaks: dict[str, float], over: threading.Event) -> None:
-    """Sample memory ten times a second; pages shared by workers count once for each, so the sum is an upper bound."""
+    """Sample memory ten times a second; pages shared by workers count for each: the sum is an upper bound."""
     while not over.wait(0.1):
         tree, databases = 0, 0
         try:
