@@ -57,7 +57,7 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
             counted[code] += 1
             if code not in example:
                 reason = row["reasons"][position] if position < len(row["reasons"] or []) else None
-                told = texts.get(reason) or sentence(code, row["reason_args"], names)
+                told = texts.get(reason or "") or sentence(code, row["reason_args"], names)
                 example[code] = (short_name(row["uri"] or row["row"] or ""), told)
     return [
         {"code": code.replace("_", " "), "n": n, "name": example[code][0], "text": example[code][1]}
@@ -129,7 +129,7 @@ def by_group(rows: Sequence[Mapping[str, Any]], check: str, name: str, prefix: s
 
 
 def class_counts(release: LoadedRelease) -> list[dict[str, Any]]:
-    """Return how many rows of each class are released, in the order of the classes; an empty class is a bar of 0."""
+    """Return how many rows of each class are released, in the order of the classes; an empty one is a bar of 0."""
     counted = Counter(release.data["released_label"].to_pylist())
     return [{"label": name, "value": counted.get(name, 0)} for name in release.manifest["classes"]]
 

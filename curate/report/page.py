@@ -205,11 +205,11 @@ def _teachers(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> list
             }
         )
     errored = [r for r in rows if r["check"] == "teachers" and r["outcome"] == "errored"]
-    for row in errored:
-        told.append(
-            {"name": (row["group"] or "").removeprefix("teacher="), "kind": "errored", "trained_on": None}
-            | {"features": None, "n_predicted": 0, "weight": None, "note": row["detail"].get("message", "")}
-        )
+    told += [
+        {"name": (row["group"] or "").removeprefix("teacher="), "kind": "errored", "trained_on": None}
+        | {"features": None, "n_predicted": 0, "weight": None, "note": row["detail"].get("message", "")}
+        for row in errored
+    ]
     return told
 
 

@@ -1,4 +1,4 @@
-"""Thumbnails as data URIs, so that the page holds its own pictures; boxes are drawn where a finding is about one."""
+"""Thumbnails as data URIs, so that the page holds its own pictures; boxes are drawn where a finding has one."""
 
 from __future__ import annotations
 
