@@ -17,7 +17,7 @@ GOLDEN = (
     '<text class="label" x="144" y="36" text-anchor="end">&lt;b&gt;<title>&lt;b&gt;</title></text>'
     '<text class="none" x="154" y="36">insufficient data</text></svg>'
 )
-TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=40)
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), max_size=40)
 NUMBER = st.none() | st.floats(0, 1e9, allow_nan=False)
 
 
