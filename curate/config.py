@@ -258,9 +258,10 @@ def _explain(located: LocatedYaml, item: Any) -> str:  # noqa: ANN401 - pydantic
     given = f" Given: {item['input']!r}." if not isinstance(item.get("input"), dict | list) else ""
     hint = ""
     expected = item.get("ctx", {}).get("expected") or item.get("ctx", {}).get("expected_tags")
-    if expected and isinstance(item.get("input"), str):
+    given_word = item.get("ctx", {}).get("tag", item.get("input"))  # of a wrong kind the tag, not the whole mapping
+    if expected and isinstance(given_word, str):
         words = [word.strip().strip("'") for word in str(expected).replace(" or ", ", ").split(",")]
-        hint = did_you_mean(item["input"], words)
+        hint = did_you_mean(given_word, words)
     return f"{where}: '{dotted}': {item['msg']}.{given} {hint}".rstrip()
 
 
