@@ -130,7 +130,7 @@ def test_everything_unusable_is_out_with_a_reason(tmp_path: Path) -> None:
     assert codes == {
         "masks/size.png": "mask_size_mismatch",
         "masks/color.png": "mask_is_color",
-        "masks/broken.png": "mask_unreadable",
+        "masks/broken.png": "mask_file_unreadable",
         "masks/orphan.png": "label_without_image",
         "masks/unknown.png id 9": "unknown_class_id",
     }
