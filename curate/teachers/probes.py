@@ -18,10 +18,11 @@ from curate.teachers.features import image_features
 from curate.teachers.folds import assign_folds
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
 
-VERSION = 1
+VERSION = 2
 MAX_FIT_ROWS = (
     50_000  # a probe is fitted on at most so many rows of the other folds, chosen by the hash of their ids
 )
+BLOCK_ROWS = 20_000  # judged at once
 N_COMPONENTS = 200
 WHITENING = 0.5  # exponent: 0 keeps the scale of components, 1 makes them alike
 N_NEIGHBOURS = 25
@@ -116,7 +117,9 @@ def out_of_fold(
         project = projection(features[others], request.seed)
         predict = fit(project(features[others]), position, request.seed)
         known = np.full((len(held), n_classes), 0.0)
-        known[:, seen] = predict(project(features[held]))
+        for start in range(0, len(held), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            known[block, seen] = predict(project(features[held[block]]))
         known[~np.isin(given[held], seen)] = np.nan
         probs[held] = known
     return _calibrated(probs, given, folds).astype(np.float32)
@@ -126,6 +129,7 @@ def projection(features: Matrix, seed: int) -> Callable[[Matrix], Matrix]:
     """Return the function that standardises, keeps the main components and half-whitens them."""
     from sklearn.decomposition import PCA  # noqa: PLC0415 - scikit-learn takes a second to import
 
+    features = features.astype(np.float32)
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     kept = (features - mean) / scale
     n = min(N_COMPONENTS, *kept.shape)
