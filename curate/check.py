@@ -30,22 +30,17 @@ View = Literal["samples", "labels"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
 BUILTIN: tuple[str, ...] = (
-    "image_quality",
     "duplicates",
     "leakage",
+    "image_quality",
     "class_balance",
-<<<<<<< HEAD
+    "demographic_balance",
+    "attribute_association",
     "label_consistency",
     "box_sanity",
     "mask_sanity",
-    "label_noise",
-=======
-    "demographic_balance",
-    "attribute_association",
-    "box_sanity",
-    "mask_sanity",
     "track_sanity",
->>>>>>> checks
+    "label_noise",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"

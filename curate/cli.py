@@ -193,6 +193,7 @@ def flag(
 ) -> None:
     """Flag wrong labels in any table of labels and teachers' probabilities."""
     del workspace  # every verb takes it; this one writes to --out only
+    from curate.summary import flag_lines  # noqa: PLC0415 - `curate --help` needs none of it
     from curate.teachers.flag_table import flag_table  # noqa: PLC0415 - pulls in SciPy
 
     terminal = _terminal(as_json, quiet)
@@ -200,7 +201,7 @@ def flag(
     with _listening(terminal) as listener:
         listener.stage_started("flag")
         summary = flag_table(table, out, classes=names, progress=listener.progress)
-    terminal.tell(summary.to_json(), summary.lines)
+    terminal.tell(summary.to_json(), lambda: flag_lines(summary))
 
 
 @app.command()
@@ -226,7 +227,7 @@ def review(
     name: Annotated[str, typer.Argument(help="Name of the dataset")],
     pull: Annotated[bool, typer.Option("--pull", help="Bring decisions back instead of opening the App.")] = False,
     view: Annotated[str | None, typer.Option(help="Saved view to open.")] = None,
-    port: Annotated[int, typer.Option(help="Port of the App.")] = 5151,
+    port: Annotated[int | None, typer.Option(help="Port of the App. Default: 5151, or a free one.")] = None,
     reviewer: Annotated[str | None, typer.Option(help="Who decides (self-declared).")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

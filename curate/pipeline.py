@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from curate import config, runs, views
 from curate.adapters.execution import default_workers
+from curate.checks.attributes import AttributeDeclaration
 from curate.errors import ExitCode, InputError
+from curate.evaluation import against_truth
 from curate.ingest import Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
@@ -110,6 +112,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, found.predictions.statistics])
     if "flag" in steps:
         check_labels(context, found, after_teachers=True)
+        found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
         found.verdicts = decide(
@@ -220,13 +223,18 @@ def _facts(context: Context, found: Gathered) -> dict[str, Any]:
     spec = context.spec
     facts: dict[str, Any] = {
         "classes": found.classes,
-        "attributes": tuple(sorted(spec.attributes)),
-        "obtained": tuple(sorted((name, a.obtained) for name, a in spec.attributes.items())),
-        "declared_classes": () if spec.classes == "infer" else tuple(spec.classes),
-        "declared": {name: attribute.model_dump(mode="json") for name, attribute in spec.attributes.items()},
+        "attributes": tuple(
+            AttributeDeclaration(
+                name=name,
+                obtained=declared.obtained,
+                reference=tuple(sorted(declared.reference.items())) if declared.reference else None,
+                reference_name=declared.reference_name,
+            )
+            for name, declared in sorted(spec.attributes.items())
+        ),
     }
     if found.predictions is not None:
-        facts["shared_features"] = found.predictions.shared_features
+        facts["features"] = found.predictions.shared_features
     return facts
 
 

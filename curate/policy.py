@@ -57,6 +57,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(issue="unreadable", action="drop"),
     Rule(issue="exact_duplicate", action="drop"),
     Rule(issue="leakage_duplicate", action="drop"),
+    Rule(issue="leakage_near_duplicate", action="review"),
     Rule(issue="leakage_group", action="review"),
     Rule(issue="duplicate_conflict", action="review"),
     Rule(issue="near_duplicate", action="keep"),
@@ -72,6 +73,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
 
 DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(statistic="ingest.share_out", max=0.05, level="fail"),
+    Gate(statistic="*.ran", min=1.0, level="fail"),
     Gate(statistic="expectations.*", min=1.0, level="fail"),
     Gate(statistic="leakage.share_of_samples", max=0.01, level="warn"),
     Gate(statistic="label_noise.noise_rate", max=0.20, level="warn"),

@@ -87,7 +87,9 @@ def digest_table(table: pa.Table, *, leave_out: Sequence[str] = ()) -> str:
     """
     hasher = hashlib.sha256()
     for name in sorted(set(table.column_names) - set(leave_out)):
-        hasher.update(f"{name}\0{table.schema.field(name).type}\0".encode())
+        # Parquet may call the inner field of a list "element" where Arrow calls it "item"
+        kind = str(table.schema.field(name).type).replace("<element:", "<item:")
+        hasher.update(f"{name}\0{kind}\0".encode())
         for start in range(0, table.num_rows, 1 << 20):
             # Parquet's levels are canonical where Arrow's buffers (offsets, validity) are not
             sink = pa.BufferOutputStream()
@@ -148,7 +150,8 @@ def write_table(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        pq.write_table(table, beside, compression="zstd", compression_level=1)
+        # the table that is read from the cache has the very types of the one that was computed
+        pq.write_table(table, beside, compression="zstd", compression_level=1, use_compliant_nested_type=False)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -91,7 +91,7 @@ SCAN = pa.schema(
         pa.field("brightness_p50", pa.float32()),
         pa.field("brightness_p99", pa.float32()),
         pa.field("blur_laplacian_std", pa.float32()),  # of the luma at a fixed working size, [0, inf)
-        pa.field("blur_luma_std", pa.float32()),  # contrast, for telling flat from blurred
+        pa.field("blur_luma_std", pa.float32()),  # std of the counts of the luma histogram: tells flat from blurred
         pa.field("entropy_bits", pa.float32()),  # of the luma histogram, [0, 8]
         pa.field("colorfulness", pa.float32()),  # 0 = gray
         pa.field("thumbnail_sha256", pa.string()),  # of the decoded upright pixels: same picture, other bytes

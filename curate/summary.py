@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
+from curate.teachers.flag_table import FlagSummary
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -77,6 +78,24 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"  report         {summary['report']}")
     lines.append(f"  next           curate review {summary['name']} · curate verify {summary['name']}")
     return lines
+
+
+def flag_lines(summary: FlagSummary) -> list[str]:
+    """Return what `curate flag` found, for people."""
+    rate = summary.noise_rate
+    estimate = "insufficient data" if rate.estimate is None else f"about {rate.estimate:.1%}"
+    if rate.estimate is not None and rate.low is not None and rate.high is not None:
+        estimate += f" (interval {rate.low:.1%} to {rate.high:.1%}; {rate.method})"
+    lines = [
+        f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {estimate}",
+        f"  {summary.regime}: {summary.why}",
+    ]
+    if summary.n_unjudged:
+        lines.append(f"  {summary.n_unjudged:,} rows could not be judged; the reason stands in each")
+    for teacher in summary.teachers:
+        state = f"weight {teacher.weight:.2f}" if teacher.kept else "LEFT OUT"
+        lines.append(f"  {teacher.name}: {state}; {teacher.why}")
+    return [*lines, f"→ {summary.out}"]
 
 
 def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[str]]:

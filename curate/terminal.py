@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -75,7 +76,8 @@ class Bars:
         """Write the stage's line."""
         self._close()
         told = " · ".join(part for part in ("unchanged" if cached else "", note) if part)
-        self.console.print(f"  [green]✓[/] {stage:<34} {seconds:>7.1f} s  [dim]{told}[/]", highlight=False)
+        line = f"  [green]✓[/] {stage:<34} {seconds:>7.1f} s  [dim]{escape(told)}[/]"
+        self.console.print(line, highlight=False, soft_wrap=True)  # a log file has no width
 
     def close(self) -> None:
         """Take the bar away, whatever happened."""

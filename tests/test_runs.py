@@ -51,7 +51,11 @@ def test_a_stage_that_crashes_leaves_no_result_and_stands_in_the_record(run: run
 
 
 def test_digest_does_not_depend_on_chunks_or_on_a_trip_through_parquet(tmp_path: Path) -> None:
-    whole = pa.table({"a": pa.array([1, None, 3, 4]), "s": pa.array(["x", "y", None, "ü"])})
+    boxes = pa.array([[0.1, 0.2], None, [0.3, 0.4], [0.5, 0.6]], pa.list_(pa.float64(), 2))
+    polygons = pa.array([[[1.0]], [[]], [], None], pa.list_(pa.list_(pa.float64())))
+    whole = pa.table(
+        {"a": pa.array([1, None, 3, 4]), "s": pa.array(["x", "y", None, "ü"]), "b": boxes, "p": polygons}
+    )
     parts = pa.concat_tables([whole.slice(0, 1), whole.slice(1, 3)])
     pq.write_table(parts, tmp_path / "t.parquet")
     assert (
@@ -59,6 +63,14 @@ def test_digest_does_not_depend_on_chunks_or_on_a_trip_through_parquet(tmp_path:
         == runs.digest_table(parts)
         == runs.digest_table(pq.read_table(tmp_path / "t.parquet"))
     )
+
+
+def test_a_cached_table_comes_back_with_its_types(run: runs.Run) -> None:
+    made = pa.table({"b": pa.array([[0.1, 0.2], None], pa.list_(pa.float64(), 2)), "f": [["x"], []]})
+    run.stage("ingest", {}, ["t"], lambda: {"t": made})
+    again = run.stage("ingest", {}, ["t"], dict)
+    assert again["t"].schema.equals(made.schema)
+    assert again["t"].equals(made)
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,10 @@ class SimilarityParams:
     """What counts as the same or nearly the same picture.
 
     Attributes:
-        max_distance_bits: of the 64-bit perceptual hash. Measured on photographs, 32 px thumbnails, faces and
-            digits: 4 bits hold 99.8 % of the copies that were compressed again, halved or brightened, and 3
-            to 21 of 18 to 50 million pairs of different pictures; at 8 bits it is 146 and more.
+        max_distance_bits: of the 64-bit perceptual hash. Measured on 200 photographs, 10,000 thumbnails of
+            32 px, 6,000 faces and 1,797 digits: 4 bits hold at least 99.8 % of the copies that were compressed
+            again, halved or brightened (crops of 2 %: 36 to 77 %), and 0, 21, 5 and 77 of all pairs of given
+            pictures, some of which are true near duplicates; 8 bits hold 0, 129, 146 and 1,417.
         max_tone_difference: largest difference of a brightness percentile (5, 50, 99) between near duplicates.
         max_aspect_ratio: largest ratio of the aspect ratios of near duplicates.
         min_entropy_bits: pictures below are too flat for a perceptual hash to mean anything.

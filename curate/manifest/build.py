@@ -117,29 +117,17 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     if predictions is not None and policy.soft_labels:
         ids = data.select(["sample_id", "label_id"])
         soft = soft_labels(ids, predictions, classes, weights=teacher_weights, temperature=policy.temperature)
-    given = schema.empty(schema.STATISTICS) if statistics is None else statistics
-    further: dict[str, Any] = dict(evidence or {})
-    given = pa.concat_tables([given, *_own_statistics(given, outcomes, data, excluded)])
-    if validate is not None:
-        more, proof = validate(data)
-        given = pa.concat_tables([given, more])
-        further |= proof
-    judged = judge(given, policy.all_gates()).sort_by([(name, "ascending") for name in ("check", "name", "group")])
+    given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
+    judged = _sorted(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
     teachers = [_card(card) for card in cards]
-    head = {
-        "classes": list(classes),
-        "counts": counts,
-        "gates": gates.outcome,
-        "inputs": {
-            **(digests or {}),
-            "decisions": _digest(stands.to_pylist()),
-            "policy": _digest(policy.model_dump(mode="json")),
-            "predictions": "none" if predictions is None else digest_predictions(predictions),
-            "seed": str(seed),
-            "teachers": _digest(teachers),
-        },
-        "soft": None if soft is None else _describe_soft(soft, policy, predictions, teacher_weights),
+    inputs = {
+        **(digests or {}),
+        "decisions": _digest(stands.to_pylist()),
+        "policy": _digest(policy.model_dump(mode="json")),
+        "predictions": "none" if predictions is None else digest_predictions(predictions),
+        "seed": str(seed),
+        "teachers": _digest(teachers),
     }
     return Release(
         data=data,
@@ -147,17 +135,42 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         excluded=excluded,
         findings=findings.cast(schema.FINDINGS).sort_by("finding_id").combine_chunks(),
         decisions=stands,
-        evidence=further
-        | {
+        evidence={
+            **(evidence or {}),
+            **further,
             "gates": {"outcome": gates.outcome, "rows": gates.rows.to_pylist()},
             "policy": policy.model_dump(mode="json"),
             "statistics": judged.to_pylist(),
             "teachers": teachers,
         },
-        head=head,
+        head={
+            "classes": list(classes),
+            "counts": counts,
+            "gates": gates.outcome,
+            "inputs": inputs,
+            "soft": None if soft is None else _describe_soft(soft, policy, predictions, teacher_weights),
+        },
         statistics=judged,
         gates=gates,
     )
+
+
+def _all_statistics(
+    statistics: pa.Table | None, outcomes: pa.Table, data: pa.Table, excluded: pa.Table, validate: Validate | None
+) -> tuple[pa.Table, Mapping[str, Any]]:
+    """Return the statistics of the checks, of the release itself and of `validate`, sorted; and its evidence."""
+    given = schema.empty(schema.STATISTICS) if statistics is None else statistics.cast(schema.STATISTICS)
+    parts = [given, *_own_statistics(given, outcomes, data, excluded)]
+    further: Mapping[str, Any] = {}
+    if validate is not None:
+        more, further = validate(data)
+        parts.append(more.cast(schema.STATISTICS))
+    return _sorted(pa.concat_tables(parts)), further
+
+
+def _sorted(statistics: pa.Table) -> pa.Table:
+    keys = ("check", "name", "group", "value", "detail")
+    return statistics.sort_by([(name, "ascending") for name in keys]).combine_chunks()
 
 
 def _complete(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from curate.errors import StageError
 from curate.manifest import log
 from curate.manifest.build import Release
 from curate.manifest.store import MANIFEST, write_version
@@ -53,23 +54,35 @@ def publish(release: Release, root: str | Path, name: str) -> Published:
 
     Raises:
         ConfigError: a name that cannot be a folder's.
-        OSError: the disk is full or cannot be written; nothing is published then.
+        StageError: the disk is full or cannot be written; nothing is published then.
     """
     base = log.release_folder(root, name)
-    versions = base / "versions"
-    for folder in (versions, base / "staging", base / "log"):
-        folder.mkdir(parents=True, exist_ok=True)
-    with _staging(base) as staging:
-        staged = staging / "version"
-        staged.mkdir()
-        version_id = write_version(release, staged, name)
-        target = versions / version_id
-        repaired = _place(staged, target, base)
+    try:
+        version_id, repaired = _put(release, base, name)
+    except OSError as error:
+        why = error.strerror or str(error)
+        msg = (
+            f"Publishing needs a folder that can be written and has room; "
+            f"{base} gave: {why}. Nothing was published."
+        )
+        raise StageError(msg) from error
+    target = base / "versions" / version_id
     gates, counts = release.gates.outcome, release.head["counts"]
     entry, written = log.append(root, name, version_id, gates=gates, counts=counts)
     if repaired and written is None:
         _log_repair(root, name, version_id, gates)
     return Published(version_id, entry.number, target, written == "publish", gates, repaired)
+
+
+def _put(release: Release, base: Path, name: str) -> tuple[str, bool]:
+    """Write the version and move it to its place; return its ID and whether something damaged was replaced."""
+    for folder in ("versions", "staging", "log"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    with _staging(base) as staging:
+        staged = staging / "version"
+        staged.mkdir()
+        version_id = write_version(release, staged, name)
+        return version_id, _place(staged, base / "versions" / version_id, base)
 
 
 def collect_leftovers(root: str | Path, name: str) -> int:

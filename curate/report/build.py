@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import ConfigError
 from curate.ingest import Media
-from curate.ingest.media import open_media
 from curate.manifest import log
 from curate.manifest.read import load_release
+from curate.recorded import last_run
 from curate.report.page import render_page, write_page
 from curate.report.pictures import ReadImages
-from curate.runs import Workspace, read_table
+from curate.runs import Workspace
 
 
 def build_report(
@@ -69,15 +67,5 @@ def rebuild_report(place: Path, name: str) -> Path:
     workspace = Workspace(place, name)
     version = log.resolve(workspace.manifests, name)
     head = log.latest(log.read_log(workspace.manifests, name))
-    records = sorted((workspace.folder / "runs").glob("*/run.json"))
-    for file in reversed(records):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        key = next((stage.get("key") for stage in record["stages"] if stage["stage"] == "ingest"), None)
-        samples = read_table(workspace.cache / "ingest" / f"{key}.samples.parquet") if key else None
-        if record.get("state") == "done" and samples is not None:
-            media = open_media(Path(record["source_root"]), workspace.media)
-            return build_report(workspace, version, head.number if head else 0, samples, media, record)
-    raise ConfigError(
-        f"The report of {name} shows pictures, and no finished run of it is left in {workspace.folder}. "
-        f"Run it again: curate run SPEC"
-    )
+    record, images = last_run(workspace, needed_for="A report with pictures")
+    return build_report(workspace, version, head.number if head else 0, images.samples, images.media, record)

@@ -71,7 +71,8 @@ def gallery(
     flagged_only: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the worst findings of some issues, each with its picture, labels and reason."""
-    chosen = release.findings.filter(pc.is_in(release.findings["issue"], value_set=pa.array(list(issues))))
+    wanted = pa.array(issues, pa.string())  # the type is said: there may be none
+    chosen = release.findings.filter(pc.is_in(release.findings["issue"], value_set=wanted))
     if flagged_only:
         chosen = chosen.filter(pc.fill_null(chosen["flagged"], False))  # noqa: FBT003 - pyarrow's fill value
     chosen = chosen.sort_by([("risk", "descending"), ("finding_id", "ascending")]).slice(0, n)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,8 @@ def open_app(
     import fiftyone as fo  # noqa: PLC0415 - costs seconds to import
 
     shown = dataset if view is None else dataset.load_saved_view(view)
-    session = fo.launch_app(shown, remote=True, address=ADDRESS, port=chosen, auto=False)
+    with contextlib.redirect_stdout(sys.stderr):  # it prints while it waits for its server; stdout is the caller's
+        session = fo.launch_app(shown, remote=True, address=ADDRESS, port=chosen, auto=False)
     slug = None if view is None else dataset._get_saved_view_doc(view).slug  # noqa: SLF001 - URLs name views by slug
     query = f"?{urlencode({'view': slug})}" if slug else ""
     url = f"http://{ADDRESS}:{chosen}/datasets/{quote(dataset.name)}{query}"

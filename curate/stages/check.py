@@ -27,12 +27,20 @@ def run_checks(
     judged = without_reference(view)
     digests = {name: runs.digest_table(judged.select([name])) for name in judged.column_names}
     results = []
-    for position, check in enumerate(checks):
-        context.run.listener.progress(position, len(checks))
+    for check in checks:
+        if _has_no_attribute(check, judged):
+            results.append(not_run([check], "no attribute is declared in the spec"))
+            continue
         results.append(_run_check(context, judged, with_params(check, context.spec, facts), digests, label))
     findings = pa.concat_tables([schema.empty(schema.FINDINGS), *(result.findings for result in results)])
     statistics = pa.concat_tables([schema.empty(schema.STATISTICS), *(r.statistics for r in results)])
     return CheckResult(findings.combine_chunks(), statistics.combine_chunks())
+
+
+def _has_no_attribute(check: Check, view: pa.Table) -> bool:
+    """Return whether a check is about attributes and the data has none: nothing to judge, and that is said."""
+    wants = any(need.startswith(schema.ATTRIBUTE_PREFIX) for need in check.needs)
+    return wants and not any(name.startswith(schema.ATTRIBUTE_PREFIX) for name in view.column_names)
 
 
 def _run_check(

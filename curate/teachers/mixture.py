@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
+from scipy.special import gammaln
 
 from curate.teachers.noise import Bools, Floats, Ints, uniform_transition
-from curate.teachers.pool import fit_log_weights, log_pool
+from curate.teachers.pool import MAX_WEIGHT, fit_log_weights, log_pool
 
 _ROUNDS = 12
 _MIN_RATE = 1e-6
@@ -50,7 +51,11 @@ def log_odds_wrong(log_q: Floats, given: Ints, transition: Floats) -> Floats:
 
 
 def fit_mixture(logs: Floats, answered: Bools, given: Ints) -> Mixture:
-    """Fit pool weights and channel by likelihood; no channel, a uniform one or a full one by BIC.
+    """Fit pool weights and channel by likelihood; no channel, a uniform one or a full one by extended BIC.
+
+    A cell of the full channel is a parameter only where it holds two rows or more: confusions are few. That they may
+    stand anywhere costs log C(cells, held) nats (Chen and Chen, Biometrika 2008): else the confusions of weak
+    teachers pass for noise on clean labels.
 
     Args:
         logs: (N, T, K) log probabilities of the teachers.
@@ -61,41 +66,50 @@ def fit_mixture(logs: Floats, answered: Bools, given: Ints) -> Mixture:
     weights, likelihood = fit_log_weights(logs, answered, given)
     none = Mixture(weights, uniform_transition(0.0, n_classes), 0.0, "none", likelihood)
     uniform = _fit_uniform(logs, answered, given)
-    candidates = [(none, n_teachers), (uniform, n_teachers + 1)]
+    candidates: list[tuple[Mixture, float]] = [(none, n_teachers), (uniform, n_teachers + 1)]
     if n_rows >= n_classes * (n_classes - 1):
-        candidates.append((_fit_full(logs, answered, given, uniform), n_teachers + n_classes * (n_classes - 1)))
+        full, n_held = _fit_full(logs, answered, given, uniform)
+        anywhere = _log_choose(n_classes * (n_classes - 1), n_held)
+        full_cost = n_teachers + n_held + 2.0 * anywhere / np.log(n_rows)
+        candidates.append((full, full_cost))
     return max(candidates, key=lambda pair: pair[0].log_likelihood - 0.5 * pair[1] * np.log(n_rows))[0]
 
 
+def _log_choose(n: int, k: int) -> float:
+    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+
 def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
-    """Alternate pool weights and the one rate, from a low and a middling start; the likelier end counts."""
-    n_classes = logs.shape[2]
+    """Fit pool weights and the one rate together, from a low and a middling rate; the likelier end counts."""
+    n_rows, n_teachers, n_classes = logs.shape
+
+    def loss(point: Floats) -> tuple[float, Floats]:
+        weights, rate = point[:-1], point[-1]
+        other = rate / (n_classes - 1)
+        pool = np.exp(log_pool(logs, answered, weights))
+        at_given = np.take_along_axis(pool, given[:, None], axis=1)[:, 0]
+        likelihood = np.maximum((1.0 - rate) * at_given + other * (1.0 - at_given), 1e-300)
+        joint = pool * other
+        np.put_along_axis(joint, given[:, None], ((1.0 - rate) * at_given)[:, None], axis=1)
+        slope = pool - joint / likelihood[:, None]
+        by_weight = [(slope * logs[:, m]).sum() for m in range(n_teachers)]
+        by_rate = ((at_given - (1.0 - at_given) / (n_classes - 1)) / likelihood).sum()
+        return -float(np.log(likelihood).mean()), np.array([*by_weight, by_rate]) / n_rows
+
+    bounds = [(0.0, MAX_WEIGHT)] * n_teachers + [(_MIN_RATE, 0.9 * (1.0 - 1.0 / n_classes))]
     ends = []
     for start in (0.05, 0.25):
-        rate, before = start, -np.inf
-        for _ in range(_ROUNDS * 3):
-            weights, likelihood = fit_log_weights(logs, answered, given, uniform_transition(rate, n_classes))
-            rate = _best_rate(np.exp(log_pool(logs, answered, weights)), given)
-            if likelihood - before < 1e-3:
-                break
-            before = likelihood
-        matrix = uniform_transition(rate, n_classes)
-        ends.append(Mixture(weights, matrix, rate, "uniform", likelihood))
-    return max(ends, key=lambda end: end.log_likelihood)
+        point = np.append(np.full(n_teachers, 1.0 / n_teachers), start)
+        ends.append(minimize(loss, point, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200}))
+    best = min(ends, key=lambda end: float(end.fun))
+    weights, rate = np.round(best.x[:-1], 9), round(float(best.x[-1]), 9)
+    if weights.sum() <= 0:
+        weights = np.full(n_teachers, 1.0 / n_teachers)
+    return Mixture(weights, uniform_transition(rate, n_classes), rate, "uniform", -float(best.fun) * n_rows)
 
 
-def _best_rate(pool: Floats, given: Ints) -> float:
-    n_classes = pool.shape[1]
-    at_given = np.take_along_axis(pool, given[:, None], axis=1)[:, 0]
-
-    def loss(rate: float) -> float:
-        return -float(np.log((1.0 - rate) * at_given + rate / (n_classes - 1) * (1.0 - at_given) + 1e-300).mean())
-
-    return float(minimize_scalar(loss, bounds=(_MIN_RATE, 0.9 * (1.0 - 1.0 / n_classes)), method="bounded").x)
-
-
-def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> Mixture:
-    """EM on the whole matrix, smoothed towards the uniform one with the weight of a few rows by class."""
+def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> tuple[Mixture, int]:
+    """EM on the whole matrix, smoothed towards the uniform one by a few rows a class; and how many cells it holds."""
     n_classes = logs.shape[2]
     prior = _PRIOR_ROWS * uniform_transition(max(start.rate, 1e-3), n_classes)
     matrix, weights, before = start.transition, start.weights, -np.inf
@@ -105,10 +119,11 @@ def _fit_full(logs: Floats, answered: Bools, given: Ints, start: Mixture) -> Mix
         counts = prior.copy()
         np.add.at(counts.T, given, share)
         matrix = counts / counts.sum(axis=1, keepdims=True)
-        weights, likelihood = fit_log_weights(logs, answered, given, matrix)
+        weights, likelihood = fit_log_weights(logs, answered, given, matrix, start=weights)
         if likelihood - before < 1e-2:
             break
         before = likelihood
     true_share = np.exp(log_pool(logs, answered, weights)).mean(axis=0)
     rate = float(1.0 - (true_share * np.diag(matrix)).sum())
-    return Mixture(weights, matrix, rate, "full", likelihood)
+    held = (counts - prior >= 2.0) & ~np.eye(n_classes, dtype=bool)
+    return Mixture(weights, matrix, rate, "full", likelihood), int(held.sum())

@@ -80,7 +80,12 @@ def fit_linear_weights(probs: Floats, answered: Bools, given: Ints) -> Floats:
 
 
 def fit_log_weights(
-    logs: Floats, answered: Bools, given: Ints, transition: Floats | None = None
+    logs: Floats,
+    answered: Bools,
+    given: Ints,
+    transition: Floats | None = None,
+    *,
+    start: Floats | None = None,
 ) -> tuple[Floats, float]:
     """Fit the log pool to the given labels: p(given | x) = sum_k softmax(sum_m w_m log p_m)_k T_k,given.
 
@@ -89,6 +94,7 @@ def fit_log_weights(
         answered: (N, T).
         given: (N,).
         transition: (K, K) p(given = column | true = row); None = labels are never wrong.
+        start: (T,) weights to begin with; None = the plain mean.
 
     Returns:
         (T,) weights ≥ 0 and the log likelihood (sum over rows, nats).
@@ -110,7 +116,7 @@ def fit_log_weights(
         gradient = np.array([(slope * logs[:, m]).sum() for m in range(n_teachers)]) / n_rows
         return -float(np.log(np.maximum(likelihood, 1e-300)).mean()), gradient
 
-    weights, value = _minimize(loss, np.full(n_teachers, 1.0 / n_teachers))
+    weights, value = _minimize(loss, np.full(n_teachers, 1.0 / n_teachers) if start is None else start)
     return weights, -value * n_rows
 
 

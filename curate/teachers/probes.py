@@ -242,6 +242,6 @@ def _refuse_too_few(rows: np.ndarray, families: np.ndarray, n_folds: int) -> Non
     n_families = len(np.unique(families[rows]))
     if len(rows) < MIN_ROWS or n_families < n_folds:
         raise InputError(
-            f"Probes need at least {MIN_ROWS} readable labeled rows in {n_folds} or more independent families; there "
-            f"are {len(rows)} rows in {n_families} families. Give more data, fewer folds, or another teacher."
+            f"Probes need at least {MIN_ROWS} readable labeled rows in {n_folds} or more independent families; "
+            f"there are {len(rows)} rows in {n_families} families. Give more data, fewer folds, or another teacher."
         )

@@ -11,7 +11,7 @@ import pytest
 from curate import schema
 from curate.check import build_findings, build_statistics
 from curate.manifest.build import Release, build_release
-from curate.policy import Policy, Rule
+from curate.policy import Gate, Policy
 from curate.verdicts import decide
 
 CLASSES = ("cat", "dog", "fox")
@@ -23,7 +23,11 @@ class World:
 
     labels_changed: dict[int, str] = field(default_factory=dict)
     flagged: dict[int, str] = field(default_factory=lambda: {3: "dog", 4: "fox"})
-    policy: Policy = field(default_factory=lambda: Policy(attributes_released=("light",)))
+    policy: Policy = field(
+        default_factory=lambda: Policy(
+            attributes_released=("light",), gates=(Gate(statistic="noise.rate", group="class=*", max=0.5),)
+        )
+    )
     decisions: list[dict[str, Any]] = field(default_factory=list)
     n: int = 12
     seed: int = 0
@@ -137,7 +141,9 @@ class World:
         return self._shuffled(pa.table(columns))
 
     def statistics(self) -> pa.Table:
-        return build_statistics("expectations", [{"name": "samples", "value": 1.0, "n": self.n}])
+        groups = [{"name": "rate", "group": f"class={name}", "value": 0.1} for name in CLASSES]
+        tables = [build_statistics("expectations", [{"name": "samples", "value": 1.0, "n": self.n}])]
+        return self._shuffled(pa.concat_tables([*tables, build_statistics("noise", groups)]))
 
     def verdicts(self) -> pa.Table:
         view = self.samples().join(self.scan().select(["sample_id", "content_sha256", "error_code"]), "sample_id")
@@ -170,10 +176,6 @@ class World:
             return table
         order = np.random.default_rng(self.shuffle).permutation(table.num_rows)
         return table.take(pa.array(order))
-
-
-def soften_rule(weight: float) -> Policy:
-    return Policy(rules=(Rule(issue="mislabel", action="soften", weight=weight),), attributes_released=("light",))
 
 
 @pytest.fixture

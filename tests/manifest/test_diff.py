@@ -99,7 +99,7 @@ def test_where_there_is_no_version(tmp_path: Path) -> None:
 POLYGON = st.none() | st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=3), max_size=3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pairs=st.lists(st.tuples(POLYGON, POLYGON), max_size=8))
 def test_nested_lists_differ_where_python_says_so(pairs: list[tuple[Any, Any]]) -> None:
     kind = pa.list_(pa.list_(pa.float64()))
@@ -129,7 +129,7 @@ SCENES = st.fixed_dictionaries(
 MIRROR = {"added": "removed", "removed": "added"}
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(one=SCENES, other=SCENES, shuffle=st.integers(0, 99))
 def test_laws(world: Worlds, tmp_path: Path, one: dict[str, Any], other: dict[str, Any], shuffle: int) -> None:
     release = world(**one).release()

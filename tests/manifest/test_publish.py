@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.errors import ConfigError, VerificationError
+from curate.errors import ConfigError, StageError, VerificationError
 from curate.manifest import log, publish, read_log, resolve, verify
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.store import canonical_manifest, part_bounds
@@ -250,7 +250,7 @@ print(n_killed)
 def test_killed_at_any_moment_a_version_is_whole_or_not_there(world: Worlds, tmp_path: Path) -> None:
     release = world().release()
     (tmp_path / "release").write_bytes(pickle.dumps(release))
-    n_kills = 30
+    n_kills = 20
     assert int(run(KILLS, str(tmp_path / "release"), str(tmp_path), str(n_kills))) > n_kills // 3
     for at in range(n_kills):
         root = tmp_path / f"root-{at}"
@@ -275,12 +275,18 @@ def test_a_disk_that_refuses_leaves_nothing(world: Worlds, tmp_path: Path, monke
         real(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StageError, match=r"gave: No space left on device\. Nothing was published\."):
         publish(world().release(), tmp_path, "zoo")
     assert list((tmp_path / "zoo" / "versions").iterdir()) == []
     assert list((tmp_path / "zoo" / "staging").iterdir()) == []
     assert read_log(tmp_path, "zoo") == []
     assert publish(world().release(), tmp_path, "zoo").is_new
+
+
+def test_a_folder_that_is_a_file(world: Worlds, tmp_path: Path) -> None:
+    (tmp_path / "zoo").write_text("x")
+    with pytest.raises(StageError, match="Nothing was published"):
+        publish(world().release(), tmp_path, "zoo")
 
 
 def test_leftovers_are_collected_and_running_publishers_are_not(tmp_path: Path) -> None:

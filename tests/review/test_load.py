@@ -45,7 +45,7 @@ def test_direct_inserts_give_the_documents_that_fiftyone_writes(
     assert len(direct) == toy.arguments["samples"].num_rows
     assert direct == slow
     schemas = [
-        {path: repr(f) for path, f in dataset.open_dataset(n).get_field_schema(flat=True).items()}
+        {path: str(f) for path, f in dataset.open_dataset(n).get_field_schema(flat=True).items()}
         for n in (name, f"{name}-slow")
     ]
     assert schemas[0] == schemas[1]

@@ -1,0 +1,64 @@
+"""`curate export`: a version of a workspace, written for trainers that want COCO, YOLO, VOC or CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from curate.errors import ConfigError, did_you_mean
+from curate.export import export
+from curate.manifest import log
+from curate.manifest.read import load_release
+from curate.recorded import last_run
+from curate.runs import Workspace
+
+IMAGES = ("link", "copy", "none")
+
+
+def export_version(workspace: Path, reference: str, *, format: str, out: Path, images: str) -> dict[str, Any]:  # noqa: A002 - what the command line calls it
+    """Write the released rows of a version to `out` and return what was written.
+
+    Raises:
+        ConfigError: no such version or format, or `out` holds something else.
+    """
+    if images not in IMAGES:
+        raise ConfigError(
+            f"--images must be one of {', '.join(IMAGES)}; given: {images}. {did_you_mean(images, IMAGES)}"
+        )
+    version = log.resolve(workspace / "manifests", reference)
+    release = load_release(version)
+    name = reference.partition("@")[0]
+    media = None
+    if images != "none":
+        _, media = last_run(Workspace(workspace, name), needed_for="An export with images")
+    written = export(
+        release.data,
+        None,
+        out,
+        format=format,
+        images=cast("Literal['link', 'copy', 'none']", images),
+        media=media,
+        classes=list(release.manifest["classes"]),
+    )
+    reasons: dict[str, int] = {}
+    for reason in written.left_out["reason_code"].to_pylist():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return {
+        "version": release.id,
+        "format": format,
+        "out": str(out),
+        "n_images": written.n_images,
+        "n_labels": written.n_labels,
+        "n_left_out": written.left_out.num_rows,
+        "left_out_by_reason": reasons,
+    }
+
+
+def export_lines(result: Mapping[str, Any]) -> list[str]:
+    """Return what was written, for people."""
+    lines = [f"{result['format']}: {result['n_images']:,} images, {result['n_labels']:,} labels → {result['out']}"]
+    if result["n_left_out"]:
+        told = ", ".join(f"{n:,} {code.replace('_', ' ')}" for code, n in result["left_out_by_reason"].items())
+        lines.append(f"  the format cannot hold: {told} (left_out.csv; curate.csv has every row)")
+    return lines

@@ -1,0 +1,38 @@
+"""Fixtures of the end-to-end tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _make_importable(file: Path) -> None:
+    """Load a module that several test modules share under its plain name: tests are no package (importlib mode)."""
+    if file.stem in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+
+
+_make_importable(Path(__file__).with_name("end_to_end.py"))
+_make_importable(Path(__file__).with_name("ingest") / "awkward.py")
+
+import end_to_end as e2e  # noqa: E402 - importable from here on
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> e2e.Finished:
+    """One undisturbed run over sixty pictures; tests that change something change a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    e2e.write_classes(folder / "data")
+    spec = e2e.write_spec(folder / "pets.yaml", "{format: folder, path: data}")
+    done = e2e.call("run", spec, "--workspace", folder / "ws", "--no-review", "--json")
+    assert done.code == 0, done.err
+    return e2e.Finished(folder, spec, folder / "ws", done)
