@@ -40,7 +40,22 @@ def image_features(name: str, request: Request) -> np.ndarray:
     Raises:
         ConfigError: no such features.
     """
-    version, dim, extract = _extractor(name, request)
+    return _stored(*_extractor(name, request), request)
+
+
+def extracted(version: str, dim: int, extract: Extract, request: Request) -> np.ndarray:
+    """Return float32 (n_labels, dim) of what `extract` says of each label row's pixels; NaN where there are none.
+
+    Args:
+        version: digest or name of all that decides the values; part of the cache key.
+        dim: values an image; kept as float16.
+        extract: images -> (n, dim); has to pickle.
+        request: the label rows.
+    """
+    return _stored(version, dim, extract, request).astype(np.float32)
+
+
+def _stored(version: str, dim: int, extract: Extract, request: Request) -> np.ndarray:
     keys = _keys(request.labels, version)
     field = pa.field("features", pa.list_(pa.float16(), dim))
 
@@ -103,7 +118,7 @@ def _absent(row: pa.Table, *, dim: int) -> pa.Table:
 
 
 def pixel_features(images: Sequence[Pixels]) -> np.ndarray:
-    """Return float32 (n, n_features): patterns of small patches, oriented gradients and a 6 x 6 Lab layout, at 32 px.
+    """Return float32 (n, n_features) at 32 px: patterns of patches, oriented gradients and a 6 x 6 Lab layout.
 
     The patterns (`curate.teachers.patches`) do not tell an image from its mirror image; the gradients (Dalal and
     Triggs, CVPR 2005, in 8 px cells) and the layout do.

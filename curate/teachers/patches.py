@@ -27,7 +27,6 @@ PATCH_PX = 6
 THRESHOLD = 0.25  # cosine below which a patch does not count as like a filter
 CONTRAST_FLOOR = 10.0  # variance in gray levels² under which a patch counts as flat
 N_QUARTERS = 4
-BLOCK_IMAGES = 16  # 27 x 27 patches each; a block's answers stay near 12 MB
 FILTERS_FILE = "patch_filters.npz"
 
 
@@ -68,12 +67,14 @@ def patch_features(images: npt.NDArray[np.uint8], bank: Filters) -> Floats:
         images: uint8 (n, side, side, 3), blue green red.
         bank: the filters.
     """
-    blocks = [_encode(images[start : start + BLOCK_IMAGES], bank) for start in range(0, len(images), BLOCK_IMAGES)]
-    return np.concatenate(blocks) if blocks else np.empty((0, bank.n_features), np.float32)
+    made = np.empty((len(images), bank.n_features), np.float32)
+    for row, image in zip(made, images, strict=True):
+        row[:] = _encode(image[None], bank)[0]  # one by one: no bit depends on what else is in the batch
+    return made
 
 
 def patches_of(images: npt.NDArray[np.uint8]) -> Floats:
-    """Return float32 (n, positions, positions, 108): every patch with mean 0 and contrast 1, row by row, BGR last."""
+    """Return float32 (n, positions, positions, 108): every patch with mean 0 and contrast 1; BGR runs fastest."""
     seen = np.lib.stride_tricks.sliding_window_view(images, (PATCH_PX, PATCH_PX), axis=(1, 2))
     flat = seen.transpose(0, 1, 2, 4, 5, 3).reshape(*seen.shape[:3], -1).astype(np.float32)
     flat -= flat.mean(axis=-1, keepdims=True)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
 import pyarrow.compute as pc
 
+from curate.adapters.execution import map_shards
 from curate.config import ProbesSpec
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.schema import canonical_json
+from curate.teachers.class_names import named
 from curate.teachers.features import image_features
 from curate.teachers.folds import assign_folds
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
 
-VERSION = 2
+VERSION = 3
 MAX_FIT_ROWS = (
     50_000  # a probe is fitted on at most so many rows of the other folds, chosen by the hash of their ids
 )
@@ -28,11 +31,17 @@ WHITENING = 0.5  # exponent: 0 keeps the scale of components, 1 makes them alike
 N_NEIGHBOURS = 25
 NEIGHBOUR_TEMPERATURE = 0.05  # of the cosine similarity
 PRIOR_ROWS = 1.0  # pseudo-count spread over the classes in the neighbours' vote
+LINEAR_C = (0.001, 0.004, 0.016, 0.064, 0.25, 1.0, 4.0)  # of components with variance 1
+NETWORK_DECAY = (10.0, 3.0, 1.0, 0.1)  # per batch
+NETWORK_BATCH = 200
+NETWORK_STEPS = 400
+MAX_CHOICE_ROWS = 5_000  # a setting is chosen on so many
 MIN_ROWS = 20
 
 Matrix = np.ndarray
 Predict = Callable[[Matrix], Matrix]  # (n, d) -> (n, n_seen) probabilities
-Fit = Callable[[Matrix, np.ndarray, int], Predict]  # (features, class positions 0 … n_seen - 1, seed)
+# (features, class positions 0 … n_seen - 1, rows to choose settings on, seed); those rows are one whole fold
+Fit = Callable[[Matrix, np.ndarray, np.ndarray, int], Predict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +72,29 @@ class Probes:
         given = given[rows].astype(np.int64)
         folds = assign_folds(given, request.families[rows], self.spec.folds, seed=request.seed)
         answers = []
-        for name in self.spec.classifiers:
-            probs = out_of_fold(features[rows], given, folds, len(request.classes), CLASSIFIERS[name], request)
+        scarce = _scarce(given, request.families[rows], self.spec.folds)
+        judged = out_of_fold(
+            features[rows],
+            given,
+            folds,
+            len(request.classes),
+            {name: CLASSIFIERS[name] for name in self.spec.classifiers},
+            seed=request.seed,
+            workers=request.workers,
+        )
+        for name, probs in judged.items():
             full = np.full((len(features), len(request.classes)), np.nan, dtype=np.float32)
             full[rows] = probs
-            answers.append(Answer(self._card(name, full, request), full))
+            answers.append(Answer(self._card(name, full, [request.classes[at] for at in scarce], request), full))
         return answers
 
-    def _card(self, classifier: str, probs: Matrix, request: Request) -> TeacherCard:
+    def _card(self, classifier: str, probs: Matrix, scarce: Sequence[str], request: Request) -> TeacherCard:
         told = []
+        if scarce:
+            told.append(
+                f"{len(scarce)} classes have fewer independent images than the {self.spec.folds} folds and are "
+                f"hardly known: {named(scarce)}"
+            )
         n_silent = int(np.isnan(probs).any(axis=1).sum())
         if n_silent:
             told.append(
@@ -101,28 +124,73 @@ class Probes:
 
 
 def out_of_fold(
-    features: Matrix, given: np.ndarray, folds: np.ndarray, n_classes: int, fit: Fit, request: Request
-) -> Matrix:
-    """Return calibrated float32 (n, n_classes) probabilities, each row from a model of the other folds.
+    features: Matrix,
+    given: np.ndarray,
+    folds: np.ndarray,
+    n_classes: int,
+    fits: Mapping[str, Fit],
+    *,
+    seed: int,
+    workers: int = 1,
+) -> dict[str, Matrix]:
+    """Return calibrated float32 (n, n_classes) probabilities by classifier, each row judged by the other folds.
 
-    A row whose given class no other fold holds gets NaN: nothing can be said of it.
+    A row whose given class no other fold holds gets NaN: nothing can be said of it. Folds run side by side,
+    each on one thread, so that the number of workers and cores changes no bit.
+
+    Args:
+        features: (n, d), rows in canonical order.
+        given: (n,) class indices.
+        folds: (n,) from `assign_folds`.
+        n_classes: of the dataset.
+        fits: classifier -> how it is fitted.
+        seed: of everything random.
+        workers: threads.
     """
-    probs = np.full((len(given), n_classes), np.nan, dtype=np.float64)
-    for fold in np.unique(folds):
-        held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        others = others[:: max(1, -(-len(others) // MAX_FIT_ROWS))]  # ids are hashes: every n-th is a sample
-        seen, position = np.unique(given[others], return_inverse=True)
-        if len(seen) < 2:
-            continue
-        project = projection(features[others], request.seed)
-        predict = fit(project(features[others]), position, request.seed)
-        known = np.full((len(held), n_classes), 0.0)
-        for start in range(0, len(held), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            known[block, seen] = predict(project(features[held[block]]))
-        known[~np.isin(given[held], seen)] = np.nan
-        probs[held] = known
-    return _calibrated(probs, given, folds).astype(np.float32)
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - scikit-learn takes a second to import
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - scikit-learn's
+
+    probs = {name: np.full((len(given), n_classes), np.nan) for name in fits}
+    work = partial(_judge_fold, features=features, given=given, folds=folds, fits=fits, seed=seed)
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is near enough for a probe
+        for held, seen, answers in map_shards(work, list(np.unique(folds)), workers=workers, engine="threads"):
+            for name, answer in answers.items():
+                known = np.zeros((len(held), n_classes))
+                known[:, seen] = answer
+                known[~np.isin(given[held], seen)] = np.nan
+                probs[name][held] = known
+    return {name: _calibrated(found, given, folds).astype(np.float32) for name, found in probs.items()}
+
+
+def _judge_fold(
+    fold: int, *, features: Matrix, given: np.ndarray, folds: np.ndarray, fits: Mapping[str, Fit], seed: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, Matrix]]:
+    """Return (rows of the fold, classes that the other folds hold, probabilities by classifier)."""
+    held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+    others = others[:: max(1, -(-len(others) // MAX_FIT_ROWS))]  # ids are hashes: every n-th is a sample
+    seen, position = np.unique(given[others], return_inverse=True)
+    if len(seen) < 2:
+        return held, seen, {}
+    project = projection(features[others], seed)
+    projected = project(features[others])
+    inner = folds[others] == np.setdiff1d(np.unique(folds), [fold])[0]
+    fitted = {name: fit(projected, position, inner, seed) for name, fit in fits.items()}
+    answers = {name: np.empty((len(held), len(seen))) for name in fits}
+    for start in range(0, len(held), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        projected = project(features[held[block]])
+        for name, predict in fitted.items():
+            answers[name][block] = predict(projected)
+    return held, seen, answers
+
+
+def _scarce(given: np.ndarray, families: np.ndarray, n_folds: int) -> np.ndarray:
+    """Return the classes that have fewer families than there are folds."""
+    pairs = np.unique(np.stack([given, families]), axis=1)
+    classes, n_families = np.unique(pairs[0], return_counts=True)
+    scarce: np.ndarray = classes[n_families < n_folds]
+    return scarce
 
 
 def projection(features: Matrix, seed: int) -> Callable[[Matrix], Matrix]:
@@ -164,27 +232,52 @@ def _calibrated(probs: Matrix, given: np.ndarray, folds: np.ndarray) -> Matrix:
     return calibrated
 
 
-def _fit_linear(features: Matrix, position: np.ndarray, seed: int) -> Predict:
+def choose_strength(
+    fit_at: Callable[[float, Matrix, np.ndarray], Predict],
+    strengths: Sequence[float],
+    features: Matrix,
+    position: np.ndarray,
+    inner: np.ndarray,
+) -> float:
+    """Return the strength whose fit on the other rows suits the inner rows best by log loss.
+
+    Tried in the given order, strongest regularisation first, until one is no better than the last. Families of the
+    inner rows are all inner, so that copies do not plead for memorising. At most `MAX_CHOICE_ROWS` rows are used.
+    """
+    rows = np.arange(0, len(position), max(1, -(-len(position) // MAX_CHOICE_ROWS)))
+    train = rows[~inner[rows]]
+    known, inside = np.unique(position[train], return_inverse=True)
+    held = rows[inner[rows] & np.isin(position[rows], known)]
+    if len(known) < 2 or not len(held):
+        return strengths[len(strengths) // 2]
+    target = np.searchsorted(known, position[held])
+    best, lowest = strengths[0], np.inf
+    for strength in strengths:
+        probs = fit_at(strength, features[train], inside)(features[held])
+        loss = -float(np.log(np.clip(probs[np.arange(len(held)), target], 1e-6, None)).mean())
+        if loss >= lowest:
+            break
+        best, lowest = strength, loss
+    return best
+
+
+def _fit_linear(features: Matrix, position: np.ndarray, inner: np.ndarray, seed: int) -> Predict:
     """Multinomial logistic regression with a ridge."""
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - scikit-learn takes a second to import
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - as above
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - scikit-learn takes a second to import
 
     scale = np.float32(np.sqrt(features.shape[1]))
-    model = LogisticRegression(C=0.003, max_iter=200, tol=1e-3, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is near enough for a probe
-        model.fit(features * scale, position)
 
-    def predict(matrix: Matrix) -> Matrix:
-        probs: Matrix = model.predict_proba(matrix * scale)
-        return probs
+    def fit_at(strength: float, matrix: Matrix, classes: np.ndarray) -> Predict:
+        model = LogisticRegression(C=strength, max_iter=200, tol=1e-3, random_state=seed)
+        model.fit(matrix * scale, classes)
+        return lambda judged: np.asarray(model.predict_proba(judged * scale))
 
-    return predict
+    return fit_at(choose_strength(fit_at, LINEAR_C, features, position, inner), features, position)
 
 
-def _fit_neighbours(features: Matrix, position: np.ndarray, seed: int) -> Predict:
+def _fit_neighbours(features: Matrix, position: np.ndarray, inner: np.ndarray, seed: int) -> Predict:
     """Nearest neighbours by cosine, weighted by similarity; in blocks, so that memory is bounded."""
-    del seed
+    del inner, seed
     directions = _directions(features)
     votes = np.eye(int(position.max()) + 1)[position]
     n_neighbours = min(N_NEIGHBOURS, len(directions))
@@ -204,24 +297,27 @@ def _fit_neighbours(features: Matrix, position: np.ndarray, seed: int) -> Predic
     return predict
 
 
-def _fit_network(features: Matrix, position: np.ndarray, seed: int) -> Predict:
-    """A network with one hidden layer and strong weight decay."""
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - scikit-learn takes a second to import
-    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - as above
+def _fit_network(features: Matrix, position: np.ndarray, inner: np.ndarray, seed: int) -> Predict:
+    """A network with one hidden layer, weight decay and early stopping."""
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - scikit-learn takes a second to import
 
     scale = np.float32(np.sqrt(features.shape[1]))
-    size = min(200, len(features))
-    model = MLPClassifier((128,), alpha=3.0, max_iter=30, batch_size=size, random_state=seed, tol=1e-3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early on purpose
-        model.fit(features * scale, position)
-    n_seen = int(position.max()) + 1
 
-    def predict(matrix: Matrix) -> Matrix:
-        probs: Matrix = model.predict_proba(matrix * scale)
-        return probs if probs.shape[1] == n_seen else np.column_stack([1 - probs[:, 1], probs[:, 1]])
+    def fit_at(strength: float, matrix: Matrix, classes: np.ndarray) -> Predict:
+        size = min(NETWORK_BATCH, len(matrix))
+        n_epochs = int(np.clip(NETWORK_STEPS * size // len(matrix), 10, NETWORK_STEPS))
+        model = MLPClassifier(
+            (128,), alpha=strength, max_iter=n_epochs, batch_size=size, random_state=seed, tol=1e-3
+        )
+        model.fit(matrix * scale, classes)
+        return lambda judged: _both(np.asarray(model.predict_proba(judged * scale)))
 
-    return predict
+    return fit_at(choose_strength(fit_at, NETWORK_DECAY, features, position, inner), features, position)
+
+
+def _both(probs: Matrix) -> Matrix:
+    """Return two columns where a model of two classes gives only the second."""
+    return probs if probs.shape[1] > 1 else np.column_stack([1 - probs[:, 0], probs[:, 0]])
 
 
 CLASSIFIERS: dict[str, Fit] = {"linear": _fit_linear, "neighbours": _fit_neighbours, "network": _fit_network}
