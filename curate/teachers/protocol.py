@@ -136,7 +136,7 @@ def prob_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
         return np.empty((0, array.type.list_size), dtype=np.float32)
     n_classes = array.type.list_size
     flat = array.values.slice(array.offset * n_classes, len(array) * n_classes)
-    matrix = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(array), n_classes)
+    matrix: np.ndarray = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(array), n_classes)
     matrix[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
     return matrix
 

@@ -215,7 +215,7 @@ def _list_column(table: pa.Table, spec: TableTeacherSpec) -> str | None:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _from_lists(column: pa.ChunkedArray, spec: TableTeacherSpec) -> np.ndarray:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from curate.config import ProbesSpec
 from curate.errors import ConfigError, InputError
 from curate.teachers import predict_all
+from curate.teachers.classifiers import CLASSIFIERS
 from curate.teachers.folds import assign_folds
-from curate.teachers.probes import CLASSIFIERS, Probes, out_of_fold
+from curate.teachers.probes import Probes, out_of_fold
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Request, prob_matrix
 
 CLASSES = ("across", "cross", "disc", "down")
