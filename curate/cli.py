@@ -414,7 +414,10 @@ def main() -> None:
         app()
     except CurateError as error:
         _fail(str(error), error.exit_code, error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # typer turns a Ctrl-C in a verb into an exit with this code, and says nothing
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
         sys.stderr.write("Interrupted. What was done is kept; the same command goes on from there.\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

@@ -27,9 +27,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
     if release is not None:
         summary |= {
             "gates": release.gates.outcome,
-            "gates_not_passed": [
-                _gate(row) for row in release.gates.rows.to_pylist() if row["outcome"] not in {"pass"}
-            ],
+            "gates_not_passed": [_gate(row) for row in release.gates.rows.to_pylist() if row["outcome"] != "pass"],
             "actions": _counts(result.tables["verdicts"]["action"]),
             "excluded_by_reason": _excluded_reasons(release.excluded),
             "findings": _finding_counts(result.tables["findings"]),
@@ -115,8 +113,8 @@ def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[s
         f"{result.name}: {result.counts['n_images']:,} images, {result.counts['n_labels']:,} labels; "
         f"input rows: {_listed(outcomes)}"
     ]
-    for row in result.tables["outcomes"].filter(pc.equal(result.tables["outcomes"]["outcome"], "out")).to_pylist():
-        lines.append(f"  out  {row['row']}: {render(row['reason_code'], row['reason_args'])}")
+    out = result.tables["outcomes"].filter(pc.equal(result.tables["outcomes"]["outcome"], "out"))
+    lines += [f"  out  {row['row']}: {render(row['reason_code'], row['reason_args'])}" for row in out.to_pylist()]
     if summary["findings"]:
         lines.append(f"  findings: {_listed(summary['findings'])}")
     if "predictions" in result.tables:

@@ -151,7 +151,7 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
     rows += [
         {"name": "n_flagged", "value": float(state.n_flagged.sum()), "n": n_judged, "outcome": missing},
         {"name": "share_flagged", "value": share, "n": n_judged, "outcome": missing},
-        {"name": "n_unjudged", "value": float(state.n_rows - n_judged), "n": state.n_rows},
+        {"name": "n_unjudged", "value": float(state.n_rows - n_judged), "n": state.n_rows, "outcome": missing},
     ]
     rows += [
         {"name": "share_flagged", "group": f"class={name}", "value": flagged / judged, "n": int(judged)}
@@ -164,6 +164,7 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
             "group": f"teacher={teacher.name}",
             "value": teacher.weight,
             "n": model.n_fitted,
+            "outcome": missing,
             "detail": teacher.to_json(),
         }
         for teacher in model.teachers

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-LABEL_PX, BAR_PX, ROW_PX, VALUE_PX = 170, 340, 20, 150
-CELL_PX = 34
+from curate.report.wording import percent
+
+LABEL_PX, BAR_PX, ROW_PX, VALUE_PX = 150, 210, 20, 160
+LABEL_CHARS = 22
+CELL_PX, CELL_LABEL_CHARS = 34, 20
+CHAR_PX = 7  # of a letter in the charts' font, generously
 
 
 def bars(
@@ -38,7 +42,7 @@ def bars(
 def _bar(row: Mapping[str, object], y: int, full: float, unit: str, css: str) -> str:
     value, low, high = (_number(row.get(key)) for key in ("value", "low", "high"))
     label = str(row["label"])
-    shown = label if len(label) <= 24 else label[:23] + "…"
+    shown = _shortened(label, LABEL_CHARS)
     middle = y + ROW_PX / 2
     told = [
         f'<text class="label" x="{LABEL_PX - 6}" y="{middle + 4:.0f}" text-anchor="end">{escape(shown)}'
@@ -54,7 +58,7 @@ def _bar(row: Mapping[str, object], y: int, full: float, unit: str, css: str) ->
         told.append(
             f'<path class="whisker" d="M{x0:.1f} {middle:.1f}H{x1:.1f}M{x0:.1f} {y + 5}v9M{x1:.1f} {y + 5}v9"/>'
         )
-    note = f" {row['note']}" if row.get("note") else ""
+    note = f" ({row['note']})" if row.get("note") else ""
     told.append(
         f'<text class="value" x="{LABEL_PX + BAR_PX + 8}" y="{middle + 4:.0f}">'
         f"{escape(written(value, unit) + str(note))}</text>"
@@ -66,18 +70,24 @@ def matrix(names: Sequence[str], cells: Sequence[Sequence[int]], *, title: str) 
     """Return a heat map of counts: given label (rows) against suggested label (columns)."""
     most = max([max(row, default=0) for row in cells] + [1])
     side = len(names) * CELL_PX
+    longest = max((len(_shortened(name, CELL_LABEL_CHARS)) for name in names), default=0)
+    is_turned = longest > 4
+    left_px, top_px = max(30, longest * CHAR_PX + 8), longest * CHAR_PX + 10 if is_turned else 18
+    width, height = left_px + side + (30 if is_turned else 0), top_px + side
     parts = [
-        f'<svg class="chart" role="img" aria-label="{escape(title, quote=True)}" '
-        f'viewBox="0 0 {LABEL_PX + side} {side + 96}" width="{LABEL_PX + side}">'
+        f'<svg class="chart matrix" role="img" aria-label="{escape(title, quote=True)}" '
+        f'viewBox="0 0 {width} {height}" width="{width}">'
     ]
     for index, name in enumerate(names):
         at = index * CELL_PX + CELL_PX / 2
-        shown = escape(name if len(name) <= 14 else name[:13] + "…")
-        parts.append(f'<text class="label" x="{LABEL_PX - 6}" y="{at + 4:.0f}" text-anchor="end">{shown}</text>')
-        x = LABEL_PX + at
-        parts.append(f'<text class="label" transform="translate({x + 4:.0f} {side + 8}) rotate(60)">{shown}</text>')
+        shown = f"{escape(_shortened(name, CELL_LABEL_CHARS))}<title>{escape(name)}</title>"
+        x, y = left_px + at, top_px + at
+        parts.append(f'<text class="label" x="{left_px - 6}" y="{y + 4:.0f}" text-anchor="end">{shown}</text>')
+        turned = f'transform="translate({x + 4:.0f} {top_px - 6}) rotate(-60)"'
+        straight = f'x="{x - 1:.0f}" y="{top_px - 6}" text-anchor="middle"'
+        parts.append(f'<text class="label" {turned if is_turned else straight}>{shown}</text>')
         for column, count in enumerate(cells[index]):
-            left, top = LABEL_PX + column * CELL_PX, index * CELL_PX
+            left, top = left_px + column * CELL_PX, top_px + index * CELL_PX
             parts.append(
                 f'<rect class="cell" x="{left}" y="{top}" width="{CELL_PX - 2}" height="{CELL_PX - 2}" '
                 f'fill-opacity="{0.04 + 0.96 * count / most:.3f}"/>'
@@ -91,10 +101,14 @@ def matrix(names: Sequence[str], cells: Sequence[Sequence[int]], *, title: str) 
     return "".join([*parts, "</svg>"])
 
 
+def _shortened(text: str, n_chars: int) -> str:
+    return text if len(text) <= n_chars else text[: n_chars - 1] + "…"
+
+
 def written(value: float, unit: str = "") -> str:
     """Return a number as people read it."""
     if unit == "%":
-        return f"{value:.1%}"
+        return percent(value)
     text = f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:,.3g}"
     return f"{text} {unit}".rstrip()
 

@@ -11,14 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.manifest.read import LoadedRelease
-from curate.reasons import render
 from curate.report import charts
-from curate.report.pictures import ReadImages, thumbnail
+from curate.report.wording import interval, percent, sentence, short_name
 
-N_PICTURES = 24
 N_MATRIX_CLASSES = 20
 N_BARS = 40
-DUPLICATES = ("exact_duplicate", "leakage_duplicate", "near_duplicate", "duplicate_conflict")
 
 
 def funnel(release: LoadedRelease) -> list[dict[str, Any]]:
@@ -31,18 +28,28 @@ def funnel(release: LoadedRelease) -> list[dict[str, Any]]:
         {"label": "rows in", "value": release.data.num_rows + release.excluded.num_rows},
         {"label": "released", "value": release.data.num_rows},
     ]
-    rows += [{"label": f"· {action}", "value": count} for action, count in actions.most_common()]
-    rows += [{"label": f"held back: {action}", "value": count} for action, count in waiting.most_common()]
+    if set(actions) - {"keep"}:
+        rows += [{"label": f"· {_RELEASED.get(name, name)}", "value": n} for name, n in actions.most_common()]
+    rows += [{"label": _HELD.get(name, f"held back: {name}"), "value": n} for name, n in waiting.most_common()]
     if n_ingest:
-        rows.append({"label": "out at ingest", "value": n_ingest})
+        rows.append({"label": "could not be taken in", "value": n_ingest})
     return rows
 
 
-def reasons_out(release: LoadedRelease) -> list[dict[str, Any]]:
+_RELEASED = {
+    "keep": "as given",
+    "relabel": "with another label",
+    "soften": "with less weight",
+    "review": "unreviewed",
+}
+_HELD = {"review": "waiting for review", "drop": "dropped"}
+
+
+def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return why rows are not released: code, count, an example in words."""
     counted: Counter[str] = Counter()
-    example: dict[str, str] = {}
-    texts = finding_texts(release.findings)
+    example: dict[str, tuple[str, str]] = {}
+    texts = finding_texts(release.findings, names)
     columns = ("reason_codes", "reasons", "uri", "row", "error_code", "reason_args")
     for row in release.excluded.select(columns).to_pylist():
         codes = row["reason_codes"] or ([row["error_code"]] if row["error_code"] else ["without_reason"])
@@ -50,71 +57,19 @@ def reasons_out(release: LoadedRelease) -> list[dict[str, Any]]:
             counted[code] += 1
             if code not in example:
                 reason = row["reasons"][position] if position < len(row["reasons"] or []) else None
-                told = texts.get(reason) or render(code, row["reason_args"])
-                example[code] = f"{row['uri'] or row['row']}: {told}"
-    return [{"code": code, "n": n, "example": example[code]} for code, n in counted.most_common()]
+                told = texts.get(reason or "") or sentence(code, row["reason_args"], names)
+                example[code] = (short_name(row["uri"] or row["row"] or ""), told)
+    return [
+        {"code": code.replace("_", " "), "n": n, "name": example[code][0], "text": example[code][1]}
+        for code, n in counted.most_common()
+    ]
 
 
-def finding_texts(findings: pa.Table) -> dict[str, str]:
+def finding_texts(findings: pa.Table, names: Mapping[str, str]) -> dict[str, str]:
     """Return the sentence of each finding, by id."""
     columns = ("finding_id", "reason_code", "reason_args")
     rows = zip(*(findings[name].to_pylist() for name in columns), strict=True)
-    return {identity: render(code, args) for identity, code, args in rows}
-
-
-def gallery(
-    release: LoadedRelease,
-    read: ReadImages,
-    issues: Sequence[str],
-    *,
-    n: int = N_PICTURES,
-    flagged_only: bool = False,
-) -> list[dict[str, Any]]:
-    """Return the worst findings of some issues, each with its picture, labels and reason."""
-    wanted = pa.array(issues, pa.string())  # the type is said: there may be none
-    chosen = release.findings.filter(pc.is_in(release.findings["issue"], value_set=wanted))
-    if flagged_only:
-        chosen = chosen.filter(pc.fill_null(chosen["flagged"], False))  # noqa: FBT003 - pyarrow's fill value
-    chosen = chosen.sort_by([("risk", "descending"), ("finding_id", "ascending")]).slice(0, n)
-    rows = chosen.to_pylist()
-    about = _about(release, {row["sample_id"] for row in rows} | {i for r in rows for i in r["related_ids"] or ()})
-    images = read(sorted(about))
-    pictures = []
-    for row in rows:
-        label = about.get(row["sample_id"], {}).get(row["label_id"]) or _first(about.get(row["sample_id"], {}))
-        other = next(iter(row["related_ids"] or ()), None)
-        pictures.append(
-            {
-                "picture": thumbnail(images.get(row["sample_id"]), label.get("bbox")),
-                "other": thumbnail(images.get(other)) if other and row["issue"] in DUPLICATES else None,
-                "other_uri": _first(about.get(other, {})).get("uri") if other else None,
-                "uri": label.get("uri", row["sample_id"]),
-                "given": label.get("given_label"),
-                "suggested": row["suggested_label"],
-                "prob": row["suggested_prob"],
-                "risk": row["risk"],
-                "issue": row["issue"].replace("_", " "),
-                "action": label.get("action"),
-                "split": label.get("split"),
-                "text": render(row["reason_code"], row["reason_args"]),
-            }
-        )
-    return pictures
-
-
-def _about(release: LoadedRelease, samples: set[str]) -> dict[str, dict[str | None, dict[str, Any]]]:
-    """Return what is known of the labels of some samples: sample_id -> label_id -> row."""
-    known: dict[str, dict[str | None, dict[str, Any]]] = {}
-    names = ["sample_id", "label_id", "uri", "given_label", "action", "split", "bbox"]
-    wanted = pa.array(sorted(samples), pa.string())
-    for table in (release.data, release.excluded):
-        for row in table.select(names).filter(pc.is_in(table["sample_id"], value_set=wanted)).to_pylist():
-            known.setdefault(row["sample_id"], {})[row["label_id"]] = row
-    return known
-
-
-def _first(labels: Mapping[str | None, dict[str, Any]]) -> dict[str, Any]:
-    return next(iter(labels.values()), {})
+    return {identity: sentence(code, args, names) for identity, code, args in rows}
 
 
 def confusion(release: LoadedRelease) -> str:
@@ -164,7 +119,7 @@ def by_group(rows: Sequence[Mapping[str, Any]], check: str, name: str, prefix: s
             "value": row["value"],
             "low": row["low"],
             "high": row["high"],
-            "note": f"n = {row['n']:,}" if row["n"] is not None else "",
+            "note": interval(row["low"], row["high"]) or (f"of {row['n']:,}" if row["n"] is not None else ""),
         }
         for row in rows
         if (row["check"], row["name"]) == (check, name) and (row["group"] or "").startswith(prefix)
@@ -193,8 +148,80 @@ def issue_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     return [{"issue": issue, "n": n, "n_flagged": cut.get(issue, 0)} for issue, n in told.most_common()]
 
 
+def image_shares(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the issues of images that occur, most frequent first."""
+    shares = [
+        {
+            "issue": row["name"].removeprefix("share_").replace("_", " "),
+            "share": percent(row["value"]),
+            "interval": interval(row["low"], row["high"]),
+            "n": row["n"],
+            "n_found": row["detail"].get("n_flagged"),
+            "value": row["value"],
+        }
+        for row in rows
+        if row["check"] == "image_quality" and row["name"].startswith("share_") and row["group"] is None
+        if row["value"]
+    ]
+    return sorted(shares, key=lambda row: (-row["value"], row["issue"]))
+
+
+def image_issues_absent(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the issues of images that were looked for and not found."""
+    return [
+        row["name"].removeprefix("share_").replace("_", " ")
+        for row in rows
+        if row["check"] == "image_quality" and row["name"].startswith("share_") and row["value"] == 0
+    ]
+
+
 def image_issues(release: LoadedRelease) -> list[str]:
     """Return the issues of the image_quality check that flagged something."""
     found = release.findings.filter(pc.equal(release.findings["check"], "image_quality"))
     found = found.filter(pc.fill_null(found["flagged"], False))  # noqa: FBT003 - pyarrow's fill value
     return sorted(set(found["issue"].to_pylist()))
+
+
+def copies(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the shares of copies and of leaks by their route, each with its interval."""
+    wanted = (
+        ("duplicates", "share_exact", None, "a copy of another, byte for byte or pixel for pixel"),
+        ("duplicates", "share_near", None, "close to another picture"),
+        ("leakage", "share_of_samples", "route=exact", "a copy in another split"),
+        ("leakage", "share_of_samples", "route=near", "a near copy in another split"),
+        ("leakage", "share_of_samples", "route=group", "a member of its group in another split"),
+        ("leakage", "share_of_samples", None, "any of these leaks"),
+    )
+    told = []
+    for check, name, group, meaning in wanted:
+        key = (check, name, group)
+        row = next((r for r in rows if (r["check"], r["name"], r["group"]) == key), None)
+        if row is not None and row["value"] is not None:
+            spread = interval(row["low"], row["high"])
+            told.append({"meaning": meaning, "share": percent(row["value"]), "interval": spread, "n": row["n"]})
+    return told
+
+
+def leaking_splits(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which splits share how many pairs of pictures."""
+    told = []
+    for name, what in (("n_exact_pairs", "copied"), ("n_near_pairs", "nearly copied")):
+        for row in rows:
+            if (row["check"], row["name"]) == ("leakage", name) and row["value"]:
+                pair = (row["group"] or "").removeprefix("splits=").replace("|", " and ")
+                told.append(f"{row['value']:,.0f} {what} between {pair}")
+    return told
+
+
+def flawed_shares(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the share of boxes, masks and tracked boxes with each issue that occurs."""
+    told = []
+    for check, what in (("box_sanity", "boxes"), ("mask_sanity", "masks"), ("track_sanity", "tracked boxes")):
+        for row in rows:
+            if (row["check"], row["name"]) == (check, "share_with_finding") and row["group"] and row["value"]:
+                issue = row["group"].removeprefix("issue=").replace("_", " ")
+                spread = interval(row["low"], row["high"])
+                told.append(
+                    {"what": f"{what}: {issue}", "share": percent(row["value"]), "interval": spread, "n": row["n"]}
+                )
+    return told

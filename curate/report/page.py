@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from curate.manifest.read import LoadedRelease
-from curate.reasons import render
-from curate.report import charts, content
+from curate.report import balance, charts, content, galleries
 from curate.report.pictures import ReadImages
+from curate.report.wording import file_names, interval, percent, quantity, sentence
 
 SECTIONS = (
     ("flow", "In and out"),
     ("labels", "Label quality"),
+    ("boxes", "Boxes, masks, tracks"),
     ("duplicates", "Duplicates"),
     ("images", "Images"),
     ("balance", "Balance"),
@@ -52,7 +53,6 @@ def render_page(
     template = environment.from_string(resources.files("curate.report").joinpath("page.html.j2").read_text("utf-8"))
     values = page_values(release, read)
     charted = {key: Markup(value) if key in CHARTED and value else value for key, value in values.items()}  # noqa: S704 - charts escape every text they are given
-    charted["attributes"] = [(title, Markup(chart)) for title, chart in values["attributes"]]  # noqa: S704 - as above
     return template.render(
         name=name,
         number=number,
@@ -64,50 +64,50 @@ def render_page(
     )
 
 
-CHARTED = {
-    "funnel",
-    "evaluation",
-    "confusion",
-    "noise_by_class",
-    "image_shares",
-    "classes",
-    "splits",
-}
+CHARTED = {"funnel", "confusion", "noise_by_class", "given_classes", "classes", "splits"}
 
 
 def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
     """Return everything that the template shows."""
     rows = content.statistics(release)
+    names = file_names(release)
     noise = content.one(rows, "label_noise", "noise_rate")
     ran = content.one(rows, "label_noise", "ran")
     usable = noise is not None and noise["value"] is not None
-    box_issues = sorted(_issues_of(release, BOX_CHECKS))
     return {
         "gates": release.evidence["gates"],
         "facts": _facts(release, noise if usable else None),
         "funnel": charts.bars(content.funnel(release), title="rows in and out"),
-        "out": content.reasons_out(release),
-        "noise": noise if usable else None,
-        "noise_why": _why_not(noise, ran),
-        "regime": ((noise or {}).get("detail") or {}).get("why", ""),
-        "evaluation": _evaluation(rows),
+        "out": content.reasons_out(release, names),
+        "n_decisions": release.decisions.num_rows,
+        "noise": _noise(rows, noise) if usable and noise else None,
+        "noise_why": _why_not(ran, noise),
+        "evaluation": _evaluation(rows) if usable else [],
+        "truth": content.one(rows, "evaluation", "n_wrong"),
         "confusion": content.confusion(release),
         "noise_by_class": charts.bars(
             content.by_group(rows, "label_noise", "share_flagged", "class="),
             title="flagged share by class",
             unit="%",
         ),
-        "suspects": content.gallery(release, read, ["mislabel"], flagged_only=True),
-        "boxes": content.gallery(release, read, box_issues, n=12) if box_issues else [],
+        "suspects": galleries.gallery(release, read, names, ["mislabel"], flagged_only=True),
+        "flawed": content.flawed_shares(rows),
+        "boxes": galleries.by_issue(release, read, names, BOX_CHECKS),
         "leakage": content.one(rows, "leakage", "share_of_samples"),
-        "duplicates": content.gallery(release, read, content.DUPLICATES, n=12),
-        "image_shares": _image_shares(rows),
-        "images": content.gallery(release, read, content.image_issues(release), n=12, flagged_only=True),
+        "copies": content.copies(rows),
+        "leaking_splits": content.leaking_splits(rows),
+        "duplicates": galleries.gallery(release, read, names, galleries.DUPLICATES, n=12),
+        "image_shares": content.image_shares(rows),
+        "image_absent": content.image_issues_absent(rows),
+        "images": galleries.gallery(release, read, names, content.image_issues(release), n=12, flagged_only=True),
         "classes": charts.bars(content.class_counts(release), title="released rows by class"),
+        "given_classes": balance.class_chart(rows),
+        "class_facts": balance.class_facts(rows),
         "splits": charts.bars(content.split_counts(release), title="released rows by split"),
-        "attributes": _attributes(rows),
+        "attributes": balance.attributes(rows),
+        "gaps": balance.gaps(rows),
         "teachers": _teachers(release, rows),
-        "gate_rows": [_gate(row) for row in release.evidence["gates"]["rows"]],
+        **_gates(release, rows),
         "issues": content.issue_counts(release),
         "statistics": [_statistic(row) for row in rows],
     }
@@ -121,67 +121,67 @@ def write_page(page: str, path: Path) -> Path:
     return path
 
 
-def _facts(release: LoadedRelease, noise: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def _facts(release: LoadedRelease, noise: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Return number, what it counts and, where there is more to say, a smaller line."""
+    n_in = release.data.num_rows + release.excluded.num_rows
     n_images = len(set(release.data["sample_id"].to_pylist()))
-    facts = [
-        ("rows released", f"{release.data.num_rows:,}"),
-        ("images in them", f"{n_images:,}"),
-        ("rows held back", f"{release.excluded.num_rows:,}"),
-        ("classes", f"{len(release.manifest['classes']):,}"),
-        ("wrong labels (estimate)", f"{noise['value']:.1%}" if noise else "not known"),
-        ("labels changed", f"{release.data['action'].to_pylist().count('relabel'):,}"),
+    spread = interval(noise["low"], noise["high"]) if noise else ""
+    share = percent(release.data.num_rows / n_in) if n_in else "none"
+    return [
+        (f"{n_in:,}", "rows in", ""),
+        (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
+        (f"{release.excluded.num_rows:,}", "rows held back", ""),
+        (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
+        (percent(noise["value"]) if noise else "not known", "of labels wrong (estimate)", spread),
+        (f"{len(release.manifest['classes']):,}", "classes", ""),
     ]
-    return facts
 
 
-def _why_not(noise: Mapping[str, Any] | None, ran: Mapping[str, Any] | None) -> str:
-    for row in (noise, ran):
-        if row is not None and row.get("outcome"):
+def _noise(rows: Sequence[Mapping[str, Any]], noise: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the estimate of wrong labels, the rule behind it, and what the other methods say."""
+    flagged = content.one(rows, "label_noise", "n_flagged")
+    others = [row for row in rows if (row["check"], row["name"]) == ("label_noise", "noise_rate_estimate")]
+    return {
+        "value": percent(noise["value"]),
+        "interval": interval(noise["low"], noise["high"]),
+        "method": noise["detail"].get("method", ""),
+        "why": noise["detail"].get("why", ""),
+        "agree": noise["detail"].get("estimates_agree"),
+        "n": noise["n"],
+        "n_flagged": flagged["value"] if flagged else None,
+        "others": [
+            {
+                "method": row["detail"].get("method", row["group"]),
+                "value": percent(row["value"]) if row["value"] is not None else "insufficient data",
+                "interval": interval(row["low"], row["high"]),
+            }
+            for row in others
+        ],
+    }
+
+
+def _why_not(*rows: Mapping[str, Any] | None) -> str:
+    for row in rows:
+        if row is not None and row.get("outcome") not in {None, "pass"}:
             detail = row.get("detail") or {}
             return str(detail.get("why") or detail.get("message") or row["outcome"])
     return "the check did not run"
 
 
-def _evaluation(rows: Sequence[Mapping[str, Any]]) -> str:
+def _evaluation(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return how the flags did against the known truth."""
     names = (
-        ("precision", "precision"),
-        ("recall", "recall"),
-        ("f1", "F1"),
-        ("average_precision", "average precision"),
+        ("precision", "precision", "of the flagged labels, how many are wrong"),
+        ("recall", "recall", "of the wrong labels, how many are flagged"),
+        ("f1", "F1", "the harmonic mean of both"),
+        ("average_precision", "average precision", "of the ranking by risk, whatever the cut"),
     )
-    bars = []
-    for name, label in names:
+    told = []
+    for name, label, meaning in names:
         row = content.one(rows, "evaluation", name)
         if row is not None and row["value"] is not None:
-            bars.append({"label": label, "value": row["value"], "low": row["low"], "high": row["high"]})
-    return charts.bars(bars, title="flags against the known truth", top=1.0)
-
-
-def _image_shares(rows: Sequence[Mapping[str, Any]]) -> str:
-    shares = [
-        {"label": row["name"].removeprefix("share_").replace("_", " "), "value": row["value"], "low": row["low"]}
-        | {"high": row["high"]}
-        for row in rows
-        if row["check"] == "image_quality"
-        and row["name"].startswith("share_")
-        and row["group"] is None
-        and row["value"]
-    ]
-    return charts.bars(shares, title="share of images by issue", unit="%")
-
-
-def _attributes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return a chart for each attribute: the share of each value with its interval."""
-    names = {
-        row["group"].partition("=")[0]
-        for row in rows
-        if row["check"] == "demographic_balance" and row["name"] == "share" and "=" in (row["group"] or "")
-    }
-    told = []
-    for name in sorted(names):
-        bars = content.by_group(rows, "demographic_balance", "share", f"{name}=")
-        title = name.removeprefix("attr_").replace("_", " ")
-        told.append((f"{title}: share of samples", charts.bars(bars, title=title, unit="%")))
+            spread = interval(row["low"], row["high"])
+            told.append({"name": label, "value": percent(row["value"]), "interval": spread, "meaning": meaning})
     return told
 
 
@@ -205,45 +205,51 @@ def _teachers(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> list
             }
         )
     errored = [r for r in rows if r["check"] == "teachers" and r["outcome"] == "errored"]
-    for row in errored:
-        told.append(
-            {"name": (row["group"] or "").removeprefix("teacher="), "kind": "errored", "trained_on": None}
-            | {"features": None, "n_predicted": 0, "weight": None, "note": row["detail"].get("message", "")}
-        )
-    return told
+    return told + [
+        {"name": (row["group"] or "").removeprefix("teacher="), "kind": "errored", "trained_on": None}
+        | {"features": None, "n_predicted": 0, "weight": None, "note": row["detail"].get("message", "")}
+        for row in errored
+    ]
 
 
-def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
-    bounds = [f"≥ {row['min']:g}"] if row["min"] is not None else []
-    bounds += [f"≤ {row['max']:g}"] if row["max"] is not None else []
+def _gates(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the gates that say something, and how many checks and suites merely ran and passed."""
+    why = {(row["check"], row["name"]): (row["detail"] or {}).get("why", "") for row in rows}
+    shown, quiet = [], []
+    for row in release.evidence["gates"]["rows"]:
+        check, _, name = row["statistic"].partition(".")
+        is_routine = name == "ran" or check == "expectations"
+        if is_routine and row["outcome"] == "pass":
+            quiet.append(
+                row["statistic"].removesuffix(".ran").replace("_", " ").replace("expectations.", "suite: ")
+            )
+        else:
+            shown.append(_gate(row, why.get((check, name), "") if row["outcome"] == "insufficient data" else ""))
+    return {"gate_rows": shown, "gates_quiet": quiet}
+
+
+def _gate(row: Mapping[str, Any], why: str) -> dict[str, Any]:
+    name = row["statistic"]
+    bounds = [f"at least {quantity(name, row['min'])}"] if row["min"] is not None else []
+    bounds += [f"at most {quantity(name, row['max'])}"] if row["max"] is not None else []
+    told = sentence(row["reason_code"], row["reason_args"], {}) if row["reason_code"] else ""
     return {
         **row,
-        "value": "–" if row["value"] is None else f"{_float(row['value']):.4g}",  # noqa: RUF001 - a dash for nothing
-        "bound": " ".join(bounds),
-        "message": render(row["reason_code"], row["reason_args"]) if row["reason_code"] else "",
+        "value": quantity(name, row["value"]),
+        "bound": " and ".join(bounds),
+        "message": f"{told} ({why})" if why else told,
     }
 
 
 def _statistic(row: Mapping[str, Any]) -> dict[str, Any]:
-    both = row["low"] is not None and row["high"] is not None
-    interval = f"{_float(row['low']):.4g} – {_float(row['high']):.4g}" if both else ""  # noqa: RUF001 - a range
-    return {**row, "shown": "" if row["value"] is None else f"{_float(row['value']):.4g}", "interval": interval}
-
-
-def _float(value: Any) -> float:  # noqa: ANN401 - evidence writes what is no finite number as a word
-    try:
-        return float(value)
-    except ValueError:
-        return float("nan")
-
-
-def _issues_of(release: LoadedRelease, checks: Sequence[str]) -> set[str]:
-    pairs = zip(release.findings["check"].to_pylist(), release.findings["issue"].to_pylist(), strict=True)
-    return {issue for check, issue in pairs if check in checks}
+    shown = "" if row["value"] is None else quantity(row["name"], row["value"])
+    is_share = shown.endswith("%")
+    both = isinstance(row["low"], int | float) and isinstance(row["high"], int | float)
+    return {**row, "shown": shown, "interval": interval(row["low"], row["high"], share=is_share) if both else ""}
 
 
 def _provenance(release: LoadedRelease) -> list[tuple[str, str]]:
     inputs = release.manifest.get("inputs", {})
     rows = [("id", release.id), ("path", str(release.path))]
-    rows += [(f"input: {name}", str(value)) for name, value in sorted(inputs.items())]
+    rows += [(f"digest of the {name}", str(value)) for name, value in sorted(inputs.items())]
     return rows

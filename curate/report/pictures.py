@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
 
-THUMBNAIL_PX = 128
+from curate.scan.decode import Refused, decode
+
+THUMBNAIL_PX = 160
+MAX_PIXELS = 100_000_000  # a picture of the page is not worth more
 _CROP_MARGIN = 0.35  # of the box, so that a reviewer sees where it stands
 
 ReadImages = Callable[[Sequence[str]], Mapping[str, bytes | None]]
@@ -24,16 +28,18 @@ def thumbnail(data: bytes | None, bbox: Sequence[float] | None = None, side_px: 
     import cv2  # noqa: PLC0415 - only the report shows pictures
     import numpy as np  # noqa: PLC0415 - as above
 
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
+    decoded = decode(data, max_pixels=MAX_PIXELS)
+    if isinstance(decoded, Refused):
         return None
-    if image is None:
-        return None
+    rgb = decoded.pixels if decoded.pixels.ndim == 3 else np.repeat(decoded.pixels[:, :, None], 3, axis=2)
+    image = np.ascontiguousarray(rgb[:, :, ::-1])
     height, width = image.shape[:2]
     x0, y0, x1, y1 = 0, 0, width, height
     scale = side_px / max(height, width)
+    if bbox is not None and not all(math.isfinite(value) for value in bbox):
+        bbox = None
     if bbox is not None:
+        bbox = [min(max(value, -1.0), 2.0) for value in bbox]  # a wrong box may be anywhere
         x0, y0, x1, y1 = _around(bbox, width, height)
         scale = side_px / max(x1 - x0, y1 - y0)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
@@ -42,6 +48,7 @@ def thumbnail(data: bytes | None, bbox: Sequence[float] | None = None, side_px: 
     if bbox is not None:
         left, top = (bbox[0] * width - x0) * scale, (bbox[1] * height - y0) * scale
         corner = (round(left + bbox[2] * width * scale), round(top + bbox[3] * height * scale))
+        cv2.rectangle(small, (round(left), round(top)), corner, (0, 0, 0), 4)  # seen on any ground
         cv2.rectangle(small, (round(left), round(top)), corner, (0, 165, 255), 2)
     done, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}" if done else None
@@ -49,7 +56,7 @@ def thumbnail(data: bytes | None, bbox: Sequence[float] | None = None, side_px: 
 
 def _around(bbox: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
     """Return the pixels round a box, inside the image and at least one wide."""
-    x, y, w, h = (min(max(value, -1.0), 2.0) for value in bbox)
+    x, y, w, h = bbox
     margin = _CROP_MARGIN * max(w * width, h * height)
     x0, y0 = max(0, int(x * width - margin)), max(0, int(y * height - margin))
     x1, y1 = min(width, int((x + w) * width + margin) + 1), min(height, int((y + h) * height + margin) + 1)

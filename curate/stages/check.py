@@ -46,7 +46,7 @@ def _has_no_attribute(check: Check, view: pa.Table) -> bool:
 def _run_check(
     context: Context, view: pa.Table, check: Check, digests: Mapping[str, str], label: str
 ) -> CheckResult:
-    read = sorted(name for name in digests if name not in {"mtime_ns"})
+    read = sorted(name for name in digests if name != "mtime_ns")
     key = {"check": check.key_parts(), "columns": {name: digests[name] for name in read}}
 
     def compute() -> Mapping[str, pa.Table]:

@@ -38,7 +38,7 @@ from curate.teachers.pool import (
 from curate.teachers.sampling import order_keys, smallest
 
 MIN_ROWS = 20
-MAX_FIT_CELLS = 24_000_000  # rows x teachers x classes held while fitting
+MAX_FIT_CELLS = 10_000_000  # rows x teachers x classes held while fitting
 MIN_FIT_ROWS = 5_000
 CHUNK_CELLS = 2_000_000
 SUM_TOLERANCE = 0.02  # float16 rounding of a thousand classes stays below

@@ -101,6 +101,19 @@ class FlagSummary:
             "out": str(self.out),
         }
 
+    def lines(self) -> list[str]:
+        """Return it for people: what was found, and what became of each teacher."""
+        told = [f"{self.n:,} rows, {self.n_flagged:,} flagged, {self.n_unjudged:,} not judged → {self.out}"]
+        rate = self.noise_rate
+        if rate.estimate is not None:
+            interval = "" if rate.low is None else f" (interval {rate.low:.1%} to {rate.high:.1%}, {rate.method})"
+            told.append(f"about {rate.estimate:.1%} of the labels are wrong{interval}")
+        told.append(self.why)
+        for teacher in self.teachers:
+            state = f"weight {teacher.weight:.2f}" if teacher.kept else "left out"
+            told.append(f"  {teacher.name}: {state}{f', {teacher.why}' if teacher.why else ''}")
+        return told
+
 
 def flag_table(
     path: str | Path,

@@ -1,0 +1,77 @@
+"""Reasons in the words of a page: file names in the place of ids, numbers as long as people read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from curate.manifest.read import LoadedRelease
+from curate.reasons import render
+
+
+def file_names(release: LoadedRelease) -> dict[str, str]:
+    """Return the last part of the file name of every sample that the release knows."""
+    names: dict[str, str] = {}
+    for table in (release.data, release.excluded):
+        pairs = zip(table["sample_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
+        names |= {sample: short_name(uri) for sample, uri in pairs if sample and uri}
+    return names
+
+
+def short_name(uri: str) -> str:
+    """Return the file's own name; the folders before it are long and say little in a picture's caption."""
+    return uri.rstrip("/").rpartition("/")[2] or uri
+
+
+def sentence(code: str, args: str | Mapping[str, Any] | None, names: Mapping[str, str]) -> str:
+    """Return a reason with ids replaced by file names and numbers by three digits."""
+    values = json.loads(args) if isinstance(args, str) and args else args or {}
+    return render(code, {key: _plain(value, names) for key, value in values.items()})
+
+
+def _plain(value: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, float):
+        short = float(f"{value:.3g}")
+        return int(short) if short.is_integer() else short
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list):
+        return [_plain(one, names) for one in value]
+    return value
+
+
+def quantity(name: str, value: Any) -> str:  # noqa: ANN401 - evidence writes what is no finite number as a word
+    """Return a statistic as people read it: what is a share as per cent, what is a count without decimals."""
+    if value is None:
+        return "–"  # noqa: RUF001 - a dash for nothing
+    try:
+        number = float(value)
+    except ValueError:
+        return str(value)
+    if is_share(name):
+        return percent(number)
+    return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:,.3g}"
+
+
+def is_share(name: str) -> bool:
+    """Return whether a statistic of this name is a share of a whole."""
+    last = name.rpartition(".")[2]
+    return last.startswith(("share", "noise_rate")) or last in {"precision", "recall"}
+
+
+def percent(value: float) -> str:
+    """Return a share as per cent, with more digits where it is small."""
+    if value != value:  # noqa: PLR0124 - not a number
+        return "not a number"
+    digits = 1 if abs(value) >= 0.01 or value == 0 else 2
+    text = f"{100 * value:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.')}%" if "." in text else f"{text}%"
+
+
+def interval(low: float | None, high: float | None, *, share: bool = True) -> str:
+    """Return an interval, or nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    ends = (percent(low), percent(high)) if share else (f"{low:.3g}", f"{high:.3g}")
+    return " to ".join(ends)
