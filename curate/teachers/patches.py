@@ -109,5 +109,5 @@ def _halved(values: Floats, axis: int) -> Floats:
 def _mirrored_too(sums: Floats) -> Floats:
     """Return (n, F * 2) of (n, 2 rows, 2 columns, F): means of a filter's answer and its partner's mirrored."""
     n_pairs = sums.shape[-1] // 2
-    both: Floats = (sums[..., :n_pairs] + sums[:, :, ::-1, n_pairs:]) / 2
-    return both.reshape(len(sums), -1)
+    both = (sums[..., :n_pairs] + sums[:, :, ::-1, n_pairs:]) / np.float32(2)
+    return both.reshape(len(sums), -1).astype(np.float32, copy=False)
