@@ -191,6 +191,7 @@ def load_spec(path: str | Path) -> LoadedSpec:
     _refuse_blanks(located)
     if isinstance(located.data, dict):
         _refuse_unknown_options(located)
+        _refuse_unknown_checks(located)
     try:
         spec = Spec.model_validate(located.data)
     except ValidationError as error:
@@ -231,6 +232,19 @@ def _refuse_unknown_options(located: LocatedYaml) -> None:
             raise ConfigError(msg)
 
 
+def _refuse_unknown_checks(located: LocatedYaml) -> None:
+    """Check the names under `checks` against the checks there are."""
+    from curate.check import discover, select  # noqa: PLC0415 - checks are plug-ins; loaded when a spec names one
+
+    named = located.data.get("checks")
+    for name in named if isinstance(named, dict) else ():
+        try:
+            select([str(name)], discover())
+        except ConfigError as error:
+            msg = f"{located.where(('checks', name))}: {error}"
+            raise ConfigError(msg) from error
+
+
 def _explain(located: LocatedYaml, item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     loc = tuple(item["loc"])
     dotted = ".".join(str(part) for part in loc) or "the spec"
@@ -244,9 +258,10 @@ def _explain(located: LocatedYaml, item: Any) -> str:  # noqa: ANN401 - pydantic
     given = f" Given: {item['input']!r}." if not isinstance(item.get("input"), dict | list) else ""
     hint = ""
     expected = item.get("ctx", {}).get("expected") or item.get("ctx", {}).get("expected_tags")
-    if expected and isinstance(item.get("input"), str):
+    given_word = item.get("ctx", {}).get("tag", item.get("input"))  # of a wrong kind the tag, not the whole mapping
+    if expected and isinstance(given_word, str):
         words = [word.strip().strip("'") for word in str(expected).replace(" or ", ", ").split(",")]
-        hint = did_you_mean(item["input"], words)
+        hint = did_you_mean(given_word, words)
     return f"{where}: '{dotted}': {item['msg']}.{given} {hint}".rstrip()
 
 

@@ -15,8 +15,9 @@ from curate.stages import check as checking
 from curate.stages import read as reading
 
 PROBE_IMAGES = 64
-CACHE_BYTES_PER_IMAGE = 3_500  # scan row, features as float16, predictions; measured by benchmarks/disk
-MONGO_BYTES_PER_IMAGE = 2_500  # FiftyOne document with indexes; measured by benchmarks/disk
+CACHE_BYTES_PER_IMAGE = 1_000  # stage results and manifest; measured by benchmarks/disk, rounded up
+MONGO_BYTES_PER_IMAGE = 500  # FiftyOne document with indexes; measured by benchmarks/disk
+MONGO_BYTES = 315_000_000  # of an empty database: journals and logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def estimate(spec: str | Path, *, workspace: Path | None, limit: int | None, wor
         n_new_images=n_new,
         scan_s=n_new / rate,
         images_per_s=rate,
-        disk_bytes=read.samples.num_rows * (CACHE_BYTES_PER_IMAGE + MONGO_BYTES_PER_IMAGE),
+        disk_bytes=MONGO_BYTES + read.samples.num_rows * (CACHE_BYTES_PER_IMAGE + MONGO_BYTES_PER_IMAGE),
         checks=tuple(check.name for check in checks),
         teachers=tuple(teacher.name for teacher in context.spec.teachers),
     )

@@ -123,8 +123,7 @@ def _source_lines(key: str, value: Any, candidates: Any) -> list[str]:  # noqa: 
                 )
             told.append(f"    {role}: {_scalar(column)}{comment}")
         return told
-    dumped = yaml.safe_dump({key: value}, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)
-    return [f"  {line}" for line in dumped.rstrip().splitlines()]
+    return [f"  {key}: {_scalar(value)}"]
 
 
 def _scalar(value: Any) -> str:  # noqa: ANN401 - YAML values

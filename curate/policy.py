@@ -97,6 +97,17 @@ class Policy(_Frozen):
         """Return the rules in the order in which they are tried."""
         return self.rules + (DEFAULT_RULES if self.use_default_rules else ())
 
+    def written_out(self) -> Policy:
+        """Return the same policy with the default rules and gates in it: what a release was judged by stays said."""
+        return self.model_copy(
+            update={
+                "rules": self.all_rules(),
+                "gates": self.all_gates(),
+                "use_default_rules": False,
+                "use_default_gates": False,
+            }
+        )
+
     def all_gates(self) -> tuple[Gate, ...]:
         """Return the gates: a default one is replaced by any of the spec on the same statistic and group."""
         given = {(gate.statistic, gate.group) for gate in self.gates}

@@ -102,6 +102,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         InputError: a row of a readable image has no verdict, or predictions do not fit the classes.
         StageError: rows were lost or made up on the way.
     """
+    policy = policy.written_out()
     samples = with_scan(samples, scan)
     verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
     stands = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS))

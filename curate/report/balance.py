@@ -46,7 +46,7 @@ def class_chart(rows: Rows) -> str:
 
 
 def attributes(rows: Rows) -> list[dict[str, Any]]:
-    """Return a table for each attribute: its values, how it was obtained, and what goes together with the labels."""
+    """Return a table for each attribute: its values, how it was obtained, how it goes together with the labels."""
     names = [row["group"] for row in rows if (row["check"], row["name"]) == ("demographic_balance", "share_known")]
     return [_attribute(rows, name) for name in sorted(names)]
 
@@ -106,13 +106,16 @@ def _association(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
             "label": cell["label"],
             "way": "more often" if cell["residual"] > 0 else "less often",
             "residual": f"{cell['residual']:+.1f}",
-            "risk": f"{cell['relative_risk'][0]:.2f} ({cell['relative_risk'][1]:.2f} to {cell['relative_risk'][2]:.2f})"
-            if cell["relative_risk"]
-            else "too few to say",
+            "risk": _risk(cell["relative_risk"]),
         }
         for cell in row["detail"].get("cells", ())[:N_CELLS]
     ]
     return {"v": f"{row['value']:.3f}", "cells": cells}
+
+
+def _risk(ratio: Sequence[float] | None) -> str:
+    """Return a relative risk with its interval; None stands for groups that are too small to show."""
+    return f"{ratio[0]:.2f} ({interval(ratio[1], ratio[2], share=False)})" if ratio else "too few to say"
 
 
 def gaps(rows: Rows) -> list[dict[str, str]]:

@@ -31,8 +31,10 @@ def bars(
     full = top or max([*numbers, 1e-12])
     height = len(rows) * ROW_PX + 4
     parts = [
-        f'<svg class="chart" role="img" aria-label="{escape(title, quote=True)}" '
-        f'viewBox="0 0 {LABEL_PX + BAR_PX + VALUE_PX} {height}" width="{LABEL_PX + BAR_PX + VALUE_PX}">'
+        (
+            f'<svg class="chart" role="img" aria-label="{escape(title, quote=True)}" '
+            f'viewBox="0 0 {LABEL_PX + BAR_PX + VALUE_PX} {height}" width="{LABEL_PX + BAR_PX + VALUE_PX}">'
+        )
     ]
     for index, row in enumerate(rows):
         parts.append(_bar(row, index * ROW_PX + 2, full, unit, css))
@@ -45,8 +47,10 @@ def _bar(row: Mapping[str, object], y: int, full: float, unit: str, css: str) ->
     shown = _shortened(label, LABEL_CHARS)
     middle = y + ROW_PX / 2
     told = [
-        f'<text class="label" x="{LABEL_PX - 6}" y="{middle + 4:.0f}" text-anchor="end">{escape(shown)}'
-        f"<title>{escape(label)}</title></text>"
+        (
+            f'<text class="label" x="{LABEL_PX - 6}" y="{middle + 4:.0f}" text-anchor="end">{escape(shown)}'
+            f"<title>{escape(label)}</title></text>"
+        )
     ]
     if value is None:
         told.append(f'<text class="none" x="{LABEL_PX + 4}" y="{middle + 4:.0f}">insufficient data</text>')
@@ -75,8 +79,10 @@ def matrix(names: Sequence[str], cells: Sequence[Sequence[int]], *, title: str) 
     left_px, top_px = max(30, longest * CHAR_PX + 8), longest * CHAR_PX + 10 if is_turned else 18
     width, height = left_px + side + (30 if is_turned else 0), top_px + side
     parts = [
-        f'<svg class="chart matrix" role="img" aria-label="{escape(title, quote=True)}" '
-        f'viewBox="0 0 {width} {height}" width="{width}">'
+        (
+            f'<svg class="chart matrix" role="img" aria-label="{escape(title, quote=True)}" '
+            f'viewBox="0 0 {width} {height}" width="{width}">'
+        )
     ]
     for index, name in enumerate(names):
         at = index * CELL_PX + CELL_PX / 2

@@ -129,7 +129,7 @@ def by_group(rows: Sequence[Mapping[str, Any]], check: str, name: str, prefix: s
 
 
 def class_counts(release: LoadedRelease) -> list[dict[str, Any]]:
-    """Return how many rows of each class are released, in the order of the classes; an empty class is a bar of 0."""
+    """Return how many rows of each class are released, in the order of the classes; an empty one is a bar of 0."""
     counted = Counter(release.data["released_label"].to_pylist())
     return [{"label": name, "value": counted.get(name, 0)} for name in release.manifest["classes"]]
 

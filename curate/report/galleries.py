@@ -68,7 +68,9 @@ def _entry(
 ) -> dict[str, Any]:
     first = rows[0]
     labels = about.get(first["sample_id"], {})
-    label = labels.get(first["label_id"]) or (_first(labels) if first["label_id"] is None else {})
+    label = labels.get(first["label_id"]) or {}
+    if first["label_id"] is None and len(labels) == 1:  # about the image, which has this one label
+        label = _first(labels)
     other = next(iter(first["related_ids"] or ()), None) if first["issue"] in DUPLICATES else None
     box = (label.get("given_bbox") or label.get("bbox")) if first["label_id"] is not None else None
     uri = label.get("uri") or _first(labels).get("uri") or first["sample_id"]
@@ -83,7 +85,7 @@ def _entry(
         "prob": first["suggested_prob"],
         "issue": first["issue"].replace("_", " "),
         "action": label.get("action"),
-        "split": label.get("split"),
+        "split": label.get("split") or _first(labels).get("split"),
         "texts": list(dict.fromkeys(sentence(row["reason_code"], row["reason_args"], names) for row in rows)),
     }
 

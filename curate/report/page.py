@@ -74,6 +74,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
     noise = content.one(rows, "label_noise", "noise_rate")
     ran = content.one(rows, "label_noise", "ran")
     usable = noise is not None and noise["value"] is not None
+    flagged = content.by_group(rows, "label_noise", "share_flagged", "class=")
     return {
         "gates": release.evidence["gates"],
         "facts": _facts(release, noise if usable else None),
@@ -85,11 +86,9 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         "evaluation": _evaluation(rows) if usable else [],
         "truth": content.one(rows, "evaluation", "n_wrong"),
         "confusion": content.confusion(release),
-        "noise_by_class": charts.bars(
-            content.by_group(rows, "label_noise", "share_flagged", "class="),
-            title="flagged share by class",
-            unit="%",
-        ),
+        "noise_by_class": charts.bars(flagged, title="flagged share by class", unit="%")
+        if any(bar["value"] for bar in flagged)
+        else "",
         "suspects": galleries.gallery(release, read, names, ["mislabel"], flagged_only=True),
         "flawed": content.flawed_shares(rows),
         "boxes": galleries.by_issue(release, read, names, BOX_CHECKS),
@@ -205,11 +204,12 @@ def _teachers(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> list
             }
         )
     errored = [r for r in rows if r["check"] == "teachers" and r["outcome"] == "errored"]
-    return told + [
+    told += [
         {"name": (row["group"] or "").removeprefix("teacher="), "kind": "errored", "trained_on": None}
         | {"features": None, "n_predicted": 0, "weight": None, "note": row["detail"].get("message", "")}
         for row in errored
     ]
+    return told
 
 
 def _gates(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Thumbnails as data URIs, so that the page holds its own pictures; boxes are drawn where a finding is about one."""
+"""Thumbnails as data URIs, so that the page holds its own pictures; boxes are drawn where a finding has one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from curate.scan.decode import Refused, decode
 THUMBNAIL_PX = 160
 MAX_PIXELS = 100_000_000  # a picture of the page is not worth more
 _CROP_MARGIN = 0.35  # of the box, so that a reviewer sees where it stands
+_LEAST_MARGIN = 0.08  # of the image's shorter side: round a box of a pixel there would be nothing to see
 
 ReadImages = Callable[[Sequence[str]], Mapping[str, bytes | None]]
 
@@ -57,7 +58,7 @@ def thumbnail(data: bytes | None, bbox: Sequence[float] | None = None, side_px: 
 def _around(bbox: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
     """Return the pixels round a box, inside the image and at least one wide."""
     x, y, w, h = bbox
-    margin = _CROP_MARGIN * max(w * width, h * height)
+    margin = max(_CROP_MARGIN * max(w * width, h * height), _LEAST_MARGIN * min(width, height))
     x0, y0 = max(0, int(x * width - margin)), max(0, int(y * height - margin))
     x1, y1 = min(width, int((x + w) * width + margin) + 1), min(height, int((y + h) * height + margin) + 1)
     if x1 <= x0 or y1 <= y0:

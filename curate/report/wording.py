@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from curate.manifest.read import LoadedRelease
 from curate.reasons import render
 
+_ID = re.compile(r"[0-9a-f]{24}")  # schema.stable_id; six digits tell labels of one picture apart
+
 
 def file_names(release: LoadedRelease) -> dict[str, str]:
-    """Return the last part of the file name of every sample that the release knows."""
+    """Return a short file name for every sample that the release knows, by its id and by its whole uri."""
     names: dict[str, str] = {}
     for table in (release.data, release.excluded):
-        pairs = zip(table["sample_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
-        names |= {sample: short_name(uri) for sample, uri in pairs if sample and uri}
+        for sample, uri in zip(table["sample_id"].to_pylist(), table["uri"].to_pylist(), strict=True):
+            if uri:
+                names[uri] = short_name(uri)
+                if sample:
+                    names[sample] = names[uri]
     return names
 
 
 def short_name(uri: str) -> str:
-    """Return the file's own name; the folders before it are long and say little in a picture's caption."""
-    return uri.rstrip("/").rpartition("/")[2] or uri
+    """Return the file's own name and its folder's; those before are long and say little in a caption."""
+    return "/".join(uri.rstrip("/").split("/")[-2:])
 
 
 def sentence(code: str, args: str | Mapping[str, Any] | None, names: Mapping[str, str]) -> str:
@@ -35,7 +41,7 @@ def _plain(value: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - any J
         short = float(f"{value:.3g}")
         return int(short) if short.is_integer() else short
     if isinstance(value, str):
-        return names.get(value, value)
+        return names.get(value, value[:6] if _ID.fullmatch(value) else value)
     if isinstance(value, list):
         return [_plain(one, names) for one in value]
     return value

@@ -29,7 +29,7 @@ def run_checks(
     results = []
     for check in checks:
         if _has_no_attribute(check, judged):
-            results.append(not_run([check], "no attribute is declared in the spec"))
+            results.append(not_applicable(check, "no attribute is declared in the spec"))
             continue
         results.append(_run_check(context, judged, with_params(check, context.spec, facts), digests, label))
     findings = pa.concat_tables([schema.empty(schema.FINDINGS), *(result.findings for result in results)])
@@ -127,6 +127,12 @@ def suite_digest(suite: str) -> str:
     from curate.gx import suite_folder  # noqa: PLC0415 - beside `validate`; imports nothing heavy by itself
 
     return runs.digest_file(suite_folder() / f"{suite}.json")
+
+
+def not_applicable(check: Check, why: str) -> CheckResult:
+    """Return the result of a check that has no subject in this data: said, and no gate's business."""
+    rows = [{"name": "applies", "value": 0.0, "detail": {"why": why}}]
+    return CheckResult(schema.empty(schema.FINDINGS), plug.build_statistics(check.name, rows))
 
 
 def not_run(checks: Sequence[Check], why: str) -> CheckResult:
