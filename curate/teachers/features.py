@@ -1,4 +1,4 @@
-"""Images as vectors for the probes. The default needs no weights: oriented gradients and a small colour layout."""
+"""Images as vectors for the probes. The default needs no weights: patterns, oriented gradients, a colour layout."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from curate.adapters.execution import map_shards
 from curate.errors import ConfigError, did_you_mean
 from curate.incremental import reuse_rows
 from curate.ingest.source import Media
+from curate.teachers.patches import patch_features, shipped_digest, shipped_filters
 from curate.teachers.pixels import Pixels, crops
 from curate.teachers.protocol import Request
 
-PIXELS_VERSION = 1
-SIDE_PX = 32  # HOG is taken at this size, whatever the image's
+PIXELS_VERSION = 2
+SIDE_PX = 32  # whatever the image's size
 CELL_PX = 8
 LAYOUT_PX = 6
 HOG_DIM = 324
-PIXELS_DIM = HOG_DIM + LAYOUT_PX * LAYOUT_PX * 3
+LAYOUT_DIM = LAYOUT_PX * LAYOUT_PX * 3
 
 Extract = Callable[[Sequence[Pixels]], np.ndarray]
 
 
 def image_features(name: str, request: Request) -> np.ndarray:
-    """Return float32 (n_labels, n_features), a row of NaN where the image cannot be decoded.
+    """Return float16 (n_labels, n_features), a row of NaN where the image cannot be decoded.
 
     What was computed before for the same bytes, box and features is read from `request.scratch`.
 
@@ -39,8 +40,7 @@ def image_features(name: str, request: Request) -> np.ndarray:
     Raises:
         ConfigError: no such features.
     """
-    version, dim, extract = _extractor(name, request)
-    return extracted(version, dim, extract, request)
+    return _stored(*_extractor(name, request), request)
 
 
 def extracted(version: str, dim: int, extract: Extract, request: Request) -> np.ndarray:
@@ -52,6 +52,10 @@ def extracted(version: str, dim: int, extract: Extract, request: Request) -> np.
         extract: images -> (n, dim); has to pickle.
         request: the label rows.
     """
+    return _stored(version, dim, extract, request).astype(np.float32)
+
+
+def _stored(version: str, dim: int, extract: Extract, request: Request) -> np.ndarray:
     keys = _keys(request.labels, version)
     field = pa.field("features", pa.list_(pa.float16(), dim))
 
@@ -67,7 +71,7 @@ def extracted(version: str, dim: int, extract: Extract, request: Request) -> np.
     rows, _ = reuse_rows(folder, keys, compute, schema=pa.schema([field]))
     column = rows["features"].combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False)
-    matrix = np.full((len(column), dim), np.nan, dtype=np.float32)
+    matrix = np.full((len(column), dim), np.nan, dtype=np.float16)  # two bytes: a million rows are 3 GB
     matrix[column.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, dim)
     return matrix
 
@@ -75,7 +79,8 @@ def extracted(version: str, dim: int, extract: Extract, request: Request) -> np.
 def _extractor(name: str, request: Request) -> tuple[str, int, Extract]:
     """Return (version for the cache key, width, function) of named features."""
     if name == "pixels":
-        return f"pixels-{PIXELS_VERSION}", PIXELS_DIM, pixel_features
+        dim = shipped_filters().n_features + HOG_DIM + LAYOUT_DIM
+        return f"pixels-{PIXELS_VERSION}-{shipped_digest()[:8]}", dim, pixel_features
     from curate.teachers.embedders import embedder  # noqa: PLC0415 - needs onnxruntime or torch
 
     made = embedder(name, request.resolve)
@@ -113,20 +118,21 @@ def _absent(row: pa.Table, *, dim: int) -> pa.Table:
 
 
 def pixel_features(images: Sequence[Pixels]) -> np.ndarray:
-    """Return float32 (n, 432): histograms of oriented gradients at 32 px in 8 px cells, and a 6 x 6 Lab layout.
+    """Return float32 (n, n_features) at 32 px: patterns of patches, oriented gradients and a 6 x 6 Lab layout.
 
-    Dalal and Triggs, CVPR 2005, for the gradients.
+    The patterns (`curate.teachers.patches`) do not tell an image from its mirror image; the gradients (Dalal and
+    Triggs, CVPR 2005, in 8 px cells) and the layout do.
     """
     import cv2  # noqa: PLC0415 - loaded in the workers that decode
 
     block, cell = (2 * CELL_PX, 2 * CELL_PX), (CELL_PX, CELL_PX)
     hog = cv2.HOGDescriptor((SIDE_PX, SIDE_PX), block, cell, cell, 9)
-    made = np.empty((len(images), PIXELS_DIM), dtype=np.float32)
-    for row, image in zip(made, images, strict=True):
-        small = _resized(image, SIDE_PX)
-        row[:HOG_DIM] = np.ravel(hog.compute(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)))
-        row[HOG_DIM:] = np.ravel(_resized(cv2.cvtColor(small, cv2.COLOR_BGR2LAB), LAYOUT_PX)) / np.float32(85.0)
-    return made
+    small = np.stack([_resized(image, SIDE_PX) for image in images])
+    shapes = np.empty((len(images), HOG_DIM + LAYOUT_DIM), dtype=np.float32)
+    for row, image in zip(shapes, small, strict=True):
+        row[:HOG_DIM] = np.ravel(hog.compute(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)))
+        row[HOG_DIM:] = np.ravel(_resized(cv2.cvtColor(image, cv2.COLOR_BGR2LAB), LAYOUT_PX)) / np.float32(85.0)
+    return np.concatenate([patch_features(small, shipped_filters()), shapes], axis=1)
 
 
 def _resized(image: Pixels, side_px: int) -> Pixels:

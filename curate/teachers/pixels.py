@@ -6,40 +6,25 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.ingest.source import Media
+from curate.scan.decode import Refused, decode
 
+MAX_PIXELS = 2**31  # the scan has refused what is too large for this data set before
 CROP_MARGIN = 0.10  # of the box's longer side, so that a classifier sees what it stands on
 
 Pixels = np.ndarray  # uint8 (height, width, 3), blue green red
 
 
 def decoded(data: bytes | None) -> Pixels | None:
-    """Return upright pixels, uint8 (h, w, 3) in BGR; None where there are none. EXIF rotation is applied."""
+    """Return upright pixels, uint8 (h, w, 3) in BGR, decoded as the scan decodes; None where there are none."""
     if not data:
         return None
-    import cv2  # noqa: PLC0415 - loaded in the workers that decode
-
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    return image if image is not None else _with_pil(data)
-
-
-def _with_pil(data: bytes) -> Pixels | None:
-    """Decode what OpenCV cannot (GIF, some TIFF and palette files); the first frame of an animation."""
-    import io  # noqa: PLC0415 - the rare path
-
-    from PIL import Image, ImageOps  # noqa: PLC0415 - the rare path
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return np.ascontiguousarray(np.asarray(upright)[:, :, ::-1])
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    found = decode(data, max_pixels=MAX_PIXELS)
+    if isinstance(found, Refused):
         return None
+    rgb = found.pixels if found.pixels.ndim == 3 else np.repeat(found.pixels[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(rgb[:, :, ::-1])
 
 
 def crop(image: Pixels, bbox: Sequence[float] | None) -> Pixels:
@@ -55,24 +40,22 @@ def crop(image: Pixels, bbox: Sequence[float] | None) -> Pixels:
 
 
 def crops(rows: pa.Table, media: Media) -> Iterator[Pixels | None]:
-    """Yield the pixels of each label row in order; rows of one image that follow each other share a decode.
+    """Yield the pixels of each label row in order; rows of one image share a decode.
 
     Args:
         rows: of the labels view: sample_id, bbox, and where the image is.
         media: reads the bytes.
     """
-    ids = rows["sample_id"].combine_chunks()
+    codes = rows["sample_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     boxes = rows["bbox"].to_pylist() if "bbox" in rows.column_names else [None] * rows.num_rows
-    first = pc.index_in(pc.unique(ids), value_set=ids)
-    images = media.read(rows.take(first))
-    current: str | None = None
-    image: Pixels | None = None
-    kept: dict[str, Pixels | None] = {}
-    order = iter(ids.take(first).to_pylist())
-    for sample_id, box in zip(ids.to_pylist(), boxes, strict=True):
-        if sample_id != current:
-            current = sample_id
-            if sample_id not in kept:
-                kept = {next(order): decoded(next(images))}
-            image = kept[sample_id]
+    _, first, left = np.unique(codes, return_index=True, return_counts=True)
+    images = media.read(rows.take(pa.array(first)))  # in the order of the codes: that of first appearance
+    held: dict[int, Pixels | None] = {}
+    for code, box in zip(codes.tolist(), boxes, strict=True):
+        if code not in held:
+            held[code] = decoded(next(images))
+        image = held[code]
+        left[code] -= 1
+        if not left[code]:
+            del held[code]  # an image with many boxes is held until its last one, no longer
         yield None if image is None else crop(image, box)

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
 import pyarrow.compute as pc
 
+from curate.adapters.execution import map_shards
 from curate.config import ProbesSpec
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.schema import canonical_json
+from curate.teachers.class_names import named
+from curate.teachers.classifiers import CLASSIFIERS, Fit, Matrix
 from curate.teachers.features import image_features
 from curate.teachers.folds import assign_folds
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
 
-VERSION = 1
+VERSION = 3
 MAX_FIT_ROWS = (
     50_000  # a probe is fitted on at most so many rows of the other folds, chosen by the hash of their ids
 )
+BLOCK_ROWS = 20_000  # judged at once
 N_COMPONENTS = 200
 WHITENING = 0.5  # exponent: 0 keeps the scale of components, 1 makes them alike
-N_NEIGHBOURS = 25
-NEIGHBOUR_TEMPERATURE = 0.05  # of the cosine similarity
-PRIOR_ROWS = 1.0  # pseudo-count spread over the classes in the neighbours' vote
 MIN_ROWS = 20
-
-Matrix = np.ndarray
-Predict = Callable[[Matrix], Matrix]  # (n, d) -> (n, n_seen) probabilities
-Fit = Callable[[Matrix, np.ndarray, int], Predict]  # (features, class positions 0 … n_seen - 1, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +60,29 @@ class Probes:
         given = given[rows].astype(np.int64)
         folds = assign_folds(given, request.families[rows], self.spec.folds, seed=request.seed)
         answers = []
-        for name in self.spec.classifiers:
-            probs = out_of_fold(features[rows], given, folds, len(request.classes), CLASSIFIERS[name], request)
+        scarce = _scarce(given, request.families[rows], self.spec.folds)
+        judged = out_of_fold(
+            features[rows],
+            given,
+            folds,
+            len(request.classes),
+            {name: CLASSIFIERS[name] for name in self.spec.classifiers},
+            seed=request.seed,
+            workers=request.workers,
+        )
+        for name, probs in judged.items():
             full = np.full((len(features), len(request.classes)), np.nan, dtype=np.float32)
             full[rows] = probs
-            answers.append(Answer(self._card(name, full, request), full))
+            answers.append(Answer(self._card(name, full, [request.classes[at] for at in scarce], request), full))
         return answers
 
-    def _card(self, classifier: str, probs: Matrix, request: Request) -> TeacherCard:
+    def _card(self, classifier: str, probs: Matrix, scarce: Sequence[str], request: Request) -> TeacherCard:
         told = []
+        if scarce:
+            told.append(
+                f"{len(scarce)} classes have fewer independent images than the {self.spec.folds} folds and are "
+                f"hardly known: {named(scarce)}"
+            )
         n_silent = int(np.isnan(probs).any(axis=1).sum())
         if n_silent:
             told.append(
@@ -100,32 +112,80 @@ class Probes:
 
 
 def out_of_fold(
-    features: Matrix, given: np.ndarray, folds: np.ndarray, n_classes: int, fit: Fit, request: Request
-) -> Matrix:
-    """Return calibrated float32 (n, n_classes) probabilities, each row from a model of the other folds.
+    features: Matrix,
+    given: np.ndarray,
+    folds: np.ndarray,
+    n_classes: int,
+    fits: Mapping[str, Fit],
+    *,
+    seed: int,
+    workers: int = 1,
+) -> dict[str, Matrix]:
+    """Return calibrated float32 (n, n_classes) probabilities by classifier, each row judged by the other folds.
 
-    A row whose given class no other fold holds gets NaN: nothing can be said of it.
+    A row whose given class no other fold holds gets NaN: nothing can be said of it. Folds run side by side,
+    each on one thread, so that the number of workers and cores changes no bit.
+
+    Args:
+        features: (n, d), rows in canonical order.
+        given: (n,) class indices.
+        folds: (n,) from `assign_folds`.
+        n_classes: of the dataset.
+        fits: classifier -> how it is fitted.
+        seed: of everything random.
+        workers: threads.
     """
-    probs = np.full((len(given), n_classes), np.nan, dtype=np.float64)
-    for fold in np.unique(folds):
-        held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        others = others[:: max(1, -(-len(others) // MAX_FIT_ROWS))]  # ids are hashes: every n-th is a sample
-        seen, position = np.unique(given[others], return_inverse=True)
-        if len(seen) < 2:
-            continue
-        project = projection(features[others], request.seed)
-        predict = fit(project(features[others]), position, request.seed)
-        known = np.full((len(held), n_classes), 0.0)
-        known[:, seen] = predict(project(features[held]))
-        known[~np.isin(given[held], seen)] = np.nan
-        probs[held] = known
-    return _calibrated(probs, given, folds).astype(np.float32)
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - scikit-learn takes a second to import
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - scikit-learn's
+
+    probs = {name: np.full((len(given), n_classes), np.nan) for name in fits}
+    work = partial(_judge_fold, features=features, given=given, folds=folds, fits=fits, seed=seed)
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is near enough for a probe
+        for held, seen, answers in map_shards(work, list(np.unique(folds)), workers=workers, engine="threads"):
+            for name, answer in answers.items():
+                known = np.zeros((len(held), n_classes))
+                known[:, seen] = answer
+                known[~np.isin(given[held], seen)] = np.nan
+                probs[name][held] = known
+    return {name: _calibrated(found, given, folds).astype(np.float32) for name, found in probs.items()}
+
+
+def _judge_fold(
+    fold: int, *, features: Matrix, given: np.ndarray, folds: np.ndarray, fits: Mapping[str, Fit], seed: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, Matrix]]:
+    """Return (rows of the fold, classes that the other folds hold, probabilities by classifier)."""
+    held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+    others = others[:: max(1, -(-len(others) // MAX_FIT_ROWS))]  # ids are hashes: every n-th is a sample
+    seen, position = np.unique(given[others], return_inverse=True)
+    if len(seen) < 2:
+        return held, seen, {}
+    project = projection(features[others], seed)
+    projected = project(features[others])
+    inner = folds[others] == np.setdiff1d(np.unique(folds), [fold])[0]
+    fitted = {name: fit(projected, position, inner, seed) for name, fit in fits.items()}
+    answers = {name: np.empty((len(held), len(seen))) for name in fits}
+    for start in range(0, len(held), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        projected = project(features[held[block]])
+        for name, predict in fitted.items():
+            answers[name][block] = predict(projected)
+    return held, seen, answers
+
+
+def _scarce(given: np.ndarray, families: np.ndarray, n_folds: int) -> np.ndarray:
+    """Return the classes that have fewer families than there are folds."""
+    pairs = np.unique(np.stack([given, families]), axis=1)
+    classes, n_families = np.unique(pairs[0], return_counts=True)
+    scarce: np.ndarray = classes[n_families < n_folds]
+    return scarce
 
 
 def projection(features: Matrix, seed: int) -> Callable[[Matrix], Matrix]:
     """Return the function that standardises, keeps the main components and half-whitens them."""
     from sklearn.decomposition import PCA  # noqa: PLC0415 - scikit-learn takes a second to import
 
+    features = features.astype(np.float32)
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     kept = (features - mean) / scale
     n = min(N_COMPONENTS, *kept.shape)
@@ -158,74 +218,6 @@ def _calibrated(probs: Matrix, given: np.ndarray, folds: np.ndarray) -> Matrix:
         scaled = np.exp((logs[held] - logs[held].max(axis=1, keepdims=True)) / best)
         calibrated[held] = scaled / scaled.sum(axis=1, keepdims=True)
     return calibrated
-
-
-def _fit_linear(features: Matrix, position: np.ndarray, seed: int) -> Predict:
-    """Multinomial logistic regression with a ridge."""
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - scikit-learn takes a second to import
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - as above
-
-    scale = np.float32(np.sqrt(features.shape[1]))
-    model = LogisticRegression(C=0.003, max_iter=200, tol=1e-3, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is near enough for a probe
-        model.fit(features * scale, position)
-
-    def predict(matrix: Matrix) -> Matrix:
-        probs: Matrix = model.predict_proba(matrix * scale)
-        return probs
-
-    return predict
-
-
-def _fit_neighbours(features: Matrix, position: np.ndarray, seed: int) -> Predict:
-    """Nearest neighbours by cosine, weighted by similarity; in blocks, so that memory is bounded."""
-    del seed
-    directions = _directions(features)
-    votes = np.eye(int(position.max()) + 1)[position]
-    n_neighbours = min(N_NEIGHBOURS, len(directions))
-
-    def predict(matrix: Matrix) -> Matrix:
-        probs = np.empty((len(matrix), votes.shape[1]))
-        block = max(1, 8_000_000 // len(directions))
-        for start in range(0, len(matrix), block):
-            similar = _directions(matrix[start : start + block]) @ directions.T
-            nearest = np.argpartition(-similar, n_neighbours - 1, axis=1)[:, :n_neighbours]
-            weights = np.take_along_axis(similar, nearest, axis=1)
-            weights = np.exp((weights - weights.max(axis=1, keepdims=True)) / NEIGHBOUR_TEMPERATURE)
-            cast = np.einsum("nk,nkc->nc", weights, votes[nearest]) + PRIOR_ROWS / votes.shape[1]
-            probs[start : start + block] = cast / cast.sum(axis=1, keepdims=True)
-        return probs
-
-    return predict
-
-
-def _fit_network(features: Matrix, position: np.ndarray, seed: int) -> Predict:
-    """A network with one hidden layer and strong weight decay."""
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - scikit-learn takes a second to import
-    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - as above
-
-    scale = np.float32(np.sqrt(features.shape[1]))
-    size = min(200, len(features))
-    model = MLPClassifier((128,), alpha=3.0, max_iter=30, batch_size=size, random_state=seed, tol=1e-3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early on purpose
-        model.fit(features * scale, position)
-    n_seen = int(position.max()) + 1
-
-    def predict(matrix: Matrix) -> Matrix:
-        probs: Matrix = model.predict_proba(matrix * scale)
-        return probs if probs.shape[1] == n_seen else np.column_stack([1 - probs[:, 1], probs[:, 1]])
-
-    return predict
-
-
-CLASSIFIERS: dict[str, Fit] = {"linear": _fit_linear, "neighbours": _fit_neighbours, "network": _fit_network}
-
-
-def _directions(matrix: Matrix) -> Matrix:
-    directions: Matrix = matrix / (np.linalg.norm(matrix, axis=1, keepdims=True) + 1e-12)
-    return directions
 
 
 def _classes(request: Request) -> object:

@@ -1,5 +1,6 @@
 """A request over real files: small pictures that are red, green or blue, with noise."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from curate import schema
 from curate.ingest.media import open_media
 from curate.teachers.protocol import Request
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; `asked` is theirs alone
 
 CLASSES = ("red", "green", "blue")
 
