@@ -17,7 +17,7 @@ from curate.config import TeacherSpec
 from curate.ingest import Media
 from curate.stages.context import Context
 
-VERSION = 1
+VERSION = 2
 _MODEL_FILES = ("path", "weights", "program")
 
 
