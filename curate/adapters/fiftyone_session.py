@@ -52,7 +52,7 @@ def release(uri: str) -> None:
         if fo.config.database_uri == uri:
             connection._disconnect()  # noqa: SLF001 - FiftyOne has no public way to disconnect
             fo.config.database_uri = None
-            fo.Dataset._instances.clear()  # noqa: SLF001 - see the module's docstring
+            _forget()
 
 
 def _reconnect(uri: str) -> None:
@@ -67,7 +67,7 @@ def _reconnect(uri: str) -> None:
     try:
         connection._disconnect()  # noqa: SLF001 - see `release`
         connection._connection_kwargs.clear()  # noqa: SLF001 - holds the former address
-        fo.Dataset._instances.clear()  # noqa: SLF001 - datasets of the former database, by name
+        _forget()
     except AttributeError as error:  # pragma: no cover - only with an untested FiftyOne
         msg = (
             f"This process's FiftyOne {fo.__version__} is connected to another workspace's database and cannot be "
@@ -75,3 +75,13 @@ def _reconnect(uri: str) -> None:
         )
         raise StageError(msg) from error
     fo.config.database_uri = uri
+
+
+def _forget() -> None:
+    """Drop what FiftyOne keeps of the former database: datasets by name, and collections of a client that is closed."""
+    import fiftyone as fo  # noqa: PLC0415 - loaded already
+    from fiftyone.factory import repo_factory  # noqa: PLC0415 - loaded already
+
+    fo.Dataset._instances.clear()  # noqa: SLF001 - see the module's docstring
+    repo_factory.RepositoryFactory.repos.clear()  # `Dataset.delete` asks them for its operators' runs
+    repo_factory._db = None  # noqa: SLF001 - as above
