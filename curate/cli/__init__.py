@@ -1,0 +1,100 @@
+"""The verbs. The only package that prints or sets exit codes; everything it does is one import away.
+
+A verb is a function in one of the modules below and a line in `VERBS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from curate import __version__
+from curate.cli import machine, people, releases, stages
+from curate.errors import ConfigError, CurateError, ExitCode
+
+INTERRUPTED = 130
+
+VERBS = (
+    stages.run,
+    stages.init,
+    stages.ingest,
+    stages.scan,
+    stages.check,
+    stages.teach,
+    stages.flag,
+    people.review,
+    releases.log,
+    releases.diff,
+    releases.verify,
+    releases.export,
+    releases.report,
+    machine.doctor,
+)
+DB_VERBS = {"stop": machine.db_stop, "status": machine.db_status}
+
+app = typer.Typer(
+    name="curate",
+    help="Labeled images in, a versioned release and a reason for every row out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+db = typer.Typer(help="The workspace's embedded MongoDB.", no_args_is_help=True)
+app.add_typer(db, name="db")
+for verb in VERBS:
+    app.command()(verb)
+for name, verb in DB_VERBS.items():
+    db.command(name)(verb)
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"curate {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Labeled images in, a versioned release and a reason for every row out."""
+
+
+def main() -> None:
+    """Run the command line: one line per error, a stack trace only where CURATE_DEBUG is set."""
+    try:
+        app()
+    except CurateError as error:
+        _fail(str(error), error.exit_code, error)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # typer turns a Ctrl-C in a verb into an exit with this code, and says nothing
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
+        sys.stderr.write("Interrupted. What was done is kept; the same command goes on from there.\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(ExitCode.OK)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence and a code, not a stack trace
+        message = (
+            f"curate crashed: {type(error).__name__}: {error}. What was done before is kept. "
+            f"Set CURATE_DEBUG=1 for the stack trace."
+        )
+        _fail(message, ExitCode.CRASHED, error)
+
+
+def _fail(message: str, code: ExitCode, error: BaseException) -> None:
+    if os.environ.get("CURATE_DEBUG"):
+        raise error
+    kind = "usage" if isinstance(error, ConfigError) else code.name.lower()
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": message, "kind": kind, "exit_code": int(code)}) + "\n")
+    sys.stderr.write(f"curate: {message}\n")
+    sys.exit(int(code))
