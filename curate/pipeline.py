@@ -20,6 +20,7 @@ from curate.ingest import Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
 from curate.manifest.publish import Published, publish
+from curate.spec import Spec
 from curate.stages import Context, check, read, teach
 from curate.stages import review as reviewing
 from curate.state import Gathered, RunResult
@@ -189,7 +190,7 @@ def build(context: Context, found: Gathered) -> Release:
         )
 
 
-def spec_content(spec: config.Spec) -> Mapping[str, Any]:
+def spec_content(spec: Spec) -> Mapping[str, Any]:
     """Return what of a spec decides the content of a release: not where things are on this machine."""
     content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "description"})
     content["source"] = {key: value for key, value in content["source"].items() if key != "path"}

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.config import SplitSpec
 from curate.errors import ConfigError, did_you_mean
+from curate.spec import SplitSpec
 
 UNSPLIT = "unsplit"  # what a sample is in when nothing was given and no rule was declared
 

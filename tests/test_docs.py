@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from typer.main import get_command
 
-from curate import config
+from curate import spec
 from curate.check import BUILTIN as CHECKS
 from curate.cli import app
 from curate.ingest import source_named, source_names
@@ -54,8 +54,8 @@ def test_default_rules_and_gates_are_those_of_the_code() -> None:
     assert between(POLICY, "default gates") == "\n".join(gate_rows())
 
 
-MODELS = (config.Spec, config.SourceSpec, config.AttributeSpec, config.SplitSpec)
-TEACHERS = (config.ProbesSpec, config.OnnxSpec, config.TorchSpec, config.TableTeacherSpec)
+MODELS = (spec.Spec, spec.SourceSpec, spec.AttributeSpec, spec.SplitSpec)
+TEACHERS = (spec.ProbesSpec, spec.OnnxSpec, spec.TorchSpec, spec.TableTeacherSpec)
 
 
 @pytest.mark.parametrize("model", [*MODELS, *TEACHERS], ids=lambda model: model.__name__)

@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from curate.config import SplitSpec
 from curate.errors import ConfigError
+from curate.spec import SplitSpec
 from curate.splits import assign_splits
 
 RULE = SplitSpec(fractions={"train": 0.8, "val": 0.1, "test": 0.1})

@@ -12,8 +12,8 @@ import pyarrow as pa
 from curate import check as plug
 from curate import runs, schema
 from curate.check import Check, CheckResult
-from curate.config import Spec
 from curate.errors import ConfigError, did_you_mean
+from curate.spec import Spec
 from curate.stages.context import Context
 from curate.views import without_reference
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate import runs
-from curate.config import LoadedSpec, Spec
+from curate.config import LoadedSpec
+from curate.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from curate import check as plug
 from curate import runs, schema, views
-from curate.config import TeacherSpec
 from curate.ingest import Media
+from curate.spec import TeacherSpec
 from curate.stages.context import Context
 
 VERSION = 2

@@ -8,9 +8,9 @@ from importlib.metadata import entry_points
 
 import pyarrow as pa
 
-from curate.config import TeacherSpec
 from curate.errors import ConfigError
 from curate.schema import PROB_PREFIX
+from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
 from curate.teachers.protocol import Answer, Predictions, Request, Teacher, TeacherError, prob_column
 
 __all__ = ["KINDS", "predict_all", "teacher_of"]
@@ -23,8 +23,6 @@ KINDS: dict[str, tuple[str, str]] = {
     "table": ("table", "TableTeacher"),
 }
 
-ENTRY_POINT_GROUP = "curate.teachers"
-
 
 def teacher_of(spec: TeacherSpec) -> Teacher:
     """Return the teacher that a spec describes; kinds of other packages come by entry point.
@@ -36,11 +34,11 @@ def teacher_of(spec: TeacherSpec) -> Teacher:
         module, name = KINDS[spec.kind]
         made: Teacher = getattr(import_module(f"curate.teachers.{module}"), name)(spec)
         return made
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
+    for entry in entry_points(group=TEACHER_PLUGINS):
         if entry.name == spec.kind:
             loaded: Teacher = entry.load()(spec)
             return loaded
-    raise ConfigError(f"There is no kind of teacher {spec.kind!r}. Kinds: {', '.join(KINDS)}.")
+    raise ConfigError(unknown_kind(spec.kind))
 
 
 def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:

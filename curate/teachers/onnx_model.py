@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from curate.config import OnnxSpec
 from curate.errors import ConfigError, InputError
 from curate.schema import canonical_json
+from curate.spec import OnnxSpec
 from curate.teachers.class_names import onto_classes, resolve_names
 from curate.teachers.features import extracted
 from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished

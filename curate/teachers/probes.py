@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curate.adapters.execution import map_shards
-from curate.config import ProbesSpec
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.schema import canonical_json
+from curate.spec import ProbesSpec
 from curate.teachers.class_names import named
 from curate.teachers.classifiers import CLASSIFIERS, Fit, Matrix
 from curate.teachers.features import image_features

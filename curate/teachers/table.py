@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from curate.config import TableTeacherSpec
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.schema import PROB_PREFIX, canonical_json
+from curate.spec import TableTeacherSpec
 from curate.teachers.class_names import named, onto_classes, resolve_names, wrong_rows
 from curate.teachers.protocol import Answer, Request, TeacherCard
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from curate.config import TorchSpec
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.schema import canonical_json
+from curate.spec import TorchSpec
 from curate.teachers.class_names import resolve_names
 from curate.teachers.features import extracted
 from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished

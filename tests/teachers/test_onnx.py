@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.config import OnnxSpec, TableTeacherSpec
 from curate.errors import ConfigError, InputError
+from curate.spec import OnnxSpec, TableTeacherSpec
 from curate.teachers import predict_all
 from curate.teachers.embedders import embedder
 from curate.teachers.onnx_model import OnnxTeacher

@@ -9,8 +9,8 @@ from asked import ask, encoded, picture, shuffled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.config import ProbesSpec
 from curate.errors import ConfigError, InputError
+from curate.spec import ProbesSpec
 from curate.teachers import predict_all
 from curate.teachers.classifiers import CLASSIFIERS
 from curate.teachers.folds import assign_folds

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.config import TableTeacherSpec
 from curate.errors import ConfigError, CurateError, InputError
+from curate.spec import TableTeacherSpec
 from curate.teachers.protocol import Answer, Request
 from curate.teachers.table import TableTeacher
 

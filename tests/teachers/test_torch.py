@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from curate.config import TorchSpec
 from curate.errors import ConfigError, InputError
+from curate.spec import TorchSpec
 from curate.teachers.architectures import EfficientNetLite0, Mlp, ResNet18, SmallCnn, built
 from curate.teachers.embedders import embedder
 from curate.teachers.protocol import Answer, Request

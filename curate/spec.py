@@ -1,0 +1,204 @@
+"""What a dataset spec may say: frozen models, one a mapping. Reading the file and explaining errors: `config`."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from curate.errors import did_you_mean
+from curate.policy import Policy
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSpec(BaseModel):
+    """Where the images and labels are. Keys beyond these are checked against the format's own option names."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    format: str
+    path: str | None = Field(default=None, description="file or folder, relative to the spec")
+    name: Name | None = Field(default=None, description="goes into every id; default: the dataset's name")
+    columns: dict[str, str] = Field(default_factory=dict, description="role -> column, for tables")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the keys that only the format knows."""
+        return dict(self.model_extra or {})
+
+
+class AttributeSpec(_Frozen):
+    """A column that describes who or what is shown, and how it came to be known."""
+
+    column: str
+    obtained: Literal["self-reported", "perceived", "inferred", "measured", "synthetic"]
+    reference: dict[str, float] | None = Field(default=None, description="value -> share in the population")
+    reference_name: str | None = Field(default=None, description="where the reference is from, with its date")
+
+    @model_validator(mode="after")
+    def _reference_is_named(self) -> AttributeSpec:
+        if self.reference is not None and not self.reference_name:
+            msg = "a reference needs reference_name: where it is from and its date"
+            raise ValueError(msg)
+        return self
+
+
+class SplitSpec(_Frozen):
+    """How samples without a given split get one: by a hash of the group (or the sample), in these shares."""
+
+    fractions: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = Field(default_factory=lambda: {"train": 1.0})
+    by: str | None = Field(default=None, description="group that must not be split; null = the sample")
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, value: dict[str, float]) -> dict[str, float]:
+        if abs(sum(value.values()) - 1.0) > 1e-6:
+            msg = f"the fractions must sum to 1; they sum to {sum(value.values()):g}"
+            raise ValueError(msg)
+        return value
+
+
+class ProbesSpec(_Frozen):
+    """Classifiers fitted k-fold on image features; needs nothing but the data."""
+
+    kind: Literal["probes"]
+    name: Name = "probes"
+    features: str = Field(default="pixels", description="pixels | efficientnet-lite0 | onnx:FILE | torch:FILE")
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    classifiers: tuple[str, ...] = ("linear", "neighbours", "network")
+
+
+class OnnxSpec(_Frozen):
+    """A classifier in ONNX."""
+
+    kind: Literal["onnx"]
+    name: Name
+    path: str
+    classes: list[str] | None = None
+    size_px: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    output: Literal["logits", "probabilities"] = "logits"
+    trained_on: str | None = Field(default=None, description="what it was trained on; null = unknown")
+
+
+class TorchSpec(_Frozen):
+    """A classifier in PyTorch; a program or a factory runs code and needs trust_code."""
+
+    kind: Literal["torch"]
+    name: Name
+    weights: str | None = None
+    architecture: str | None = None
+    program: str | None = None
+    factory: str | None = None
+    trust_code: bool = False
+    classes: list[str] | None = None
+    size_px: tuple[int, int] = (224, 224)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    output: Literal["logits", "probabilities"] = "logits"
+    trained_on: str | None = None
+
+
+class TableTeacherSpec(_Frozen):
+    """Probabilities that somebody computed before: a Parquet or CSV table with one row per image."""
+
+    kind: Literal["table"]
+    name: Name
+    path: str
+    key: str = Field(default="uri", description="column that names the image: uri, sample_id or label_id")
+    columns: dict[str, str] | None = Field(default=None, description="class -> column; null = prob_<name> list")
+    classes: list[str] | None = None
+    trained_on: str | None = None
+    out_of_fold: bool = False
+
+
+class PluginTeacherSpec(BaseModel):
+    """A teacher of another package (entry points `curate.teachers`); it checks its further keys itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+    name: Name
+
+
+TEACHER_SPECS: dict[str, type[BaseModel]] = {
+    "probes": ProbesSpec,
+    "onnx": OnnxSpec,
+    "torch": TorchSpec,
+    "table": TableTeacherSpec,
+}
+TEACHER_PLUGINS = "curate.teachers"  # the entry-point group
+_PLUGIN = "plugin"
+
+
+def unknown_kind(kind: str) -> str:
+    """Return the sentence for a kind of teacher that nobody provides."""
+    kinds = [*TEACHER_SPECS, *sorted(entry.name for entry in entry_points(group=TEACHER_PLUGINS))]
+    return f"There is no kind of teacher {kind!r}. Kinds: {', '.join(kinds)}. {did_you_mean(kind, kinds)}".rstrip()
+
+
+def _kind_of_teacher(value: object) -> str:
+    """Return the tag of the model that a teacher is read by: its kind, or that of plug-ins where one is called so."""
+    kind = str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
+    if kind in TEACHER_SPECS:
+        return kind
+    return _PLUGIN if any(entry.name == kind for entry in entry_points(group=TEACHER_PLUGINS)) else kind
+
+
+TeacherSpec = Annotated[
+    Annotated[ProbesSpec, Tag("probes")]
+    | Annotated[OnnxSpec, Tag("onnx")]
+    | Annotated[TorchSpec, Tag("torch")]
+    | Annotated[TableTeacherSpec, Tag("table")]
+    | Annotated[PluginTeacherSpec, Tag(_PLUGIN)],
+    Discriminator(_kind_of_teacher),
+]
+
+
+class Spec(_Frozen):
+    """A dataset: where it is, what its columns mean, who judges it, and by which policy."""
+
+    name: Name
+    description: str = ""
+    source: SourceSpec
+    task: Literal["classification", "detection", "segmentation", "tracking"] | None = None
+    classes: list[str] | Literal["infer"] = "infer"
+    aliases: dict[str, str] = Field(default_factory=dict, description="given label -> class")
+    split: Literal["given"] | SplitSpec = "given"
+    attributes: dict[Name, AttributeSpec] = Field(default_factory=dict)
+    groups: dict[Name, str] = Field(default_factory=dict, description="video, camera, subject, … -> column")
+    license: str | None = Field(default=None, description="SPDX id of the images; null = unknown")
+    teachers: list[TeacherSpec] = Field(default_factory=lambda: list[TeacherSpec]([ProbesSpec(kind="probes")]))
+    checks: dict[str, Literal[False] | dict[str, Any]] = Field(
+        default_factory=dict, description="check -> false (left out, and said so) or its parameters"
+    )
+    policy: Policy = Policy()
+    workspace: str | None = Field(default=None, description="relative to the spec; the option --workspace wins")
+    max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
+    seed: int = 0
+
+    @field_validator("classes")
+    @classmethod
+    def _unique_classes(cls, value: list[str] | str) -> list[str] | str:
+        if isinstance(value, list) and len(set(value)) != len(value):
+            twice = sorted({name for name in value if value.count(name) > 1})
+            msg = f"each class stands once; twice: {', '.join(twice)}"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _aliases_lead_to_classes(self) -> Spec:
+        if isinstance(self.classes, list):
+            for target in self.aliases.values():
+                if target not in self.classes:
+                    hint = did_you_mean(target, self.classes)
+                    msg = f"the alias target {target!r} is not a declared class. {hint}"
+                    raise ValueError(msg.strip())
+        return self

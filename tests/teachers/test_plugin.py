@@ -1,0 +1,67 @@
+"""A teacher of another package: found by its entry point, told its own keys, asked like any other."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import end_to_end as e2e
+import pyarrow.parquet as pq
+import pytest
+
+from curate import config
+from curate.errors import ConfigError
+
+MODULE = '''
+import numpy as np
+from curate.teachers.protocol import Answer, TeacherCard
+
+
+class Stubborn:
+    """Says the same class of everything."""
+
+    def __init__(self, spec):
+        self.name, self.says, self.digest = spec.name, spec.says, spec.says
+
+    def answer(self, request):
+        probs = np.zeros((request.labels.num_rows, len(request.classes)), np.float32)
+        probs[:, request.classes.index(self.says)] = 1
+        card = TeacherCard(self.name, "stubborn", None, None, out_of_fold=False, calibration=None,
+                           digest=self.digest, n_predicted=len(probs))
+        return [Answer(card, probs)]
+'''
+
+
+@pytest.fixture
+def plugged(tmp_path: Path) -> Path:
+    """Install the module as pip would, and return the folder to put on the path."""
+    (tmp_path / "stubborn_teacher.py").write_text(MODULE)
+    info = tmp_path / "stubborn_teacher-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stubborn-teacher\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[curate.teachers]\nstubborn = stubborn_teacher:Stubborn\n")
+    return tmp_path
+
+
+TEACHER = "\nteachers:\n  - {kind: stubborn, name: mule, says: dog}\n"
+
+
+def test_a_teacher_of_another_package_judges_a_run(plugged: Path) -> None:
+    e2e.write_classes(plugged / "data")
+    spec = e2e.write_spec(plugged / "pets.yaml", "{format: folder, path: data}", rest=TEACHER)
+    path = {"PYTHONPATH": f"{plugged}:{Path(config.__file__).parents[1]}"}
+    done = e2e.call("run", spec, "--workspace", plugged / "ws", "--no-review", "--json", env=path)
+    assert done.code in {0, 1}, done.err
+    [predictions] = (plugged / "ws" / "pets" / "cache" / "teachers").glob("*.predictions.parquet")
+    assert pq.read_table(predictions)["prob_mule"].to_pylist() == [[0.0, 1.0, 0.0]] * 60  # cat, dog, eel
+
+
+def test_a_kind_that_nobody_provides_names_those_there_are(plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = plugged / "x.yaml"
+    spec.write_text("name: x\nsource: {format: folder, path: .}" + TEACHER.replace("stubborn", "stuborn"))
+    monkeypatch.syspath_prepend(plugged)
+    with pytest.raises(ConfigError, match=r":4: .*no kind of teacher 'stuborn'.*table, stubborn.*mean 'stubborn'"):
+        config.load_spec(spec)
+    spec.write_text("name: x\nsource: {format: folder, path: .}" + TEACHER)
+    assert config.load_spec(spec).spec.teachers[0].model_dump()["says"] == "dog"
+    assert "stubborn_teacher" not in sys.modules  # reading a spec runs no code of others
