@@ -16,6 +16,7 @@ from curate.adapters.execution import default_workers
 from curate.checks.attributes import AttributeDeclaration
 from curate.errors import ExitCode, InputError
 from curate.evaluation import against_truth
+from curate.governance.journal import refuse_half_erased
 from curate.ingest import Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
@@ -87,6 +88,7 @@ def open_run(
     given = workspace or (loaded.resolve(loaded.spec.workspace) if loaded.spec.workspace else None)
     name = loaded.spec.name if limit is None else f"{loaded.spec.name}-limit-{limit}"
     place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name)
+    refuse_half_erased(place.root)
     run_record = runs.Run(
         place, listener, record={"spec": str(loaded.file), "description": loaded.spec.description}
     )
@@ -103,6 +105,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     media = open_media(context.source_root, context.run.workspace.media)
     if "scan" in steps:
         found.scan = read.scan(context, found.samples, media)
+        read.withhold_erased(context, found)
         found.view = views.samples_view(found.samples, found.scan)
         _refuse_all_unreadable(found)
     if "check" in steps:

@@ -11,6 +11,7 @@ could connect. On a shared machine set FIFTYONE_DATABASE_URI to a MongoDB with a
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -108,6 +109,38 @@ def stop_database(workspace: Path) -> bool:
         fiftyone_session.release(_uri(port))
         _stop(pid, port)
     return True
+
+
+def start_embedded(folder: Path) -> Database:
+    """Return the mongod of a folder like `WORKSPACE/mongo`, started where it does not run; tells FiftyOne nothing.
+
+    Raises:
+        ConfigError: there is no mongod, or the folder cannot be written.
+        StageError: mongod does not start.
+    """
+    return _ensure_embedded(folder)
+
+
+def stop_embedded(folder: Path) -> None:
+    """Stop the mongod of a folder like `WORKSPACE/mongo`, if one runs.
+
+    Raises:
+        StageError: it does not stop in time.
+    """
+    running = _running(folder)
+    if running is not None:
+        fiftyone_session.release(_uri(running[1]))
+        _stop(*running)
+
+
+def discard(folder: Path) -> None:
+    """Stop the mongod of a folder and delete the folder.
+
+    Raises:
+        StageError: it does not stop in time.
+    """
+    stop_embedded(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def database_status(workspace: Path) -> DatabaseStatus:

@@ -30,6 +30,7 @@ VERBS = (
     releases.log,
     releases.diff,
     releases.verify,
+    releases.erase,
     releases.export,
     releases.report,
     machine.doctor,

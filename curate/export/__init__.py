@@ -15,12 +15,11 @@ import pyarrow as pa
 
 from curate.errors import ConfigError, did_you_mean
 from curate.export import coco, table, voc, yolo
+from curate.export.record import MARKER
 from curate.export.release import Image, LeftOut, class_order, released_images
 from curate.ingest.source import Media
 
 __all__ = ["FORMATS", "MARKER", "ExportResult", "export"]
-
-MARKER = "curate-export.json"  # in every export; a folder without one is never replaced
 
 Writer = Callable[[Path, list[Image], list[str], LeftOut], list[Image]]
 # writes the annotation files into a folder, names each image's file in it, returns the images that it holds

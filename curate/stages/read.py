@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +15,14 @@ import pyarrow.compute as pc
 from curate import runs, schema
 from curate.adapters.execution import map_shards
 from curate.errors import InputError
-from curate.incremental import known_keys, reuse_rows
+from curate.governance.suppression import load_suppression, suppress, suppress_bytes
+from curate.incremental import forget_rows, known_keys, reuse_rows
 from curate.ingest import Ingested, Media, ReadOptions, source_named
 from curate.splits import assign_splits
 from curate.stages.context import Context
+
+if TYPE_CHECKING:
+    from curate.state import Gathered
 
 INGEST_VERSION = 1
 SCAN_VERSION = 1
@@ -41,9 +46,12 @@ def ingest(context: Context) -> Ingested:
         "listing": listing if context.spec.source.path else "generated",
         "root": str(options.root),
     }
+    erased = load_suppression(context.run.workspace.root)
+    if erased:
+        key["erased"] = erased.digest
 
     def compute() -> Mapping[str, pa.Table]:
-        read = source.read(options)
+        read = suppress(source.read(options), erased, source=options.source)
         classes = pa.table({"class": pa.array(read.classes, pa.string())})
         return {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
 
@@ -106,6 +114,22 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
         timing.details |= {"n_images": samples.num_rows, "n_new": n_new}
         timing.note = f"{n_new:,} new of {samples.num_rows:,} images"
     return table
+
+
+def withhold_erased(context: Context, found: Gathered) -> None:
+    """Take out samples whose bytes were erased, under whatever name they came back, and forget their scan."""
+    erased = load_suppression(context.run.workspace.root)
+    if not erased:
+        return
+    n_before = found.samples.num_rows
+    before = found.scan
+    found.samples, found.labels, found.outcomes, found.scan = suppress_bytes(
+        found.samples, found.labels, found.outcomes, before, erased
+    )
+    if found.samples.num_rows < n_before:
+        ids = found.scan["sample_id"].combine_chunks()
+        gone = before.filter(pc.invert(pc.is_in(before["sample_id"], value_set=ids)))["sample_id"].to_pylist()
+        forget_rows(context.run.workspace.cache / "scan", "sample_id", gone)
 
 
 def _file_keys(samples: pa.Table, max_pixels: int) -> list[str]:
