@@ -16,7 +16,7 @@ from curate.adapters.mongod import stop_database
 from curate.review import ledger
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are no package; the helpers here have plain names
-from world import URIS, World, write_sources  # noqa: E402 - importable from here on
+from world import SOURCE, URIS, World, write_sources
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +24,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The workspace as it is before anything is erased; tests change copies."""
     world = World(tmp_path_factory.mktemp("world"))
     write_sources(world.folder)
-    source = "{format: table, path: src/faces.csv, columns: {image: file, label: label, split: part}}"
     rest = e2e.FAST_TEACHER + "groups: {subject: person}\npolicy: {attributes_released: [subject]}\n"
-    e2e.write_spec(world.folder / "faces.yaml", source, name="faces", rest=rest)
+    e2e.write_spec(world.folder / "faces.yaml", SOURCE, name="faces", rest=rest)
     e2e.write_spec(world.folder / "zoo.yaml", "{format: folder, path: zoo}", name="zoo")
     first = world.run("faces", "--json", "--quiet")
     assert first.code in {0, 1}, first.err
@@ -34,9 +33,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     rows = [
         {"sample_id": samples[1], "decision": "drop", "why": f"blurred, like {URIS[0]}", "content_sha256": None},
         {
-            "sample_id": schema.sample_id_of("faces", "faces.zip/faces/zq-0003.png"),
+            "sample_id": schema.sample_id_of("faces", "faces/zq-0003.png"),
             "decision": "keep",
-            "why": f"not the person of faces.zip/{URIS[2]}",
+            "why": f"not the person of {URIS[2]}",
         },
     ]
     ledger.append(ledger.ledger_folder(world.workspace, "faces"), rows, reviewer="ada")
@@ -45,9 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         assert done.code in {0, 1}, done.err
     torn = world.workspace / "faces" / "runs" / "20200101T000000Z-aaaaaa" / "run.json"
     torn.parent.mkdir()
-    torn.write_text(
-        json.dumps({"stages": [], "state": "failed", "error": f"cannot decode faces.zip/{URIS[0]}: torn"})
-    )
+    torn.write_text(json.dumps({"stages": [], "state": "failed", "error": f"cannot decode {URIS[0]}: torn"}))
     stop_database(world.workspace)
     yield world
     stop_database(world.workspace)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import end_to_end as e2e
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curate import schema
 
+SOURCE = "{format: table, path: src/faces.parquet, columns: {image: image, name: file, label: label, split: part}}"
 SUBJECT = "zq-anna"
 URIS = ("faces/zq-0007.png", "faces/zq-0011.png", "faces/zq-0019.png")
 COPY = "other/zq-copy.png"  # the bytes of the first, in the other dataset, under another name
@@ -30,7 +31,7 @@ class World:
 
     @property
     def sample_ids(self) -> list[str]:
-        ids = [schema.sample_id_of("faces", f"faces.zip/{uri}") for uri in URIS]
+        ids = [schema.sample_id_of("faces", uri) for uri in URIS]
         return [*ids, schema.sample_id_of("zoo", COPY)]
 
     def run(self, name: str = "faces", *options: str) -> e2e.Done:
@@ -54,13 +55,9 @@ def write_sources(folder: Path) -> None:
     near.save(_made(loose / NEAR))
     rows.append((NEAR, "dog", "p-near", "test"))
     (folder / "src").mkdir()
-    with zipfile.ZipFile(folder / "src" / "faces.zip", "w") as archive:
-        for uri, *_ in rows:
-            archive.write(loose / uri, uri)
-    with (folder / "src" / "faces.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("file", "label", "person", "part"))
-        writer.writerows((f"faces.zip/{uri}", *rest) for uri, *rest in rows)
+    columns = {name: [row[at] for row in rows] for at, name in enumerate(("file", "label", "person", "part"))}
+    images = [(loose / uri).read_bytes() for uri in columns["file"]]
+    pq.write_table(pa.table({**columns, "image": pa.array(images, pa.binary())}), folder / "src" / "faces.parquet")
     for index in range(30):
         e2e.picture(index % 3, 1000 + index).save(
             _made(folder / "zoo" / ("ape", "bat", "cow")[index % 3] / f"{index}.png")
