@@ -45,7 +45,7 @@ def look(root: Path, erasure: Erasure) -> Found:
         for database, collection in _collections(client):
             for document in client[database][collection].find({}):
                 if (database, collection) in own:
-                    n_documents += str(document["_id"]) in ids
+                    n_documents += collection.startswith("samples.") and str(document["_id"]) in ids
                 elif _is_data(database, collection) and _hits(document, traces):
                     others.add(f"{database}.{collection}")
     return Found(n_documents, tuple(sorted(others)))

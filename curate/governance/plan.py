@@ -107,7 +107,7 @@ class Plan:
             told.append(
                 f"  {name}: " + (", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing")
             )
-        told.append(f"  FiftyOne: {self.n_documents:,} documents, and the database's files are written anew")
+        told.append(f"  FiftyOne: {self.n_documents:,} samples, and the database's files are written anew")
         if self.training_runs:
             told.append("Training runs that used these versions (what they learnt stays in their weights)")
             told += [f"  {run}" for run in self.training_runs]

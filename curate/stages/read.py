@@ -18,12 +18,18 @@ from curate.errors import InputError
 from curate.governance.suppression import load_suppression, suppress, suppress_bytes
 from curate.incremental import forget_rows, known_keys, reuse_rows
 from curate.ingest import Ingested, Media, ReadOptions, source_named
+from curate.ingest.media import open_media
 from curate.splits import assign_splits
 from curate.stages.context import Context
 
 if TYPE_CHECKING:
     from curate.state import Gathered
 
+_PLACE = (
+    "container",
+    "container_offset",
+    "n_bytes",
+)  # where erased bytes lie in an archive, and nothing else of them
 INGEST_VERSION = 1
 SCAN_VERSION = 1
 
@@ -51,11 +57,19 @@ def ingest(context: Context) -> Ingested:
         key["erased"] = erased.digest
 
     def compute() -> Mapping[str, pa.Table]:
-        read = suppress(source.read(options), erased, source=options.source)
+        given = source.read(options)
+        read = suppress(given, erased, source=options.source)
         classes = pa.table({"class": pa.array(read.classes, pa.string())})
-        return {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
+        made = {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
+        if erased:
+            stays = pc.is_in(given.samples["sample_id"], value_set=read.samples["sample_id"].combine_chunks())
+            made["withheld"] = given.samples.filter(pc.invert(stays)).select(_PLACE)
+        return made
 
-    tables = context.run.stage("ingest", key, ("samples", "labels", "outcomes", "classes"), compute)
+    names = ("samples", "labels", "outcomes", "classes", *(("withheld",) if erased else ()))
+    tables = context.run.stage("ingest", key, names, compute)
+    if erased:
+        open_media(context.source_root, context.run.workspace.media).withhold(tables["withheld"])
     samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
     read = Ingested(samples, tables["labels"], tables["outcomes"], tuple(tables["classes"]["class"].to_pylist()))
     return read if context.limit is None else _sampled(read, context.limit)
