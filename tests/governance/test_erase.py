@@ -48,9 +48,14 @@ def needles(world: World) -> dict[str, bytes]:
         told[f"sample id {number}"] = sample
     labels = [row for row in rows_of(world, "*/cache/ingest/*.labels.parquet") if row["sample_id"] in ids]
     told |= {f"label id {row['label_id']}": row["label_id"] for row in labels}
-    for row in (row for row in rows_of(world, "*/cache/scan/*.parquet") if row["sample_id"] in ids):
+    scans = rows_of(world, "*/cache/scan/*.parquet")
+    others = {
+        row["phash"] for row in scans if row["sample_id"] not in ids
+    }  # a near duplicate that stays has its own
+    for row in (row for row in scans if row["sample_id"] in ids):
         told[f"pixels {row['sample_id']}"] = row["thumbnail_sha256"]
-        told[f"print {row['sample_id']}"] = str(row["phash"])
+        if row["phash"] not in others:
+            told[f"print {row['sample_id']}"] = str(row["phash"])
         told[f"scan key {row['sample_id']}"] = row["row_key"]
     for row in rows_of(world, "manifests/*/versions/*/findings/*.parquet"):
         if ids & {row["sample_id"], *(row["related_ids"] or ())}:
