@@ -186,16 +186,25 @@ def build(context: Context, found: Gathered) -> Release:
             predictions=taught.table if taught else None,
             cards=taught.cards if taught else (),
             teacher_weights=teach.weights(found.statistics, taught) if taught else None,
-            evidence=found.evidence,
+            evidence={**found.evidence, **about(context.spec)},
             digests={"spec": runs.digest_json(spec_content(context.spec))},
             seed=context.spec.seed,
             validate=validate,
         )
 
 
+def about(spec: Spec) -> Mapping[str, Any]:
+    """Return the evidence of what people said in the spec; none where they said nothing."""
+    said = spec.about.said()
+    if not said:
+        return {}
+    obtained = {name: one.obtained for name, one in sorted(spec.attributes.items())}
+    return {"about": {**said, "description": spec.description, "attributes_obtained": obtained}}
+
+
 def spec_content(spec: Spec) -> Mapping[str, Any]:
     """Return what of a spec decides the content of a release: not where things are on this machine."""
-    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "description"})
+    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "description", "about"})
     content["source"] = {key: value for key, value in content["source"].items() if key != "path"}
     return content
 
