@@ -32,6 +32,7 @@ VERBS = (
     releases.verify,
     releases.erase,
     releases.export,
+    releases.describe,
     releases.report,
     machine.doctor,
 )

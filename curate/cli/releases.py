@@ -133,6 +133,22 @@ def export(
     terminal.tell(result, lambda: verbs.export_lines(result))
 
 
+def describe(
+    version: Annotated[str, typer.Argument(help="NAME, NAME@ID or NAME@vN")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; must not be there yet")],
+    files: Annotated[str, typer.Option(help="The version's files beside it: link | copy | none")] = "link",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write Croissant, a dataset card, a datasheet and OpenLineage events, all made from the release."""
+    from curate.describe import verbs  # noqa: PLC0415 - pulls in pyarrow
+
+    terminal = terminal_for(as_json, quiet)
+    result = verbs.describe_version(place_of(workspace), version, out=out, files=files)
+    terminal.tell(result, lambda: verbs.describe_lines(result))
+
+
 def report(
     name: Annotated[str, typer.Argument(help="Name of the dataset")],
     workspace: WorkspaceOption = None,

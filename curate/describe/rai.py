@@ -138,7 +138,8 @@ def annotations_per_item(facts: Facts) -> str:
     """Return how many labels an image has."""
     least, mean, most = facts.labels_per_image
     who = f"{facts.n_annotators:,} named annotators" if facts.n_annotators else "annotators are not named"
-    return f"{least} to {most} released labels an image, {mean:.2f} on average; {who}."
+    told = f"{least}" if least == most else f"{least} to {most}, {mean:.2f} on average"
+    return f"Released labels an image: {told}; {who}."
 
 
 def machine_tools(facts: Facts) -> list[str]:

@@ -71,6 +71,11 @@ def ingest(context: Context) -> Ingested:
     if erased:
         open_media(context.source_root, context.run.workspace.media).withhold(tables["withheld"])
     samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
+    if context.spec.license is not None:  # of images for which the source names none
+        licenses = pc.fill_null(samples["license"], context.spec.license)
+        samples = samples.set_column(
+            samples.schema.get_field_index("license"), samples.schema.field("license"), licenses
+        )
     read = Ingested(samples, tables["labels"], tables["outcomes"], tuple(tables["classes"]["class"].to_pylist()))
     return read if context.limit is None else _sampled(read, context.limit)
 
