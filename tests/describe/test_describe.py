@@ -264,7 +264,11 @@ def test_events_are_those_of_the_openlineage_client(facts: Facts) -> None:
         )
         for ours, inputs, outputs in (
             (published, [InputDataset(space, "source/pets")], [OutputDataset(space, name, facets=facets)]),
-            (validated, [InputDataset(space, name, facets, {"dataQualityAssertions": judged})], []),
+            (
+                validated,
+                [InputDataset(space, name, facets=facets, inputFacets={"dataQualityAssertions": judged})],
+                [],
+            ),
         )
     ]
 
