@@ -258,7 +258,10 @@ def test_init_does_not_overwrite_a_spec_and_leaves_a_blank_that_run_explains(tmp
     assert wrote.code == 0, wrote.err
     assert wrote.json["blanks"] == ["source.columns.label"]
     spec = tmp_path / "things.yaml"
-    assert "kind" in spec.read_text(encoding="utf-8")  # the candidates stand beside the blank
+    (blank,) = [line for line in spec.read_text(encoding="utf-8").splitlines() if "???" in line]
+    assert blank.endswith(
+        "WHICH column holds the label? One of: kind, mood"
+    )  # the candidates stand beside the blank
     blank = e2e.call("run", spec, cwd=tmp_path)
     assert blank.code == 2
     line = next(
