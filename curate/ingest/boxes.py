@@ -21,7 +21,7 @@ def box_problem(
     tool: it is kept **as given**, not clipped, so that an export gives it back to the digit.
     """
     try:
-        values = [float(value) for value in bbox]
+        values = list(map(float, bbox))
     except (TypeError, ValueError, OverflowError):
         return Problem("box_not_numbers", {"box": str(bbox)[:100]})
     if len(values) != 4 or not all(map(math.isfinite, values)):

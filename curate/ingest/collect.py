@@ -23,17 +23,17 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.errors import InputError
-from curate.ingest.assemble import Row, label_table, sample_table, table_of
+from curate.ingest.assemble import Row, label_table, table_of
 from curate.ingest.boxes import box_problem
 from curate.ingest.classes import ClassNames
-from curate.ingest.location import MAX_IMAGE_BYTES, Locator, Problem, member_uri, shown
+from curate.ingest.collected_images import CollectedImages
+from curate.ingest.location import Locator, Problem, shown
 from curate.ingest.source import Ingested, ReadOptions
 
 _LABEL_EXTRAS = tuple(schema.LABELS.names[4:])  # bbox, mask, … after label_id, sample_id, task and label
 _ANNOTATOR = _LABEL_EXTRAS.index("annotator")
 _N_CONTENT = 5  # the first extras of a label, bbox … frame, are what it says
-# places in a row of samples and of labels, in the order of their schemas
-_URI, _SPLIT = 2, 7
+# places in a row of labels, in the order of its schema
 _SAMPLE, _TASK, _LABEL, _SOURCE_KEY = 1, 2, 3, 10
 
 
@@ -53,17 +53,8 @@ class Collector:
         self.task = task
         self.locator = locator or Locator(options.root)
         self._outcomes: list[Row] = []  # in the order of schema.INGEST_OUTCOMES
-        self._samples: list[Row] = []  # in the order of schema.SAMPLES, without label_state
-        self._states: list[str] = []
         self._labels: list[Row] = []  # in the order of schema.LABELS
-        self._extra: dict[str, list[str | None]] = {}
-        for name in options.attributes:
-            self._extra[schema.ATTRIBUTE_PREFIX + name] = []
-        for name in options.groups:
-            self._extra[schema.GROUP_PREFIX + name] = []
-        self._sample_at: dict[str, int] = {}  # sample_id -> row of samples
-        self._path_at: dict[str, int] = {}  # path of a plain file that was looked up -> row of samples
-        self._tokens: dict[str, Hashable] = {}  # sample_id -> what else must agree for "the same image"
+        self._images = CollectedImages(options, self.locator)
         self._label_at: dict[str, int] = {}  # label_id -> row of labels
         self._label_rows: dict[str, list[int]] = {}  # label_id -> outcomes beyond the first that agree with it
         self._label_outcome: list[int] = []  # row of labels -> its first outcome
@@ -101,7 +92,9 @@ class Collector:
         image if their `token` (container place, checksum, …) and split agree.
         """
         given = (container, container_offset, n_bytes, mtime_ns, split, license, subject_id)
-        result, is_new = self._image(uri, given, attributes, groups, label_state, token)
+        result, is_new = self._images.add(
+            uri, given, attributes=attributes, groups=groups, label_state=label_state, token=token
+        )
         if isinstance(result, Problem):
             self._out(row, "image", result)
             return None
@@ -112,78 +105,6 @@ class Collector:
         outcome = "added" if is_new else "already present"
         self._outcomes.append((row, "image", outcome, None, None, sample_id, None))
         self._came_with_label.pop(sample_id, None)  # a row of its own vouches for the image from now on
-
-    def _image(
-        self,
-        uri: str,
-        given: tuple[Any, ...],
-        attributes: Mapping[str, str | None] | None,
-        groups: Mapping[str, str | None] | None,
-        label_state: str,
-        token: Hashable,
-    ) -> tuple[str | Problem, bool]:
-        container, offset, n_bytes, mtime_ns, split, license_id, subject_id = given
-        path = uri
-        is_named = n_bytes is None and container is None
-        if is_named:
-            at = self._path_at.get(path)
-            if at is not None:
-                sample_id = self._samples[at][0]
-                return self._same_image(at, sample_id, split, token, label_state) or sample_id, False
-            located = self.locator.locate(path)
-            if isinstance(located, Problem):
-                return located, False
-            # the same object where it is the same text: a million paths are kept once
-            uri = path if located.uri == path else located.uri
-            n_bytes, mtime_ns = located.n_bytes, located.mtime_ns
-        else:
-            checked = member_uri(path)
-            if isinstance(checked, Problem):
-                return checked, False
-            if n_bytes == 0:
-                return Problem("zero_bytes", {"path": shown(path)}), False
-            uri = checked
-        if n_bytes is not None and n_bytes > MAX_IMAGE_BYTES:
-            args = {"path": shown(uri), "n_bytes": n_bytes, "limit": MAX_IMAGE_BYTES}
-            return Problem("too_many_bytes", args), False
-        source = self.options.source
-        sample_id = schema.sample_id_of(source, uri)
-        at = self._sample_at.get(sample_id)
-        if at is not None:
-            return self._same_image(at, sample_id, split, token, label_state) or sample_id, False
-        index = self._sample_at[sample_id] = len(self._samples)
-        if is_named:
-            self._path_at[path] = index
-        if token is not None:
-            self._tokens[sample_id] = token
-        self._samples.append(
-            (sample_id, source, uri, container, offset, n_bytes, mtime_ns, split, license_id, subject_id)
-        )
-        self._states.append(label_state)
-        if attributes:
-            self._add_extra(index, schema.ATTRIBUTE_PREFIX, attributes)
-        if groups:
-            self._add_extra(index, schema.GROUP_PREFIX, groups)
-        return sample_id, True
-
-    def _same_image(
-        self, at: int, sample_id: str, split: str | None, token: Hashable, label_state: str
-    ) -> Problem | None:
-        uri = shown(self._samples[at][_URI])
-        if self._tokens.get(sample_id) != token:
-            return Problem("duplicate_id", {"id": uri})
-        first_split = self._samples[at][_SPLIT]
-        if split != first_split:
-            return Problem("in_two_splits", {"path": uri, "first": first_split, "second": split})
-        if label_state != "unlabeled":
-            self._states[at] = label_state
-        return None
-
-    def _add_extra(self, index: int, prefix: str, values: Mapping[str, str | None]) -> None:
-        for name, value in values.items():
-            column = self._extra.setdefault(prefix + name, [])
-            column.extend([None] * (index - len(column)))
-            column.append(value)
 
     # -- labels ---------------------------------------------------------------------------------------------
 
@@ -205,7 +126,7 @@ class Collector:
         classification the annotator. `size_px` is (width, height) for the tolerance of `box_problem`.
         `columns`: bbox, mask, polygons, track_id, frame, annotator, source_key, reference_label, flags.
         """
-        if sample_id is None or sample_id not in self._sample_at:
+        if sample_id is None or sample_id not in self._images:
             self._out(row, "label", Problem("image_not_there"))
             return None
         name = self._class_names.judge(label) if label else Problem("label_missing")
@@ -253,7 +174,9 @@ class Collector:
             self._out(row, "image", name)
             return None
         place = (container, container_offset, n_bytes, mtime_ns, split, license, subject_id)
-        sample_id, is_new = self._image(uri, place, attributes, groups, label_state, token)
+        sample_id, is_new = self._images.add(
+            uri, place, attributes=attributes, groups=groups, label_state=label_state, token=token
+        )
         if isinstance(sample_id, Problem):
             self._out(row, "image", sample_id)
             return None
@@ -339,8 +262,9 @@ class Collector:
             )
             raise InputError(msg)
         keep, lost = self._settle_conflicts()
-        self._settle_states(keep)
-        samples = sample_table(self._samples, self._states, self._extra, lost)
+        labeled = {self._labels[at][_SAMPLE] for at in np.flatnonzero(keep).tolist()}
+        self._images.settle_states(labeled, self._had_bad_label)
+        samples = self._images.table(lost)
         labels = label_table(self._labels, keep)
         classes = self.options.classes
         if classes is None:
@@ -373,17 +297,8 @@ class Collector:
         label = self._labels[at]
         if label[_TASK] != "classification":
             return Problem("duplicate_id", {"id": shown(label[_SOURCE_KEY] or label[0])})
-        uri = self._samples[self._sample_at[label[_SAMPLE]]][_URI]
+        uri = self._images.uri_of(label[_SAMPLE])
         return Problem("conflicting_labels", {"path": shown(uri), "n_rows": n_rows})
-
-    def _settle_states(self, keep: np.ndarray) -> None:
-        labeled = {self._labels[at][_SAMPLE] for at in np.flatnonzero(keep).tolist()}
-        states = self._states
-        for index, sample in enumerate(self._samples):
-            if sample[0] in labeled:
-                states[index] = "labeled"
-            elif states[index] == "labeled" or sample[0] in self._had_bad_label:
-                states[index] = "unlabeled"
 
 
 def _same(one: object, other: object) -> bool:
