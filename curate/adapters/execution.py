@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
@@ -32,7 +32,8 @@ Progress = Callable[[int, int | None], None]
 S = TypeVar("S")
 R = TypeVar("R")
 
-PRELOADED = ["numpy", "pyarrow", "pyarrow.compute", "cv2"]  # once in the fork server, not once in each worker
+# once in the fork server, not once in each worker; so is the module of the first function that is mapped
+PRELOADED = ["numpy", "pyarrow", "pyarrow.compute", "cv2", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"]
 IN_FLIGHT_PER_WORKER = 2  # one that runs and one that waits: a worker never idles, memory stays bounded
 
 
@@ -260,7 +261,7 @@ class _Pool:
         with _interrupts_held_back():
             if self._executor is None:
                 self._executor = ProcessPoolExecutor(
-                    self._workers, mp_context=_context(), initializer=_start_worker
+                    self._workers, mp_context=_context(self._fn), initializer=_start_worker
                 )
             with _hidden_main(self._fn):
                 return self._executor.submit(call, *args)
@@ -277,13 +278,13 @@ class _Pool:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _context() -> Any:  # noqa: ANN401 - one of three context classes
+def _context(fn: object) -> Any:  # noqa: ANN401 - one of three context classes
     """Never fork this process: it has threads (Arrow, BLAS), and a forked lock may stay locked for good."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
+    module = getattr(_inner(fn), "__module__", None) or "__main__"
+    context.set_forkserver_preload(PRELOADED if module == "__main__" else [*PRELOADED, module])
     return context
 
 
@@ -331,15 +332,18 @@ def _end_with(parent: Any) -> None:  # noqa: ANN401 - multiprocessing's private 
     os._exit(1)
 
 
+def _inner(fn: object) -> object:
+    return getattr(fn, "func", fn)  # functools.partial
+
+
 @contextlib.contextmanager
 def _hidden_main(fn: object) -> Iterator[None]:
     """Keep new workers from importing the caller's script, which would run it again where it has no guard.
 
     A function that lives in the script itself needs that import, so then nothing is hidden.
     """
-    inner = getattr(fn, "func", fn)  # functools.partial
     main = sys.modules.get("__main__")
-    if main is None or getattr(inner, "__module__", None) == "__main__":
+    if main is None or getattr(_inner(fn), "__module__", None) == "__main__":
         yield
         return
     sys.modules["__main__"] = types.ModuleType("__main__")
