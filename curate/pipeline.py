@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import pyarrow as pa
@@ -63,8 +64,9 @@ def run(
     )
     try:
         result = _run_stages(context, until=until, with_review=review)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         context.run.finish("interrupted")
+        clear_frames(interrupt.__traceback__)  # they hold half-used generators, and those hold worker processes
         raise
     except Exception as error:
         context.run.finish("failed", error=f"{type(error).__name__}: {error}")

@@ -134,7 +134,8 @@ class FileMedia:
         located = self._locator.locate(uri)
         if not isinstance(located, Located) or located.n_bytes > MAX_IMAGE_BYTES:
             return None
-        return (self._locator.base / located.uri).read_bytes()
+        with open(f"{self._locator.base}/{located.uri}", "rb", buffering=0) as file:  # noqa: PTH123 - a third of the time
+            return file.read()
 
     def _tar_bytes(self, container: str, offset: int | None, n_bytes: int | None) -> bytes | None:
         if offset is None or not n_bytes or n_bytes > MAX_IMAGE_BYTES:

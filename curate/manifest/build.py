@@ -115,7 +115,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     ).combine_chunks()
     counts = _counts(labels, samples, outcomes, data, excluded)
     soft = None
-    if predictions is not None and policy.soft_labels:
+    if predictions is not None and policy.soft_labels and predictions.num_columns > 1:  # else no teacher answered
         ids = data.select(["sample_id", "label_id"])
         soft = soft_labels(ids, predictions, classes, weights=teacher_weights, temperature=policy.temperature)
     given, further = _all_statistics(statistics, outcomes, data, excluded, validate)

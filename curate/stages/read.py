@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import runs, schema
-from curate.adapters.execution import map_shards
+from curate.adapters.execution import map_shards, slices
 from curate.errors import InputError
 from curate.governance.suppression import load_suppression, suppress, suppress_bytes
 from curate.incremental import forget_rows, known_keys, reuse_rows
@@ -109,7 +109,7 @@ def _sampled(read: Ingested, limit: int) -> Ingested:
 
 def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
     """Measure every image that was not measured before; an image is known by id, place, size and time."""
-    from curate.scan import quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder
+    from curate.scan import SHARD_ROWS, quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder
 
     keys = _file_keys(samples, context.spec.max_pixels)
     folder = context.run.workspace.cache / "scan"
@@ -118,14 +118,15 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
     measure = partial(scan_batch, media=media, max_pixels=context.spec.max_pixels)
 
     def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:
-        tables = [samples.take(shard) for shard in shards]
-        return map_shards(
+        total = sum(map(len, shards))
+        pieces = map_shards(
             measure,
-            tables,
+            (piece for shard in shards for piece in slices(samples.take(shard), SHARD_ROWS)),
             workers=context.workers,
-            progress=context.run.listener.progress,
+            progress=lambda n_done, _: context.run.listener.progress(n_done, total),
             quarantine=partial(quarantined, media=media),
         )
+        return _regrouped(pieces, [len(shard) for shard in shards])
 
     with context.run.timed("scan") as timing:
         table, n_new = reuse_rows(folder, keys, compute, schema=schema.SCAN)
@@ -149,6 +150,16 @@ def withhold_erased(context: Context, found: Gathered) -> None:
         ids = found.scan["sample_id"].combine_chunks()
         gone = before.filter(pc.invert(pc.is_in(before["sample_id"], value_set=ids)))["sample_id"].to_pylist()
         forget_rows(context.run.workspace.cache / "scan", "sample_id", gone)
+
+
+def _regrouped(pieces: Iterator[pa.Table], sizes: Iterable[int]) -> Iterator[pa.Table]:
+    """Yield tables of the given sizes: what workers get is smaller than what is worth a file."""
+    for size in sizes:
+        taken, n = [], 0
+        while n < size:
+            taken.append(next(pieces))
+            n += taken[-1].num_rows
+        yield pa.concat_tables(taken)
 
 
 def _file_keys(samples: pa.Table, max_pixels: int) -> list[str]:
