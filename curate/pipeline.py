@@ -22,6 +22,7 @@ from curate.manifest.build import Release, build_release
 from curate.manifest.publish import Published, publish
 from curate.spec import Spec
 from curate.stages import Context, check, read, teach
+from curate.stages import audit as auditing
 from curate.stages import review as reviewing
 from curate.state import Gathered, RunResult
 from curate.verdicts import decide
@@ -116,6 +117,9 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
+        statistics, proof = auditing.carry(context, found, readable_labels(found))
+        found.statistics = pa.concat_tables([found.statistics, statistics])
+        found.evidence |= proof
         found.verdicts = decide(
             found.view, readable_labels(found), found.findings, context.spec.policy, found.decisions
         )

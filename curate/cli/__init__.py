@@ -27,6 +27,7 @@ VERBS = (
     stages.teach,
     stages.flag,
     people.review,
+    people.audit,
     releases.log,
     releases.diff,
     releases.verify,
