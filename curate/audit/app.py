@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def pull_answers(
 
     Raises:
         ConfigError: there is no audit, or it was not opened in the App.
-        InputError: a tag that contradicts another, or a class that is the given label.
+        InputError: the audit on disk is damaged.
     """
     audit = latest_audit(workspace, name)
     ensure_database(workspace)
@@ -172,32 +172,39 @@ def pull_answers(
     if not fo.dataset_exists(full):
         raise ConfigError(f"The audit {audit.short_id} was never opened in the App. Open it: curate audit {name}")
     dataset = _ours(fo.load_dataset(full), audit)
-    answers = _answers(dataset, audit, reviewer_name(reviewer))
+    answers, problems = _answers(dataset, audit, reviewer_name(reviewer))
     taken = take(audit, answers, ledger_folder=ledger_folder, target_precision=target_precision)
     _reveal(dataset, taken.result.audit)
-    return taken
+    return replace(taken, problems=tuple(problems))
 
 
-def _answers(dataset: Any, audit: Audit, reviewer: str) -> list[Answer]:  # noqa: ANN401 - as above
+def _answers(dataset: Any, audit: Audit, reviewer: str) -> tuple[list[Answer], list[str]]:  # noqa: ANN401 - as above
+    """Return what the tags say, and a sentence for each sample whose tags cannot be understood."""
     items = {item.item: item for item in audit.design.items}
     given = {look.look: items[look.item].given_label for look in audit.design.looks}
-    looks, tags = dataset.values(["look", "tags"])
-    found = []
-    for look, marks in zip(looks, tags, strict=True):
-        said = {_parse(mark, given[look], look) for mark in marks or ()} - {None}
+    looks, orders, tags = dataset.values(["look", "order", "tags"])
+    found, problems = [], []
+    for look, order, marks in zip(looks, orders, tags, strict=True):
+        try:
+            said = {_parse(mark, given[look], f"The tag {mark!r} of sample {order}") for mark in marks or ()} - {
+                None
+            }
+        except InputError as error:
+            problems.append(str(error))
+            continue
         if len({verdict for verdict, _ in said}) > 1 or len({label for _, label in said if label}) > 1:
-            raise InputError(f"The sample of look {look} has tags that contradict each other: {', '.join(marks)}.")
-        if said:
+            problems.append(f"The tags of sample {order} contradict each other: {', '.join(marks)}.")
+        elif said:
             verdict = next(iter(said))[0]
             label = next((label for _, label in said if label), None)
             found.append(Answer(look, verdict, label, reviewer))
-    return found
+    return found, problems
 
 
-def _parse(tag: str, given: str | None, look: str) -> Any:  # noqa: ANN401 - a pair, or None for a tag of the user's own
+def _parse(tag: str, given: str | None, where: str) -> Any:  # noqa: ANN401 - a pair; None for a tag of the user's own
     word, _, label = tag.removeprefix(_TAG_PREFIX).partition(":")
     try:
-        verdict = read_verdict(word, label or None, given, where=f"The tag {tag!r} of look {look}")
+        verdict = read_verdict(word, label or None, given, where=where)
     except InputError:
         if label or tag.startswith(_TAG_PREFIX):
             raise

@@ -21,20 +21,27 @@ from curate.review import ledger
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came in: how many answers say something new, how many decisions they are, and what the audit says now."""
+    """What came in: answers that say something new, decisions that they are, what could not be taken, and the result."""
 
     n_fresh: int
     n_decisions: int
     result: AuditResult
+    problems: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines."""
-        return {"n_new_answers": self.n_fresh, "n_decisions": self.n_decisions, **self.result.to_json()}
+        return {
+            "n_new_answers": self.n_fresh,
+            "n_decisions": self.n_decisions,
+            "problems": list(self.problems),
+            **self.result.to_json(),
+        }
 
     def lines(self) -> list[str]:
         """Return it for people."""
         told = [f"{self.n_fresh:,} new answers, {self.n_decisions:,} decisions in the ledger"]
-        return [*(told if self.n_fresh else []), *lines(self.result)]
+        told += [f"  problem: {problem}" for problem in self.problems]
+        return [*(told if self.n_fresh or self.problems else []), *lines(self.result)]
 
 
 def open_audit(
