@@ -28,6 +28,7 @@ VERBS = (
     stages.flag,
     people.review,
     people.audit,
+    people.plant,
     releases.log,
     releases.diff,
     releases.verify,

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from curate.cli.terminal import JsonOption, QuietOption, Terminal, WorkspaceOption, place_of, terminal_for
+from curate.cli.terminal import (
+    JsonOption,
+    LimitOption,
+    QuietOption,
+    SpecArgument,
+    Terminal,
+    WorkersOption,
+    WorkspaceOption,
+    listening,
+    place_of,
+    terminal_for,
+)
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -162,3 +173,39 @@ def _tell_sheet(terminal: Terminal, drawn: Audit, csv: Path, then: str, *, is_ne
             f"  {then}",
         ],
     )
+
+
+def plant(
+    spec: SpecArgument,
+    share: Annotated[float, typer.Option(help="Share of the labels to spoil, for each kind of error.")] = 0.05,
+    kinds: Annotated[
+        str | None, typer.Option(help="uniform,class,hard,drop,shift,swap,invent,erode,switch")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Labels a reviewer looks at. Default: as many as planted.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which labels, and how.")] = 0,
+    workspace: WorkspaceOption = None,
+    limit: LimitOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Spoil a copy of your labels on purpose, run the same pipeline, and say how much of it is found."""
+    from curate.plant.run import plant as plant_errors  # noqa: PLC0415 - pulls in pyarrow and SciPy
+
+    terminal = terminal_for(as_json, quiet)
+    wanted = [kind.strip() for kind in kinds.split(",")] if kinds else []
+    with listening(terminal) as listener:
+        found = plant_errors(
+            spec,
+            workspace=workspace,
+            share=share,
+            kinds=wanted,
+            budget=budget,
+            seed=seed,
+            limit=limit,
+            workers=workers,
+            listener=listener,
+        )
+    terminal.tell(found.to_json(), found.lines)

@@ -84,6 +84,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         "noise": _noise(rows, noise) if usable and noise else None,
         "noise_why": _why_not(ran, noise),
         "audit": people.audit(release, rows),
+        "annotators": people.annotators(rows),
         "evaluation": _evaluation(rows) if usable else [],
         "truth": content.one(rows, "evaluation", "n_wrong"),
         "confusion": content.confusion(release),

@@ -46,3 +46,46 @@ def audit(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str
         "certified_risk": certificate.get("risk"),
         "twice": f"{twice['n_same']} of {twice['n_pairs']}" if twice["n_pairs"] else "",
     }
+
+
+N_ANNOTATORS = 15
+N_PAIRS = 10
+
+
+def annotators(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return who errs most, on which classes, and who disagrees with whom; None where no label names its annotator."""
+    mine = [row for row in rows if row["check"] == "annotators" and row["value"] is not None]
+    known = {row["name"]: row for row in mine if row["group"] is None}
+    if not known.get("n_annotators") or not known["n_annotators"]["value"]:
+        return None
+    people = [row for row in mine if row["name"] == "error_rate" and row["group"]]
+    return {
+        "n": int(known["n_annotators"]["value"]),
+        "n_judged": len(people),
+        "per_image": f"{known['n_answers_per_image']['value']:.2f}",
+        "average": percent(known["error_rate"]["value"]) if "error_rate" in known else "",
+        "alpha": f"{known['krippendorff_alpha']['value']:.2f}" if "krippendorff_alpha" in known else "",
+        "worst": [_person(row) for row in sorted(people, key=lambda r: (-r["low"], r["group"]))[:N_ANNOTATORS]],
+        "classes": [
+            {**_person(row), "ratio": f"{row['detail']['ratio']:.1f}", "usual": percent(row["detail"]["average"])}
+            for row in sorted(mine, key=lambda r: (-(r["low"] or 0.0), r["group"] or ""))
+            if row["name"] == "share_contradicted"
+        ][:N_ANNOTATORS],
+        "pairs": [
+            {
+                "who": row["group"].removeprefix("annotators=").replace("|", " and "),
+                "share": percent(row["value"]),
+                "interval": interval(row["low"], row["high"]),
+                "n": row["n"],
+                "classes": ", ".join(f"{a} / {b} ({n})" for a, b, n in row["detail"]["classes"]),
+            }
+            for row in sorted(mine, key=lambda r: (-(r["low"] or 0.0), r["group"] or ""))
+            if row["name"] == "share_disagreement"
+        ][:N_PAIRS],
+    }
+
+
+def _person(row: Mapping[str, Any]) -> dict[str, Any]:
+    who, _, label = row["group"].removeprefix("annotator=").partition(",class=")
+    spread = interval(row["low"], row["high"])
+    return {"who": who, "class": label, "share": percent(row["value"]), "interval": spread, "n": row["n"]}

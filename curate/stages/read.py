@@ -19,7 +19,7 @@ from curate.ingest import Ingested, Media, ReadOptions, source_named
 from curate.splits import assign_splits
 from curate.stages.context import Context
 
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 SCAN_VERSION = 1
 
 
@@ -45,12 +45,17 @@ def ingest(context: Context) -> Ingested:
     def compute() -> Mapping[str, pa.Table]:
         read = source.read(options)
         classes = pa.table({"class": pa.array(read.classes, pa.string())})
-        return {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
+        others = read.annotations if read.annotations is not None else schema.empty(schema.LABELS)
+        made = {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes}
+        return {**made, "classes": classes, "annotations": others}
 
-    tables = context.run.stage("ingest", key, ("samples", "labels", "outcomes", "classes"), compute)
+    names = ("samples", "labels", "outcomes", "classes", "annotations")
+    tables = context.run.stage("ingest", key, names, compute)
     samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
-    read = Ingested(samples, tables["labels"], tables["outcomes"], tuple(tables["classes"]["class"].to_pylist()))
-    return read if context.limit is None else _sampled(read, context.limit)
+    classes_read = tuple(tables["classes"]["class"].to_pylist())
+    read = Ingested(samples, tables["labels"], tables["outcomes"], classes_read, tables["annotations"])
+    read = read if context.limit is None else _sampled(read, context.limit)
+    return read if context.relabel is None else context.relabel(read)
 
 
 def read_options(context: Context) -> ReadOptions:
@@ -77,7 +82,8 @@ def _sampled(read: Ingested, limit: int) -> Ingested:
     def keep(table: pa.Table) -> pa.Table:
         return table.filter(pc.is_in(table["sample_id"], value_set=ids))
 
-    return Ingested(kept, keep(read.labels), keep(read.outcomes), read.classes)
+    others = keep(read.annotations) if read.annotations is not None else None
+    return Ingested(kept, keep(read.labels), keep(read.outcomes), read.classes, others)
 
 
 def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
