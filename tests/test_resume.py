@@ -197,7 +197,9 @@ def test_interrupted_it_says_so_leaves_130_and_goes_on(finished: e2e.Finished, t
     wait_for_stage(workspace, "ingest", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group, workers included
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode in {130, -signal.SIGINT}, (
+        err
+    )  # Python may end itself by the signal; to a shell both are 130
     assert "Interrupted" in err
     assert "Traceback" not in err
     assert out == ""

@@ -86,8 +86,8 @@ class Table:
         columns = guess_columns(path)
         if columns is None or columns["label"] != MISSING:
             return {}
-        candidates = ", ".join(label_candidates(path)) or "no column looks like one; remove this line if so"
-        return {"columns.label": f"the column with the label: {candidates}"}
+        candidates = ", ".join(label_candidates(path)) or "none looks like it; remove this line if there is none"
+        return {"columns.label": f"WHICH column holds the label? One of: {candidates}"}
 
     def read(self, options: ReadOptions) -> Ingested:
         """Read every row.
