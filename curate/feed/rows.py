@@ -16,6 +16,7 @@ from curate.manifest.soft_layout import Layout
 
 PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
+SAID = ("given_label", "action", "width_px", "height_px")  # what exports say besides
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def rows_of(
     at = np.flatnonzero(keep.to_numpy())
     if not at.size:
         raise InputError(f"No labeled row is left{f' in the split {split}' if split else ''}.")
-    table = data.select(COLUMNS).take(pa.array(at)).combine_chunks()
+    table = data.select((*COLUMNS, *SAID)).take(pa.array(at)).combine_chunks()
     labels = pc.index_in(table["released_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
     return Rows(
         table=table,
