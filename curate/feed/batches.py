@@ -30,7 +30,12 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _joined(values: list[Any]) -> Any:  # noqa: ANN401 - a tensor, a mapping or a list
     first = values[0]
     if isinstance(first, torch.Tensor):
-        return torch.stack(values) if all(value.shape == first.shape for value in values) else values
+        if not all(value.shape == first.shape for value in values):
+            return values
+        if first.ndim == 3 and not first.is_contiguous() and first.permute(1, 2, 0).is_contiguous():
+            # pixels as they were decoded: one copy, and the memory format that convolutions are fastest in
+            return torch.stack([value.permute(1, 2, 0) for value in values]).permute(0, 3, 1, 2)
+        return torch.stack(values)
     if isinstance(first, dict):
         return {key: _joined([value[key] for value in values]) for key in first}
     if isinstance(first, bool | int | float):

@@ -37,8 +37,8 @@ class Reading:
 
 
 def tensor_of(pixels: Pixels) -> torch.Tensor:
-    """Return (height, width, 3) pixels as a contiguous tensor (3, height, width)."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    """Return (height, width, 3) pixels as a tensor (3, height, width) over the same memory (channels last)."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class ImageDataset(Dataset[Item]):
