@@ -3,10 +3,10 @@
     python benchmarks/feed/run.py IMAGES [--copies 4] [--rounds 5] [--size 224] [--out results.json]
 
 IMAGES is a folder or tar of photos. Each is used `copies` times. Everybody decodes the same files, turns them
-upright, makes them RGB, stretches them to size x size and hands uint8 batches of 32 to the same training step,
-which is small, as it is for the CPU where the network runs on an accelerator; two decoding workers or threads each. Rounds alternate between the contenders; the ratio to the
-DataLoader is the median of the ratios of the rounds. On a machine that others use too, look at the CPU time: it says what
-the same cores would give.
+upright, makes them RGB, stretches them to size x size (bilinear, antialiased) and hands uint8 batches of 32 to the same
+training step, which is small, as it is for the CPU where the network runs on an accelerator. Two decoding workers or
+threads each. Rounds alternate between the contenders; the ratio to the DataLoader is the median of the ratios of the
+rounds. On a machine that others use too, look at the CPU time: it says what the same cores would give.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from curate.ingest.parquet_images import encoded_images, image_columns, split_co
 from curate.scan.decode import Refused, decode
 
 Pixels = npt.NDArray[np.uint8]
+Resize = Literal["bilinear", "area"]
 
 _MAX_PIXELS = 2**31  # the scan has refused what is too large for this data set before
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -137,12 +139,19 @@ class Images:
         return data
 
 
-def pixels_of(data: bytes, *, size_px: tuple[int, int] | None = None, shrink_on_load: bool = False) -> Pixels:
+def pixels_of(
+    data: bytes,
+    *,
+    size_px: tuple[int, int] | None = None,
+    resize: Resize = "bilinear",
+    shrink_on_load: bool = False,
+) -> Pixels:
     """Return upright RGB pixels, uint8 (height, width, 3), contiguous.
 
     Args:
         data: the encoded bytes.
-        size_px: (height, width) to stretch to, by area where that shrinks and linearly else, as teachers see it.
+        size_px: (height, width) to stretch to.
+        resize: "bilinear", antialiased, as PIL and torchvision do it; or "area", as curate prepares pixels for teachers.
         shrink_on_load: let the JPEG decoder shrink by 2, 4 or 8 first where the image is larger than that: much
             faster for large photos, pixels differ a little.
 
@@ -162,11 +171,27 @@ def pixels_of(data: bytes, *, size_px: tuple[int, int] | None = None, shrink_on_
     if pixels is None:
         pixels = _decoded_slowly(data)
     if size_px is not None and pixels.shape[:2] != size_px:
-        smaller = pixels.shape[0] > size_px[0] or pixels.shape[1] > size_px[1]
-        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        pixels = cv2.resize(pixels, (size_px[1], size_px[0]), interpolation=method)
+        pixels = _bilinear(pixels, size_px) if resize == "bilinear" else _area(pixels, size_px)
     made: Pixels = np.ascontiguousarray(pixels)
     return made
+
+
+def _bilinear(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
+    import torch  # noqa: PLC0415 - its kernel is several times as fast as PIL's and OpenCV's
+
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    made = torch.nn.functional.interpolate(batch, size=size_px, mode="bilinear", antialias=True)
+    resized: Pixels = made[0].permute(1, 2, 0).numpy()
+    return resized
+
+
+def _area(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
+    import cv2  # noqa: PLC0415 - `import curate` must not load it
+
+    smaller = pixels.shape[0] > size_px[0] or pixels.shape[1] > size_px[1]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    resized: Pixels = cv2.resize(pixels, (size_px[1], size_px[0]), interpolation=method)
+    return resized
 
 
 def _decoded_slowly(data: bytes) -> Pixels:

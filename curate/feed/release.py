@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
-from curate.feed.images import Images, Pixels
+from curate.feed.images import Images, Pixels, Resize
 from curate.feed.rows import Rows, rows_of, soft_arrays
 from curate.manifest import log
 from curate.manifest.read import load_evidence, load_manifest, load_table
@@ -66,6 +66,7 @@ class Feed:
         self,
         *,
         size_px: tuple[int, int] | None = None,
+        resize: Resize = "bilinear",
         transform: Transform | None = None,
         shrink_on_load: bool = False,
     ) -> ImageDataset:
@@ -73,18 +74,20 @@ class Feed:
 
         Args:
             size_px: (height, width) to stretch images to; None leaves them as they are.
+            resize: "bilinear" (antialiased, as PIL and torchvision) or "area" (as curate prepares pixels for teachers).
             transform: upright RGB uint8 (height, width, 3) -> what the item holds; None: uint8 tensor (3, h, w).
             shrink_on_load: see `images.pixels_of`.
         """
         from curate.feed.torch_data import ImageDataset, Reading  # noqa: PLC0415 - torch
 
-        return ImageDataset(self, Reading(size_px, transform, None, shrink_on_load))
+        return ImageDataset(self, Reading(size_px, transform, None, shrink_on_load, resize))
 
     def stream(  # noqa: PLR0913 - a keyword for each thing that a trainer sets
         self,
         *,
         batch_size: int | None = None,
         size_px: tuple[int, int] | None = None,
+        resize: Resize = "bilinear",
         transform: Transform | None = None,
         augment: Augment | None = None,
         shrink_on_load: bool = False,
@@ -101,6 +104,7 @@ class Feed:
         Args:
             batch_size: yield collated batches of so many (the last one may be smaller); None yields items.
             size_px: as in `dataset`.
+            resize: as in `dataset`.
             transform: as in `dataset`.
             augment: (RGB pixels at `size_px`, generator) -> RGB pixels, before `transform`. The generator is made from
                 seed, epoch and the item's id: the same whatever the threads, the workers and where training was resumed.
@@ -123,7 +127,7 @@ class Feed:
         order = Order(shuffle, seed, even, rank, world_size)
         return Stream(
             self,
-            Reading(size_px, transform, augment, shrink_on_load),
+            Reading(size_px, transform, augment, shrink_on_load, resize),
             order,
             batch_size=batch_size,
             n_threads=n_threads,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from curate.feed.images import Pixels, pixels_of
+from curate.feed.images import Pixels, Resize, pixels_of
 from curate.feed.rows import PLACE, Rows
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ class Reading:
     transform: Transform | None
     augment: Augment | None
     shrink_on_load: bool
+    resize: Resize = "bilinear"
 
     def image(self, data: bytes, generator: np.random.Generator | None = None) -> Any:  # noqa: ANN401 - the transform's
         """Return what the item holds: the transform's value, or a uint8 tensor (3, height, width)."""
-        pixels = pixels_of(data, size_px=self.size_px, shrink_on_load=self.shrink_on_load)
+        pixels = pixels_of(data, size_px=self.size_px, resize=self.resize, shrink_on_load=self.shrink_on_load)
         if self.augment is not None and generator is not None:
             pixels = self.augment(pixels, generator)
         return tensor_of(pixels) if self.transform is None else self.transform(pixels)

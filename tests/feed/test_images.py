@@ -72,6 +72,18 @@ def test_pixels_are_what_pil_gives_upright(case: str) -> None:
     np.testing.assert_array_equal(pixels_of(CASES[case]), np.asarray(image.convert("RGB")))
 
 
+@pytest.mark.parametrize("size_px", [(9, 14), (22, 37), (60, 41)])
+def test_a_resize_is_that_of_pil_or_that_of_the_teachers(size_px: tuple[int, int]) -> None:
+    from curate.teachers.model_input import Preparation  # noqa: PLC0415 - only here
+
+    image = noise()
+    theirs = np.asarray(image.resize(size_px[::-1], Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(pixels_of(encoded(image, "PNG"), size_px=size_px) - theirs).max() <= 1
+    bgr = np.asarray(image)[:, :, ::-1]
+    seen = Preparation(*size_px, (0, 0, 0), (1, 1, 1), channels_last=True, dtype="uint8").batch([bgr])[0]
+    np.testing.assert_array_equal(pixels_of(encoded(image, "PNG"), size_px=size_px, resize="area"), seen)
+
+
 def test_a_size_is_height_and_width_and_a_photo_may_be_shrunk_while_it_loads() -> None:
     big = encoded(noise(size=(800, 600)), "JPEG", quality=95)
     plain = pixels_of(big, size_px=(50, 70))
