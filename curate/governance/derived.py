@@ -20,6 +20,7 @@ from curate import schema
 from curate.governance.journal import Erasure
 from curate.governance.secret import keyed
 from curate.governance.suppression import ERASED
+from curate.governance.sweep import holds
 from curate.incremental import forget_rows
 from curate.review.ledger import ledger_folder
 from curate.runs import Workspace, write_table, write_text
@@ -154,6 +155,19 @@ def clear_runs(place: Workspace, erasure: Erasure, *, dry: bool = False) -> int:
             told = {"state": "unreadable"} if content is None else traces.scrub_json(content)
             write_text(file, json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return n_files
+
+
+def clear_audits(place: Workspace, erasure: Erasure, *, dry: bool = False) -> int:
+    """Delete audits and lists of planted errors that name something erased: what they were drawn from is no more."""
+    traces = erasure.traces
+    found = [path for path in (*_children(place.folder / "audits"), place.folder / "planted.json") if path.exists()]
+    hit = [
+        path for path in found if any(holds(file, traces) for file in ([path] if path.is_file() else _files(path)))
+    ]
+    if not dry:
+        for path in hit:
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+    return len(hit)
 
 
 def _forgotten(row: dict[str, object], secret: bytes) -> dict[str, object]:

@@ -128,6 +128,7 @@ def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
         ("ingest", lambda: [derived.clear_ingest(place, erasure) for place in places]),
         ("media", lambda: [derived.clear_media(place, erasure) for place in places]),
         ("reports", lambda: [derived.clear_reports(place) for place in places]),
+        ("audits", lambda: [derived.clear_audits(place, erasure) for place in places]),
         ("runs", lambda: [derived.clear_runs(place, erasure) for place in places]),
         ("database", lambda: database.clear_database(root, erasure)),
     ]

@@ -245,6 +245,7 @@ def _derived(place: Workspace, erasure: Erasure) -> dict[str, int]:
         "decisions": derived.clear_ledger(place, erasure, b"", dry=True),
         "images and archives": derived.clear_media(place, erasure, dry=True),
         "pages": derived.clear_reports(place, dry=True),
+        "audits": derived.clear_audits(place, erasure, dry=True),
         "run records": derived.clear_runs(place, erasure, dry=True),
     }
 
