@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from curate.errors import ConfigError
-
-MARKER = "curate-export.json"  # in every export; a folder without one is never replaced
+from curate.export.record import MARKER
 
 
 @contextmanager

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import ConfigError
-from curate.export.folder import MARKER, written_beside
+from curate.export.folder import written_beside
+from curate.export.record import MARKER
 from curate.export.release import safe_folder
 from curate.feed.release import Feed
 from curate.scan.header import format_of

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from curate.errors import ConfigError, did_you_mean
 from curate.export import export
+from curate.export.record import record_export
 from curate.manifest import log
 from curate.manifest.read import load_manifest, load_release
 from curate.recorded import last_run
@@ -44,6 +45,7 @@ def export_version(workspace: Path, reference: str, *, format: str, out: Path, i
         media=media,
         classes=list(release.manifest["classes"]),
     )
+    record_export(workspace, name, version=release.id, kind=format, out=out)
     reasons: dict[str, int] = {}
     for reason in written.left_out["reason_code"].to_pylist():
         reasons[reason] = reasons.get(reason, 0) + 1

@@ -22,6 +22,7 @@ from curate.manifest.read import load_evidence, load_manifest, load_table
 from curate.manifest.soft import MADE_FOR, image_keys
 from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers
 from curate.manifest.store import MANIFEST, describe, sha256_of
+from curate.manifest.tombstone import read_tombstone
 from curate.policy import Policy
 from curate.verdicts import decide
 
@@ -299,7 +300,13 @@ def _parents(version: Path) -> Promise:
         return Promise("parents", None, "not checked: no log beside this folder names the version")
     parents = sorted({parent for entry in entries for parent in entry.parents})
     lost = [parent for parent in parents if not (version.parent / parent / MANIFEST).is_file()]
-    return _promise("parents", [f"{parent} is not there" for parent in lost], f"{len(parents)} parents are there")
+    try:
+        erased = [parent for parent in parents if read_tombstone(base, parent) is not None]
+    except VerificationError as error:
+        return Promise("parents", ok=False, detail=str(error))
+    missing = [f"{parent} is not there" for parent in lost if parent not in erased]
+    told = f"{len(parents) - len(erased)} parents are there"
+    return _promise("parents", missing, f"{told}, {len(erased)} tombstoned (erased on request)" if erased else told)
 
 
 def _kept(
