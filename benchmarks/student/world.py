@@ -51,9 +51,9 @@ class Arm:
 
 def read_task(path: Path, truth: str, n_test: int, limit: int | None) -> Task:
     table = pq.read_table(path, columns=["image", "label", truth])
+    classes = tuple(sorted(set(table[truth].to_pylist()) | set(table["label"].to_pylist())))
     if limit is not None:
-        table = table.slice(0, limit)
-    classes = tuple(sorted(set(table[truth].to_pylist())))
+        table = table.take(np.random.default_rng(7).permutation(table.num_rows)[:limit])
     given, true = (
         pc.index_in(table[name], value_set=pa.array(classes)).to_numpy().astype(np.int64)
         for name in ("label", truth)
