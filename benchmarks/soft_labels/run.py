@@ -156,10 +156,11 @@ def main() -> None:
                 "{write_s:.2f} | {read_s:.3f} |".format(inverse=1 / row["share_of_full"], **row)
             )
         learned = students(options.samples, options.seeds, temperature) if options.seeds else []
-        print(f"\nStudents of {options.samples:,} samples, {options.seeds} seeds\n")
-        print("| trained on | accuracy | difference to full (95 % interval) |\n| --- | --- | --- |")
-        for row in learned:
-            print("| {arm} | {accuracy:.4f} | {to_full:+.4f} ({low:+.4f} to {high:+.4f}) |".format(**row))
+        if learned:
+            print(f"\nStudents of {options.samples:,} samples, {options.seeds} seeds\n")
+            print("| trained on | accuracy | difference to full (95 % interval) |\n| --- | --- | --- |")
+            for row in learned:
+                print("| {arm} | {accuracy:.4f} | {to_full:+.4f} ({low:+.4f} to {high:+.4f}) |".format(**row))
         told[f"temperature {temperature:g}"] = {"storage": sizes, "students": learned}
     if options.out:
         options.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
