@@ -1,0 +1,80 @@
+"""What `curate flag` hands on: one function a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.errors import ConfigError, did_you_mean
+
+Told = tuple[Mapping[str, Any], list[str]]  # for machines, for people
+
+
+def flag_one_table(
+    table: Path | None,
+    labels: Path | None,
+    teachers: Sequence[str] | None,
+    out: Path,
+    classes: Sequence[str] | None,
+    progress: Callable[[int, int | None], None],
+) -> Told:
+    """Flag a table of labels and teachers' probabilities."""
+    if table is None or labels is not None or teachers:
+        raise ConfigError(
+            "curate flag needs a TABLE.parquet with label and prob_<teacher> columns. For --labels and --teacher say "
+            f"which --task they are of: {', '.join(TASKS)}."
+        )
+    from curate.summary import flag_lines  # noqa: PLC0415 - `curate --help` needs none of it
+    from curate.teachers.flag_table import flag_table  # noqa: PLC0415 - pulls in SciPy
+
+    summary = flag_table(table, out, classes=classes, progress=progress)
+    return summary.to_json(), flag_lines(summary)
+
+
+def flag_files(
+    task: str,
+    table: Path | None,
+    labels: Path | None,
+    teachers: Sequence[str] | None,
+    out: Path,
+    classes: Sequence[str] | None,
+) -> Told:
+    """Flag label files of a task beside the files of its teachers."""
+    if task not in TASKS:
+        known = ["classification", *TASKS]
+        raise ConfigError(
+            f"--task is one of {', '.join(known)}; given: {task!r}. {did_you_mean(task, known)}".rstrip()
+        )
+    if table is not None or labels is None:
+        raise ConfigError(
+            f"curate flag --task {task} needs --labels PATH and no table; teachers are --teacher NAME=PATH."
+        )
+    return TASKS[task](labels, teachers_of(teachers), out, classes)
+
+
+def teachers_of(given: Sequence[str] | None) -> dict[str, Path]:
+    """Return name -> path of `NAME=PATH` options.
+
+    Raises:
+        ConfigError: one without a name or a path, or a name that stands twice.
+    """
+    found: dict[str, Path] = {}
+    for one in given or ():
+        name, equals, path = one.partition("=")
+        if not (name and equals and path):
+            raise ConfigError(f"--teacher is NAME=PATH, for example --teacher big=big.txt; given: {one!r}.")
+        if name in found:
+            raise ConfigError(f"Two teachers are called {name!r}; each needs a name of its own.")
+        found[name] = Path(path)
+    return found
+
+
+def _tracking(labels: Path, teachers: Mapping[str, Path], out: Path, classes: Sequence[str] | None) -> Told:
+    from curate.teachers.tracks.flag_tracks import flag_tracks  # noqa: PLC0415 - pulls in SciPy
+
+    summary = flag_tracks(labels, teachers, out, classes=classes)
+    return summary.to_json(), summary.lines()
+
+
+TASKS: dict[str, Callable[[Path, Mapping[str, Path], Path, Sequence[str] | None], Told]] = {"tracking": _tracking}
