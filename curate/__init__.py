@@ -29,6 +29,7 @@ _PUBLIC = {
     "write_spec": "curate.init",
     "scan_folder": "curate.scan",
     "flag_table": "curate.teachers.flag_table",
+    "flag_tracks": "curate.teachers.tracks.flag_tracks",
     "evaluate": "curate.teachers.evaluation",
     "read_log": "curate.manifest.log",
     "resolve": "curate.manifest.log",

@@ -119,6 +119,16 @@ class TableTeacherSpec(_Frozen):
     out_of_fold: bool = False
 
 
+class MotSpec(_Frozen):
+    """Tracks of a tracker: a MOT csv file, or a folder with one named after each video (group `video`)."""
+
+    kind: Literal["mot"]
+    name: Name
+    path: str
+    first_frame: int = Field(default=1, description="what the files call frame 0 of the labels")
+    trained_on: str | None = None
+
+
 class PluginTeacherSpec(BaseModel):
     """A teacher of another package (entry points `curate.teachers`); it checks its further keys itself."""
 
@@ -133,6 +143,7 @@ TEACHER_SPECS: dict[str, type[BaseModel]] = {
     "onnx": OnnxSpec,
     "torch": TorchSpec,
     "table": TableTeacherSpec,
+    "mot": MotSpec,
 }
 TEACHER_PLUGINS = "curate.teachers"  # the entry-point group
 _PLUGIN = "plugin"
@@ -157,6 +168,7 @@ TeacherSpec = Annotated[
     | Annotated[OnnxSpec, Tag("onnx")]
     | Annotated[TorchSpec, Tag("torch")]
     | Annotated[TableTeacherSpec, Tag("table")]
+    | Annotated[MotSpec, Tag("mot")]
     | Annotated[PluginTeacherSpec, Tag(_PLUGIN)],
     Discriminator(_kind_of_teacher),
 ]

@@ -313,3 +313,38 @@ def test_a_run_with_review_starts_a_database_and_db_stop_stops_it(finished: e2e.
     again = e2e.call("db", "stop", "--workspace", workspace, "--json")
     assert again.code == 0
     assert again.json == {"stopped": False}
+
+
+def test_flag_finds_wrong_ids_in_mot_files(tmp_path: Path) -> None:
+    lines = [(frame, one, 100 * one + 2 * frame) for frame in range(1, 41) for one in (1, 2, 3)]
+    swap = {1: 2, 2: 1, 3: 3}
+    given = [f"{f},{swap[i] if f >= 20 else i},{x},50,40,90,1,1,1\n" for f, i, x in lines]
+    (tmp_path / "gt.txt").write_text("".join(given))
+    (tmp_path / "t.txt").write_text("".join(f"{f},{i},{x},50,40,90,1,-1,-1\n" for f, i, x in lines))
+    out = tmp_path / "flags.parquet"
+    options = ("flag", "--task", "tracking", "--labels", tmp_path / "gt.txt", "--out", out)
+    done = e2e.call(*options, "--teacher", f"theirs={tmp_path / 't.txt'}", "--json", "--quiet")
+    assert done.code == 0
+    assert done.json["n"] == len(lines)
+    assert done.json["n_flagged"]["id_switch"] == 2
+    table = pq.read_table(out).to_pylist()
+    first = {(row["frame"], row["id"], row["suggested_id"]) for row in table if row["risk"] >= 0.5}
+    assert first == {(20, 1, 2), (20, 2, 1)}
+    people = e2e.call(*options, "--quiet")
+    assert "no teacher" in people.out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--task", "trakcing", "--labels", "x"], "Did you mean 'tracking'?"),
+        (["--task", "tracking"], "needs --labels"),
+        (["--task", "tracking", "--labels", "x", "--teacher", "y"], "--teacher is NAME=PATH"),
+        (["--task", "tracking", "--labels", "x", "--teacher", "y=a", "--teacher", "y=b"], "Two teachers"),
+        (["--labels", "x"], "which --task"),
+    ],
+)
+def test_flag_explains_options_that_do_not_fit(options: list[str], says: str, tmp_path: Path) -> None:
+    done = e2e.call("flag", *options, "--out", tmp_path / "flags.parquet", "--quiet")
+    assert done.code == 2
+    assert says in done.err

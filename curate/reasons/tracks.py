@@ -19,6 +19,8 @@ SENTENCES: dict[str, str] = {
     "course.",
     "track_jump_seen": "Between frames {frame_before} and {frame} the id {track} jumps {diagonals} box diagonals off "
     "its course; {n_teachers} teacher(s) ({teachers}) see it elsewhere in frame {frame}.",
+    "track_jump_start": "In frame {frame} the id {track} is {diagonals} box diagonals off the course that it takes from "
+    "frame {frame_after} on.",
     "track_gap": "The id {track} misses {n_missing} annotated frame(s) between frames {frame_before} and {frame}.",
     "track_gap_seen": "The id {track} misses {n_missing} annotated frame(s) between frames {frame_before} and {frame}; "
     "{n_teachers} teacher(s) ({teachers}) see it there.",

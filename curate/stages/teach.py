@@ -19,6 +19,7 @@ from curate.stages.context import Context
 
 VERSION = 2
 _MODEL_FILES = ("path", "weights", "program")
+_JUDGED = ["label_id", "sample_id", "label", "bbox", "track_id", "frame", "content_sha256"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Taught:
     """Predictions of all teachers.
 
     Attributes:
-        table: `label_id` and `prob_<teacher>` columns.
+        table: `label_id` and a column a teacher (`schema.TEACHER_PREFIXES`).
         cards: a JSON mapping per teacher.
         statistics: a `teachers.ran` statistic per teacher, errored where it failed.
     """
@@ -61,7 +62,7 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
     key = {
         "version": VERSION,
         "teachers": [_teacher_key(context, spec) for spec in context.spec.teachers],
-        "labels": runs.digest_table(view.select(["label_id", "sample_id", "label", "bbox", "content_sha256"])),
+        "labels": runs.digest_table(view.select(_JUDGED)),
         "families": runs.digest_table(pa.table({"family": families})),
         "classes": list(classes),
         "seed": context.spec.seed,
@@ -119,8 +120,12 @@ def _teacher_key(context: Context, spec: TeacherSpec) -> Mapping[str, Any]:
     key: dict[str, Any] = spec.model_dump(mode="json")
     for name in _MODEL_FILES:
         given = getattr(spec, name, None)
-        if given and context.loaded.resolve(given).is_file():
-            key[name] = runs.digest_file(context.loaded.resolve(given))
+        path = context.loaded.resolve(given) if given else None
+        if path is not None and path.is_file():
+            key[name] = runs.digest_file(path)
+        elif path is not None and path.is_dir():
+            inside = sorted(one for one in path.rglob("*") if one.is_file())
+            key[name] = {str(one.relative_to(path)): runs.digest_file(one) for one in inside}
     features = getattr(spec, "features", "")
     _, _, file = str(features).partition(":")
     if file and context.loaded.resolve(file).is_file():

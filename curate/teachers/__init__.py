@@ -9,9 +9,17 @@ from importlib.metadata import entry_points
 import pyarrow as pa
 
 from curate.errors import ConfigError
-from curate.schema import PROB_PREFIX
+from curate.schema import PROB_PREFIX, TRACKS_PREFIX
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
-from curate.teachers.protocol import Answer, Predictions, Request, Teacher, TeacherError, prob_column
+from curate.teachers.protocol import (
+    Answer,
+    Predictions,
+    Request,
+    Teacher,
+    TeacherError,
+    TracksAnswer,
+    prob_column,
+)
 
 __all__ = ["KINDS", "predict_all", "teacher_of"]
 
@@ -21,6 +29,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "onnx": ("onnx_model", "OnnxTeacher"),
     "torch": ("torch_model", "TorchTeacher"),
     "table": ("table", "TableTeacher"),
+    "mot": ("tracks.teacher", "MotTeacher"),
 }
 
 
@@ -48,7 +57,7 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
         specs: the spec's teachers.
         request: the label rows and what is needed to judge them.
     """
-    answers: list[Answer] = []
+    answers: list[Answer | TracksAnswer] = []
     errors: list[TeacherError] = []
     for spec in specs:
         try:
@@ -58,10 +67,11 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
     cards = []
     for answer in answers:
-        column = PROB_PREFIX + answer.card.name
+        is_tracks = isinstance(answer, TracksAnswer)
+        column = (TRACKS_PREFIX if is_tracks else PROB_PREFIX) + answer.card.name
         if column in columns:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
-        columns[column] = prob_column(answer.probs)
+        columns[column] = answer.tracks if isinstance(answer, TracksAnswer) else prob_column(answer.probs)
         cards.append(answer.card)
     return Predictions(pa.table(columns), tuple(cards), tuple(errors))

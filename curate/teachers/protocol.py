@@ -100,17 +100,28 @@ class Answer:
     probs: np.ndarray
 
 
+@dataclass(frozen=True)
+class TracksAnswer:
+    """What a teacher that follows things says: `schema.TRACKS` (n_labels,), a frame's boxes at one of its labels."""
+
+    card: TeacherCard
+    tracks: pa.Array
+
+
 class Teacher(Protocol):
     """A configured teacher. One spec may stand for several answers (each probe is one)."""
 
-    def answer(self, request: Request) -> Sequence[Answer]:
+    def answer(self, request: Request) -> Sequence[Answer | TracksAnswer]:
         """Judge every label row of the request. Raises CurateError where it cannot."""
         ...
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """All answers. `table` has label_id and prob_<teacher>: fixed_size_list<float16>[K], null = no answer."""
+    """All answers: `table` has label_id and a column a teacher, null = no answer.
+
+    `prob_<teacher>` is fixed_size_list<float16>[K], `tracks_<teacher>` is `schema.TRACKS`.
+    """
 
     table: pa.Table
     cards: tuple[TeacherCard, ...]

@@ -14,8 +14,9 @@ import numpy as np
 from curate.teachers.tracks.boxes import NONE, Bools, Floats, Ints, TrackBoxes
 
 N_STEPS = 5
+FEW_STEPS = 4  # around a link: so few may all be off, so a box that hardly moves has not jumped whatever they say
 MIN_SHARED = 5  # links in a frame from which on their median is the camera
-MIN_LINKS = 200  # fewer say too little about how things move here
+MIN_LINKS = 50  # fewer say too little about how things move here
 CUT_RANGE = (0.1, 1.0)  # diagonals: less is no jump whoever is still, more is one whoever moves
 FALSE_ALARMS = 0.1  # links beyond the cut that are expected in a sequence without errors
 
@@ -103,8 +104,8 @@ def motion_of(boxes: TrackBoxes) -> Motion:
         np.where(n_steps > 0, np.hypot(*(step - velocity).T) / diagonal, np.inf)
         for velocity, n_steps in ((left, n_left), (right, n_right))
     ]
-    alone = (n_left == 0) & (n_right == 0)
-    distance = np.where(alone, np.hypot(*step.T) / diagonal, np.minimum(*apart))
+    still = np.where(n_left + n_right < FEW_STEPS, np.hypot(*step.T) / diagonal, np.inf)
+    distance = np.minimum(np.minimum(*apart), still)
     cut = _cuts(distance[n_frames == 1], boxes.sequence[before][n_frames == 1], len(boxes.sequences))
     return Motion(before, after, n_frames, distance, left, right, cut, is_extra, misfit)
 

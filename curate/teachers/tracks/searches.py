@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def search(boxes: TrackBoxes, teachers: Sequence[Partners] = ()) -> list[Found]:
     found = switches_and_jumps(scene)
     twice = list(_twice(scene))
     found += twice
-    wrong = {one.box for one in found if one.flagged and one.issue in {"id_switch", "duplicate_id"}}
+    wrong = {one.box: one.suggested_id for one in found if one.flagged and one.suggested_id is not None}
     found += list(_gaps(scene, wrong))
     found += list(_flips(scene, found))
     best: dict[tuple[int, int, int, str], Found] = {}
@@ -83,7 +83,7 @@ def _between(scene: Scene, last: int, frame: int) -> Floats:
     return np.asarray(boxes.box[last] * (1 - weight) + boxes.box[end] * weight)
 
 
-def _gaps(scene: Scene, wrong: set[int]) -> Iterator[Found]:
+def _gaps(scene: Scene, wrong: Mapping[int, str]) -> Iterator[Found]:
     """Return each pause of an id: at the box after it, beside it, and one row a missing label."""
     boxes, motion = scene.boxes, scene.motion
     links = np.flatnonzero(motion.n_frames > 1)
@@ -91,15 +91,15 @@ def _gaps(scene: Scene, wrong: set[int]) -> Iterator[Found]:
         return
     n_tracks = len(np.unique(boxes.track[motion.before]))
     usual = len(np.unique(boxes.track[motion.before[links]])) / n_tracks  # where most ids pause, pauses are meant
-    at_frame: dict[tuple[int, int], list[int]] = {}
-    for box in sorted(wrong):
-        at_frame.setdefault((int(boxes.sequence[box]), int(boxes.frame[box])), []).append(box)
+    owed: dict[tuple[int, int, str], list[int]] = {}
+    for box, name in sorted(wrong.items()):
+        owed.setdefault((int(boxes.sequence[box]), int(boxes.frame[box]), name), []).append(box)
     for link in links:
         start, end = int(motion.before[link]), int(motion.after[link])
         frames = np.arange(int(boxes.frame[start]) + 1, int(boxes.frame[end]))
         n_for, n_against, names, where = _seen_in_gap(scene, start, end, frames[:MAX_GAP_CHECKED])
         odds = voted(2.0 * max(1.0 - usual, 0.05), n_for, n_against)
-        if _is_explained(scene, start, frames[:MAX_GAP_CHECKED], at_frame):
+        if _is_explained(scene, start, frames[:MAX_GAP_CHECKED], owed):
             odds = EXPLAINED_ODDS
         elif motion.distance[link] > motion.cut_of(boxes)[link]:
             odds /= 2  # it comes back elsewhere: a jump or another thing
@@ -110,7 +110,7 @@ def _gaps(scene: Scene, wrong: set[int]) -> Iterator[Found]:
         }  # fmt: skip
         code = "track_gap_seen" if names else "track_gap"
         yield Found(end, "gap", risk, risk >= 0.5, code, args)
-        yield Found(start, "gap", risk * SECOND, risk >= 0.5, "track_gap_follows", args)
+        yield Found(start, "gap", risk * SECOND, flagged=False, code="track_gap_follows", args=args)
         for frame in frames[:MAX_GAP_CHECKED].tolist():
             seen = where.get(frame)
             if seen is None:
@@ -145,18 +145,16 @@ def _seen_in_gap(scene: Scene, start: int, end: int, frames: Ints) -> tuple[int,
     return n_for, n_against, names, {frame: np.mean(found, axis=0) for frame, found in where.items()}
 
 
-def _is_explained(scene: Scene, start: int, frames: Ints, at_frame: dict[tuple[int, int], list[int]]) -> bool:
-    """Return whether the missing labels are there in most frames, under an id that is wrong."""
+def _is_explained(
+    scene: Scene, start: int, frames: Ints, owed: Mapping[tuple[int, int, str], Sequence[int]]
+) -> bool:
+    """Return whether the missing labels are there in most frames, under an id that should be this one."""
     boxes = scene.boxes
     n_there = 0
-    for frame in frames:
-        rows = [
-            b
-            for b in at_frame.get((int(boxes.sequence[start]), int(frame)), ())
-            if boxes.track[b] != boxes.track[start]
-        ]
-        expected = _between(scene, start, int(frame))
-        n_there += bool(rows) and bool((iou(expected[None], boxes.box[rows]) >= MIN_IOU).any())
+    for frame in frames.tolist():
+        rows = owed.get((int(boxes.sequence[start]), frame, scene.name(start)), ())
+        expected = _between(scene, start, frame)
+        n_there += bool(rows) and bool((iou(expected[None], boxes.box[list(rows)]) >= MIN_IOU).any())
     return 2 * n_there >= len(frames)
 
 

@@ -102,10 +102,10 @@ def _jump(scene: Scene, broken: Break) -> Iterator[Found]:
         names.append(teacher.name)
         where = seen if where is None else where
     risk = risk_of(voted(_odds(scene, broken.link), len(names), n_against))
-    code = "track_jump_seen" if names else "track_jump"
+    code = "track_jump_start" if first == start else "track_jump_seen" if names else "track_jump"
     args = {**_about(scene, broken.link), "teachers": ", ".join(names), "n_teachers": len(names)}
     for box in broken.boxes.tolist():
-        told = {**args, "frame": scene.number(box)}
+        told = {**args, "frame": scene.number(box), "frame_after": args["frame"]}
         yield Found(box, "jump", risk, risk >= 0.5, code, told, suggested_box=where if box == first else None)
 
 
