@@ -77,4 +77,14 @@ def _tracking(labels: Path, teachers: Mapping[str, Path], out: Path, classes: Se
     return summary.to_json(), summary.lines()
 
 
-TASKS: dict[str, Callable[[Path, Mapping[str, Path], Path, Sequence[str] | None], Told]] = {"tracking": _tracking}
+def _segmentation(labels: Path, teachers: Mapping[str, Path], out: Path, classes: Sequence[str] | None) -> Told:
+    from curate.teachers.regions.flag_masks import flag_masks  # noqa: PLC0415 - pulls in SciPy
+
+    summary = flag_masks(labels, teachers, out, classes=classes)
+    return summary.to_json(), summary.lines()
+
+
+TASKS: dict[str, Callable[[Path, Mapping[str, Path], Path, Sequence[str] | None], Told]] = {
+    "segmentation": _segmentation,
+    "tracking": _tracking,
+}

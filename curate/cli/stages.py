@@ -124,7 +124,9 @@ def flag(
     table: Annotated[
         Path | None, typer.Argument(help="Parquet with label and prob_<teacher> columns; other tasks: --labels")
     ] = None,
-    task: Annotated[str, typer.Option(help="classification (TABLE), tracking (MOT files)")] = "classification",
+    task: Annotated[
+        str, typer.Option(help="classification (TABLE), segmentation (folders), tracking (MOT files)")
+    ] = "classification",
     labels: Annotated[Path | None, typer.Option(help="Labels, for a task other than classification")] = None,
     teacher: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a teacher's output; repeatable")] = None,
     classes: Annotated[str | None, typer.Option(help="Class order: a,b,c")] = None,
