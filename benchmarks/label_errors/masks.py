@@ -11,10 +11,10 @@ of a region of another frame, where one class fills it), a boundary moved by 1 t
 or dilated). Regions are of .05 to 8 % of the image, and eroded ones keep a core.
 Real are: images, masks (with the errors that they have: what is found of those counts as false), and the teachers'
 mistakes. Teachers are two small convolutional networks of different width and view and a forest on pixels and their
-surroundings, trained on the *wrong* labels of four fifths of the drive, in blocks, and asked about the rest.
+surroundings, trained on the *wrong* labels of three quarters of the drive, in blocks, and asked about the rest.
 
-cleanlab (extra `benchmark`) gets the mean of the same probability maps: its pixel scores (the label's probability), averaged
-over each region; for missing regions, the connected parts of what `find_label_issues` marks.
+cleanlab (extra `benchmark`) gets the mean of the same probability maps: its pixel scores (the label's probability),
+averaged over each region; for missing regions, the connected parts of what `find_label_issues` marks.
 A missing region is found by a row whose box overlaps it with an IoU from .3 on; every other row is false.
 """
 
@@ -40,8 +40,8 @@ from torch import nn
 from curate.teachers.regions.flag_masks import flag_masks
 
 KINDS = ("wrong_class", "spurious", "missing", "boundary")
-N_FOLDS = 5
-AT_PX = (180, 240)  # what the networks see
+N_FOLDS = 4
+AT_PX = (90, 120)  # what the models see
 VOID = 255
 EIGHT = np.ones((3, 3))
 
@@ -72,10 +72,22 @@ def regions(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
     return found
 
 
-def disk(radius: float) -> np.ndarray:
-    r = int(np.ceil(radius))
-    y, x = np.mgrid[-r : r + 1, -r : r + 1]
-    return x**2 + y**2 <= radius**2
+def around(mask: np.ndarray, by_px: float) -> tuple[slice, slice]:
+    pad = int(by_px) + 2
+    place = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(slice(max(one.start - pad, 0), one.stop + pad) for one in place)
+
+
+def grown(mask: np.ndarray, by_px: float) -> np.ndarray:
+    place, wide = around(mask, by_px), np.zeros_like(mask)
+    wide[place] = ndimage.distance_transform_edt(~mask[place]) <= by_px
+    return wide
+
+
+def thinned(mask: np.ndarray, by_px: float) -> np.ndarray:
+    place, thin = around(mask, 0), np.zeros_like(mask)
+    thin[place] = ndimage.distance_transform_edt(mask[place]) > by_px
+    return thin
 
 
 def plant(masks: dict[str, np.ndarray], seed: int) -> tuple[dict[str, np.ndarray], Plants]:
@@ -110,7 +122,7 @@ def plant(masks: dict[str, np.ndarray], seed: int) -> tuple[dict[str, np.ndarray
     return made, plants
 
 
-def _change(kind, mask, one, part, busy, own, counts, width, random) -> bool:  # noqa: ANN001
+def _change(kind, mask, one, part, busy, own, counts, width, random) -> bool:  # noqa: ANN001, PLR0913, PLR0917 - a planter's state
     shape = part
     if kind == "wrong_class":
         weight = counts.astype(float)
@@ -126,22 +138,22 @@ def _change(kind, mask, one, part, busy, own, counts, width, random) -> bool:  #
             return False
         mask[part] = np.bincount(around).argmax()
     else:
-        by = disk(width * random.uniform(0.8, 1.2))
+        by = width * random.uniform(0.8, 1.2)
         if random.random() < 0.5:
-            shape = ndimage.binary_erosion(part, by)
+            shape = thinned(part, by)
             if shape.sum() < 0.25 * part.sum():
                 return False
             lost = part & ~shape
-            nearest = ndimage.distance_transform_edt(
-                part | (mask == VOID), return_distances=False, return_indices=True
-            )
-            mask[lost] = mask[tuple(nearest)][lost]
+            place = around(part, width)
+            unknown = (part | (mask == VOID))[place]
+            nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+            mask[lost] = mask[place][tuple(nearest)][lost[place]]
         else:
-            shape = (ndimage.binary_dilation(part, by) & (mask != VOID) & ~busy) | part
+            shape = (grown(part, by) & (mask != VOID) & ~busy) | part
             if (mask[ndimage.binary_dilation(shape, EIGHT) & ~part] == one).any():
                 return False
             mask[shape] = one
-    busy |= ndimage.binary_dilation(part | shape, disk(2 * width))
+    busy |= grown(part | shape, 2 * width)
     own[kind].append(shape)
     return True
 
@@ -154,14 +166,14 @@ def _invent(mask, busy, own, outlines, counts, random) -> None:  # noqa: ANN001
         )
         part = np.zeros(mask.shape, dtype=bool)
         part[top : top + outline.shape[0], left : left + outline.shape[1]] = outline
-        near = ndimage.binary_dilation(part, disk(3))
+        near = grown(part, 3)
         under = np.unique(mask[near])
         if len(under) != 1 or under[0] == VOID or (busy & near).any():
             continue
         weight = counts.astype(float)
         weight[under[0]] = 0
         mask[part] = int(random.choice(len(weight), p=weight / weight.sum()))
-        busy |= ndimage.binary_dilation(part, disk(6))
+        busy |= grown(part, 6)
         own["spurious"].append(part)
         return
 
@@ -169,7 +181,7 @@ def _invent(mask, busy, own, outlines, counts, random) -> None:  # noqa: ANN001
 class Network(nn.Module):
     def __init__(self, width: int, n_classes: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(5, width, 5, stride=2, padding=2), nn.BatchNorm2d(width), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(5, width, 5, padding=2), nn.BatchNorm2d(width), nn.ReLU()]
         for d in dilations:
             layers += [nn.Conv2d(width, width, 3, padding=d, dilation=d), nn.BatchNorm2d(width), nn.ReLU()]
         self.body = nn.Sequential(*layers, nn.Conv2d(width, n_classes, 1))
@@ -226,8 +238,8 @@ def taught_forest(x, y, test, n_classes, seed) -> np.ndarray:  # noqa: ANN001
     random = np.random.default_rng(seed)
     features, target = surroundings(x).reshape(-1, 17), y.numpy().ravel()
     known = np.flatnonzero(target != VOID)
-    rows = random.choice(known, min(60_000, len(known)), replace=False)
-    forest = RandomForestClassifier(25, max_depth=14, min_samples_leaf=3, n_jobs=2, random_state=seed)
+    rows = random.choice(known, min(30_000, len(known)), replace=False)
+    forest = RandomForestClassifier(20, max_depth=14, min_samples_leaf=3, n_jobs=2, random_state=seed)
     forest.fit(features[rows], target[rows])
     probs = np.zeros((len(test), *AT_PX, n_classes), dtype=np.float32)
     probs[..., forest.classes_] = forest.predict_proba(surroundings(test).reshape(-1, 17)).reshape(
@@ -245,11 +257,13 @@ def teach(
     y = torch.tensor(np.stack([shrunk(masks[stem]) for stem in stems]))
     fold = np.arange(len(stems)) * N_FOLDS // len(stems)
     for number in range(N_FOLDS):
+        if all((folder / "forest" / f"{stems[at]}.npy").exists() for at in np.flatnonzero(fold == number)):
+            continue
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         given = (x[train], y[train], x[test], n_classes)
         answers = {
-            "net_wide": taught_network(*given, 32, (1, 2, 4, 8), 150, number),
-            "net_narrow": taught_network(*given, 20, (1, 2, 1, 4), 150, 100 + number),
+            "net_wide": taught_network(*given, 16, (1, 2, 4, 8), 120, number),
+            "net_narrow": taught_network(*given, 12, (1, 2, 1, 4), 120, 100 + number),
             "forest": taught_forest(*given, number),
         }
         for name, probs in answers.items():

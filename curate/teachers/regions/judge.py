@@ -240,13 +240,14 @@ def _missing(image: Image, numbers: Ids, n_regions: int, reach: float) -> list[R
             ratio = mean / image.tau
             better = float(ratio[one] / max(float(ratio[one] + ratio[given]), 1e-9))
             area = int(mask.sum())
+            beside = _beside(image.label, mask, place, one)
             found.append(
                 Region(
                     component=NONE,
                     class_id=given,
                     area_px=area,
                     bbox_px=_box(place),
-                    risk={"missing": better * (1.0 - taken) * _believed(area, image)},
+                    risk={"missing": better * (1.0 - taken) * (1.0 - beside) * _believed(area, image)},
                     suggested={"missing": one},
                     given_prob=float(mean[given]),
                     other=one,
@@ -256,6 +257,20 @@ def _missing(image: Image, numbers: Ids, n_regions: int, reach: float) -> list[R
                 )
             )
     return found
+
+
+def _beside(label: Ids, mask: Bools, place: tuple[slice, slice], one: int) -> float:
+    """Return in [0, 1] how far a part only adds to a labeled region of its class: 1 from half its contour on."""
+    rows, columns = (
+        slice(max(a.start - 1, 0), min(a.stop + 1, side)) for a, side in zip(place, label.shape, strict=True)
+    )
+    whole = np.zeros(label[rows, columns].shape, dtype=np.bool_)
+    top, left = place[0].start - rows.start, place[1].start - columns.start
+    whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    contour = ndimage.binary_dilation(whole, structure=_EIGHT) & ~whole
+    if not contour.any():
+        return 0.0
+    return min(1.0, 2.0 * float((label[rows, columns][contour] == one).mean()))
 
 
 def with_usual_offset(regions: Sequence[Region], usual: dict[int, float]) -> list[Region]:
