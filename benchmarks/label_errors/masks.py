@@ -72,20 +72,20 @@ def regions(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
     return found
 
 
-def around(mask: np.ndarray, by_px: float) -> tuple[slice, slice]:
+def crop_of(mask: np.ndarray, by_px: float) -> tuple[slice, slice]:
     pad = int(by_px) + 2
     place = ndimage.find_objects(mask.astype(np.uint8))[0]
     return tuple(slice(max(one.start - pad, 0), one.stop + pad) for one in place)
 
 
 def grown(mask: np.ndarray, by_px: float) -> np.ndarray:
-    place, wide = around(mask, by_px), np.zeros_like(mask)
+    place, wide = crop_of(mask, by_px), np.zeros_like(mask)
     wide[place] = ndimage.distance_transform_edt(~mask[place]) <= by_px
     return wide
 
 
 def thinned(mask: np.ndarray, by_px: float) -> np.ndarray:
-    place, thin = around(mask, 0), np.zeros_like(mask)
+    place, thin = crop_of(mask, 0), np.zeros_like(mask)
     thin[place] = ndimage.distance_transform_edt(mask[place]) > by_px
     return thin
 
@@ -144,7 +144,7 @@ def _change(kind, mask, one, part, busy, own, counts, width, random) -> bool:  #
             if shape.sum() < 0.25 * part.sum():
                 return False
             lost = part & ~shape
-            place = around(part, width)
+            place = crop_of(part, width)
             unknown = (part | (mask == VOID))[place]
             nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
             mask[lost] = mask[place][tuple(nearest)][lost[place]]
