@@ -43,6 +43,7 @@ BUILTIN: tuple[str, ...] = (
     "label_noise",
     "annotators",
     "track_noise",
+    "mask_noise",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"

@@ -130,6 +130,16 @@ class MotSpec(_Frozen):
     trained_on: str | None = None
 
 
+class MasksSpec(_Frozen):
+    """Masks of a segmenter: a PNG of class ids, or a probability map (npy, npz), for each image, by its stem."""
+
+    kind: Literal["masks"]
+    name: Name
+    path: str
+    classes: list[str] | None = Field(default=None, description="class 0, 1, … of its files; null = the spec's")
+    trained_on: str | None = None
+
+
 class PluginTeacherSpec(BaseModel):
     """A teacher of another package (entry points `curate.teachers`); it checks its further keys itself."""
 
@@ -145,6 +155,7 @@ TEACHER_SPECS: dict[str, type[BaseModel]] = {
     "torch": TorchSpec,
     "table": TableTeacherSpec,
     "mot": MotSpec,
+    "masks": MasksSpec,
 }
 TEACHER_PLUGINS = "curate.teachers"  # the entry-point group
 _PLUGIN = "plugin"
@@ -170,6 +181,7 @@ TeacherSpec = Annotated[
     | Annotated[TorchSpec, Tag("torch")]
     | Annotated[TableTeacherSpec, Tag("table")]
     | Annotated[MotSpec, Tag("mot")]
+    | Annotated[MasksSpec, Tag("masks")]
     | Annotated[PluginTeacherSpec, Tag(_PLUGIN)],
     Discriminator(_kind_of_teacher),
 ]

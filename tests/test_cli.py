@@ -360,3 +360,22 @@ def test_flag_explains_options_that_do_not_fit(options: list[str], says: str, tm
     done = e2e.call("flag", *options, "--out", tmp_path / "flags.parquet", "--quiet")
     assert done.code == 2
     assert says in done.err
+
+
+def test_flag_finds_wrong_regions_in_folders_of_masks(tmp_path: Path) -> None:
+    for name in ("labels", "seen"):
+        (tmp_path / name).mkdir()
+    for number in range(4):
+        mask = np.full((60, 80), 11, dtype=np.uint8)
+        mask[5:55, 5:75] = 0
+        mask[20:40, 20 + number : 50 + number] = 1
+        Image.fromarray(mask).save(tmp_path / "seen" / f"{number}.png")
+        mask[mask == 1] = 2 if number == 2 else 1
+        Image.fromarray(mask).save(tmp_path / "labels" / f"{number}.png")
+    options = ["--labels", tmp_path / "labels", "--teacher", f"seg={tmp_path / 'seen'}", "--ignore", "11"]
+    out = tmp_path / "flags.parquet"
+    done = e2e.call("flag", "--task", "segmentation", *options, "--out", out, "--json", "--quiet")
+    assert done.code == 0
+    assert done.json["n_flagged"]["wrong_class"] == 1
+    (row,) = (row for row in pq.read_table(out).to_pylist() if row["flagged"] and row["issue"] != "image")
+    assert (row["image"], row["issue"], row["label"], row["suggested_label"]) == ("2", "wrong_class", "2", "1")

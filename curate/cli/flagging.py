@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,26 @@ def flag_one_table(
     return summary.to_json(), flag_lines(summary)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a task is flagged from: labels, teachers by name, and what to write; options that only some tasks read."""
+
+    labels: Path
+    teachers: Mapping[str, Path]
+    out: Path
+    classes: Sequence[str] | None = None
+    ignore: Sequence[int] | None = None
+
+
 def flag_files(
     task: str,
     table: Path | None,
     labels: Path | None,
     teachers: Sequence[str] | None,
     out: Path,
+    *,
     classes: Sequence[str] | None,
+    ignore: Sequence[int] | None,
 ) -> Told:
     """Flag label files of a task beside the files of its teachers."""
     if task not in TASKS:
@@ -50,7 +64,7 @@ def flag_files(
         raise ConfigError(
             f"curate flag --task {task} needs --labels PATH and no table; teachers are --teacher NAME=PATH."
         )
-    return TASKS[task](labels, teachers_of(teachers), out, classes)
+    return TASKS[task](Asked(labels, teachers_of(teachers), out, classes, ignore))
 
 
 def teachers_of(given: Sequence[str] | None) -> dict[str, Path]:
@@ -70,21 +84,19 @@ def teachers_of(given: Sequence[str] | None) -> dict[str, Path]:
     return found
 
 
-def _tracking(labels: Path, teachers: Mapping[str, Path], out: Path, classes: Sequence[str] | None) -> Told:
+def _tracking(asked: Asked) -> Told:
     from curate.teachers.tracks.flag_tracks import flag_tracks  # noqa: PLC0415 - pulls in SciPy
 
-    summary = flag_tracks(labels, teachers, out, classes=classes)
+    summary = flag_tracks(asked.labels, asked.teachers, asked.out, classes=asked.classes)
     return summary.to_json(), summary.lines()
 
 
-def _segmentation(labels: Path, teachers: Mapping[str, Path], out: Path, classes: Sequence[str] | None) -> Told:
-    from curate.teachers.regions.flag_masks import flag_masks  # noqa: PLC0415 - pulls in SciPy
+def _segmentation(asked: Asked) -> Told:
+    from curate.teachers.regions.flag_masks import IGNORE, flag_masks  # noqa: PLC0415 - pulls in SciPy
 
-    summary = flag_masks(labels, teachers, out, classes=classes)
+    ignore = IGNORE if asked.ignore is None else asked.ignore
+    summary = flag_masks(asked.labels, asked.teachers, asked.out, classes=asked.classes, ignore=ignore)
     return summary.to_json(), summary.lines()
 
 
-TASKS: dict[str, Callable[[Path, Mapping[str, Path], Path, Sequence[str] | None], Told]] = {
-    "segmentation": _segmentation,
-    "tracking": _tracking,
-}
+TASKS: dict[str, Callable[[Asked], Told]] = {"segmentation": _segmentation, "tracking": _tracking}

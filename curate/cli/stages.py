@@ -130,6 +130,9 @@ def flag(
     labels: Annotated[Path | None, typer.Option(help="Labels, for a task other than classification")] = None,
     teacher: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a teacher's output; repeatable")] = None,
     classes: Annotated[str | None, typer.Option(help="Class order: a,b,c")] = None,
+    ignore: Annotated[
+        list[int] | None, typer.Option(help="Class id that says nothing, for masks; repeatable. Default: 255")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -145,7 +148,7 @@ def flag(
         if task == "classification":
             result, lines = flag_one_table(table, labels, teacher, out, names, listener.progress)
         else:
-            result, lines = flag_files(task, table, labels, teacher, out, names)
+            result, lines = flag_files(task, table, labels, teacher, out, classes=names, ignore=ignore)
     terminal.tell(result, lambda: lines)
 
 

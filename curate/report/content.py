@@ -221,6 +221,7 @@ def flawed_shares(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ("mask_sanity", "masks"),
         ("track_sanity", "tracked boxes"),
         ("track_noise", "tracked boxes, by teachers"),
+        ("mask_noise", "masks, by teachers"),
     ):
         for row in rows:
             if (row["check"], row["name"]) == (check, "share_with_finding") and row["group"] and row["value"]:

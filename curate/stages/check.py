@@ -147,7 +147,10 @@ def without_teacher(spec: Spec, checks: Sequence[Check], columns: Sequence[str])
     return ready, CheckResult(findings, pa.concat_tables([result.statistics for result in results]))
 
 
-_ANSWERS = {"mot": schema.TRACKS_PREFIX}  # kind of teacher -> its columns, where they are no probabilities
+_ANSWERS = {
+    "mot": schema.TRACKS_PREFIX,
+    "masks": schema.MASKS_PREFIX,
+}  # kind of teacher -> its columns, where they are no probabilities
 
 
 def not_applicable(check: Check, why: str) -> CheckResult:

@@ -55,9 +55,15 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
     """
     view = views.without_reference(views.labels_view(labels, samples))
     # a mask's class is a region, not a picture or a box: probes and classifiers have no say there
-    view = view.filter(pc.not_equal(view["task"], "segmentation"))
-    if not view.num_rows or not context.spec.teachers:
+    is_mask = pc.equal(view["task"], "segmentation")
+    asked = [
+        (view.filter(pc.invert(is_mask)), [one for one in context.spec.teachers if one.kind != "masks"]),
+        (view.filter(is_mask), [one for one in context.spec.teachers if one.kind == "masks"]),
+    ]
+    asked = [(rows, specs) for rows, specs in asked if rows.num_rows and specs]
+    if not asked:
         return Taught(view.select(["label_id"]), (), schema.empty(schema.STATISTICS))
+    view = pa.concat_tables([rows for rows, _ in asked])
     good = views.readable(samples)
     families = _fold_families(context, good, view)
     key = {
@@ -74,23 +80,27 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
         from curate.teachers import predict_all  # noqa: PLC0415 - torch and scikit-learn take seconds to import
         from curate.teachers.protocol import Request  # noqa: PLC0415 - as above
 
-        request = Request(
-            samples=good,
-            labels=view,
-            media=media,
-            classes=classes,
-            families=families,
-            seed=context.spec.seed,
-            resolve=context.loaded.resolve,
-            scratch=context.run.workspace.cache / "features",
-            workers=context.workers,
-            progress=context.run.listener.progress,
-        )
-        told = predict_all(context.spec.teachers, request)
-        cards = [schema.canonical_json(card.to_json()) for card in told.cards]
-        errors = [schema.canonical_json({"name": e.name, "message": e.message}) for e in told.errors]
+        told, first = [], 0
+        for rows, specs in asked:
+            request = Request(
+                samples=good,
+                labels=rows,
+                media=media,
+                classes=classes,
+                families=families[first : first + rows.num_rows],
+                seed=context.spec.seed,
+                resolve=context.loaded.resolve,
+                scratch=context.run.workspace.cache / "features",
+                workers=context.workers,
+                progress=context.run.listener.progress,
+            )
+            told.append(predict_all(specs, request))
+            first += rows.num_rows
+        cards = [schema.canonical_json(card.to_json()) for one in told for card in one.cards]
+        errors = [schema.canonical_json({"name": e.name, "message": e.message}) for one in told for e in one.errors]
         about = pa.table({"kind": ["card"] * len(cards) + ["error"] * len(errors), "json": cards + errors})
-        return {"predictions": told.table, "about": about}
+        predictions = pa.concat_tables([one.table for one in told], promote_options="default")
+        return {"predictions": predictions, "about": about}
 
     tables = context.run.stage("teachers", key, ("predictions", "about"), compute)
     about = tables["about"].to_pylist()

@@ -9,15 +9,15 @@ from importlib.metadata import entry_points
 import pyarrow as pa
 
 from curate.errors import ConfigError
-from curate.schema import PROB_PREFIX, TRACKS_PREFIX, canonical_json
+from curate.schema import PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
 from curate.teachers.protocol import (
     Answer,
+    ColumnAnswer,
     Predictions,
     Request,
     Teacher,
     TeacherError,
-    TracksAnswer,
     prob_column,
 )
 
@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "torch": ("torch_model", "TorchTeacher"),
     "table": ("table", "TableTeacher"),
     "mot": ("tracks.teacher", "MotTeacher"),
+    "masks": ("regions.teacher", "MasksTeacher"),
 }
 
 
@@ -57,7 +58,7 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
         specs: the spec's teachers.
         request: the label rows and what is needed to judge them.
     """
-    answers: list[Answer | TracksAnswer] = []
+    answers: list[Answer | ColumnAnswer] = []
     errors: list[TeacherError] = []
     for spec in specs:
         try:
@@ -67,12 +68,12 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
     cards = []
     for answer in answers:
-        is_tracks = isinstance(answer, TracksAnswer)
-        column = (TRACKS_PREFIX if is_tracks else PROB_PREFIX) + answer.card.name
+        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else PROB_PREFIX
+        column = prefix + answer.card.name
         if column in columns:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
-        columns[column] = answer.tracks if isinstance(answer, TracksAnswer) else prob_column(answer.probs)
+        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else prob_column(answer.probs)
         cards.append(answer.card)
     table = pa.table(columns)
     if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale

@@ -103,17 +103,22 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class TracksAnswer:
-    """What a teacher that follows things says: `schema.TRACKS` (n_labels,), a frame's boxes at one of its labels."""
+class ColumnAnswer:
+    """What a teacher says that gives no probability of a label: its column, (n_labels,), named prefix + its name.
+
+    `schema.TRACKS_PREFIX` with `schema.TRACKS`, a frame's boxes at one of its labels; `schema.MASKS_PREFIX` with
+    `schema.SEGMENTS`, an image's masks at one of its labels.
+    """
 
     card: TeacherCard
-    tracks: pa.Array
+    prefix: str
+    column: pa.Array
 
 
 class Teacher(Protocol):
     """A configured teacher. One spec may stand for several answers (each probe is one)."""
 
-    def answer(self, request: Request) -> Sequence[Answer | TracksAnswer]:
+    def answer(self, request: Request) -> Sequence[Answer | ColumnAnswer]:
         """Judge every label row of the request. Raises CurateError where it cannot."""
         ...
 
@@ -122,7 +127,8 @@ class Teacher(Protocol):
 class Predictions:
     """All answers: `table` has label_id and a column a teacher, null = no answer.
 
-    `prob_<teacher>` is fixed_size_list<float16>[K], `tracks_<teacher>` is `schema.TRACKS`.
+    `prob_<teacher>` is fixed_size_list<float16>[K], `tracks_<teacher>` is `schema.TRACKS`, `masks_<teacher>`
+    is `schema.SEGMENTS`.
     """
 
     table: pa.Table

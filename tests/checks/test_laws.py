@@ -61,6 +61,9 @@ _counts = st.one_of(st.none(), st.binary(max_size=6), _few(b"", b"04", b"11N2", 
 _masks = st.one_of(
     st.none(), st.fixed_dictionaries({"height_px": _few(2, 48), "width_px": _few(2, 64), "counts": _counts})
 )
+_segments = st.one_of(
+    st.none(), st.lists(st.fixed_dictionaries({"label": _few(*CLASSES), "mask": _masks}), max_size=3)
+)
 _probs = st.lists(st.floats(0.01, 1.0), min_size=len(CLASSES), max_size=len(CLASSES))
 
 
@@ -106,6 +109,7 @@ def views(draw: st.DrawFn, name: str) -> pa.Table:
             "track_id": draw(_few(None, "t1", "t2")),
             "frame": draw(_few(None, 0, 1, 2, 7)),
             "annotator": draw(_few(None, "ann")),
+            "masks_a": draw(_segments),
             "tracks_a": draw(_tracks),
             "tracks_b": draw(_tracks),
         }

@@ -13,7 +13,7 @@ import pyarrow as pa
 from curate import schema
 from curate.errors import InputError, did_you_mean
 from curate.spec import MotSpec
-from curate.teachers.protocol import Request, TeacherCard, TracksAnswer
+from curate.teachers.protocol import ColumnAnswer, Request, TeacherCard
 from curate.teachers.tracks.mot_csv import MotFile, mot_files, read_mot
 
 SEQUENCE = "group_video"
@@ -25,7 +25,7 @@ class MotTeacher:
 
     spec: MotSpec
 
-    def answer(self, request: Request) -> Sequence[TracksAnswer]:
+    def answer(self, request: Request) -> Sequence[ColumnAnswer]:
         """Return the tracks by frame: all boxes of a frame stand at the label with the smallest id there.
 
         Raises:
@@ -56,7 +56,9 @@ class MotTeacher:
             )
         absent = [video for video in videos if video not in chosen]
         told = (f"it has no tracks of {len(absent)} videos: {', '.join(absent[:5])}",) if absent else ()
-        return [TracksAnswer(self._card(chosen, n_boxes, told), pa.array(tracks, schema.TRACKS))]
+        return [
+            ColumnAnswer(self._card(chosen, n_boxes, told), schema.TRACKS_PREFIX, pa.array(tracks, schema.TRACKS))
+        ]
 
     def _card(self, files: dict[str, Path], n_boxes: int, told: tuple[str, ...]) -> TeacherCard:
         about = self.spec.model_dump(mode="json", exclude={"path"})

@@ -17,7 +17,7 @@ from curate.ingest.street_scene import HEIGHT_PX, WIDTH_PX
 from curate.spec import MotSpec, Spec
 from curate.stages.check import without_teacher
 from curate.teachers import teacher_of
-from curate.teachers.protocol import Request, TracksAnswer
+from curate.teachers.protocol import ColumnAnswer, Request
 
 SPEC = Path(__file__).parents[3] / "datasets" / "street.yaml"
 LABELS = {
@@ -30,7 +30,7 @@ LABELS = {
 }
 
 
-def ask(path: Path, **changes: Any) -> TracksAnswer:  # noqa: ANN401 - fields of MotSpec
+def ask(path: Path, **changes: Any) -> ColumnAnswer:  # noqa: ANN401 - fields of MotSpec
     request = Request(
         samples=pa.table({}),
         labels=pa.table(LABELS),
@@ -42,14 +42,14 @@ def ask(path: Path, **changes: Any) -> TracksAnswer:  # noqa: ANN401 - fields of
         scratch=path,
     )
     (answer,) = teacher_of(MotSpec(kind="mot", name="m", path=str(path), **changes)).answer(request)
-    assert isinstance(answer, TracksAnswer)
+    assert isinstance(answer, ColumnAnswer)
     return answer
 
 
 def test_a_frames_boxes_stand_at_its_label_with_the_smallest_id_relative_to_the_image(tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("1,7,20,10,40,50\n1,3,100,10,40,50\n2,7,22,10,40,50\n9,7,22,10,40,50\n")
     answer = ask(tmp_path)
-    by_label = dict(zip(LABELS["label_id"], answer.tracks.to_pylist(), strict=True))
+    by_label = dict(zip(LABELS["label_id"], answer.column.to_pylist(), strict=True))
     assert by_label["a"] is None  # it has no track
     assert by_label["d"] is None
     assert [one["track_id"] for one in by_label["c"]] == ["3", "7"]
