@@ -1,6 +1,6 @@
 """Planted errors on real masks, found with small models as teachers: average precision over regions, by kind.
 
-    python benchmarks/label_errors/masks.py IMAGES.tar [--ignore 11] [--resamples 200] [--out results.csv]
+    python benchmarks/label_errors/masks.py IMAGES.tar [--ignore 11] [--every 1] [--steps 120] [--out results.csv]
 
 IMAGES.tar (or a folder) has images and PNG masks of class ids with the same stems, in a folder each (the one with
 "annot" in its name holds the masks); frames of a drive, in order of their names.
@@ -239,7 +239,7 @@ def taught_forest(x, y, test, n_classes, seed) -> np.ndarray:  # noqa: ANN001
     features, target = surroundings(x).reshape(-1, 17), y.numpy().ravel()
     known = np.flatnonzero(target != VOID)
     rows = random.choice(known, min(30_000, len(known)), replace=False)
-    forest = RandomForestClassifier(20, max_depth=14, min_samples_leaf=3, n_jobs=2, random_state=seed)
+    forest = RandomForestClassifier(20, max_depth=14, min_samples_leaf=3, n_jobs=1, random_state=seed)
     forest.fit(features[rows], target[rows])
     probs = np.zeros((len(test), *AT_PX, n_classes), dtype=np.float32)
     probs[..., forest.classes_] = forest.predict_proba(surroundings(test).reshape(-1, 17)).reshape(
@@ -249,7 +249,7 @@ def taught_forest(x, y, test, n_classes, seed) -> np.ndarray:  # noqa: ANN001
 
 
 def teach(
-    images: dict[str, np.ndarray], masks: dict[str, np.ndarray], n_classes: int, folder: Path
+    images: dict[str, np.ndarray], masks: dict[str, np.ndarray], n_classes: int, folder: Path, steps: int
 ) -> dict[str, Path]:
     """Write a probability map (npy, float16) a teacher and image, each by a model that has not seen it."""
     stems = sorted(images)
@@ -262,8 +262,8 @@ def teach(
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         given = (x[train], y[train], x[test], n_classes)
         answers = {
-            "net_wide": taught_network(*given, 16, (1, 2, 4, 8), 120, number),
-            "net_narrow": taught_network(*given, 12, (1, 2, 1, 4), 120, 100 + number),
+            "net_wide": taught_network(*given, 16, (1, 2, 4, 8), steps, number),
+            "net_narrow": taught_network(*given, 12, (1, 2, 1, 4), steps, 100 + number),
             "forest": taught_forest(*given, number),
         }
         for name, probs in answers.items():
@@ -384,12 +384,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--ignore", type=int, default=11)
+    parser.add_argument("--every", type=int, default=1, help="use every n-th frame")
+    parser.add_argument("--steps", type=int, default=120, help="of each network's training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--keep", type=Path, help="folder for the planted masks and the teachers' maps; used again")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.images
         if folder.is_file():
@@ -397,6 +399,8 @@ def main() -> None:
                 archive.extractall(temporary, filter="data")
             folder = Path(temporary)
         images, true = read(folder, options.ignore)
+        kept = sorted(images)[:: options.every]
+        images, true = {stem: images[stem] for stem in kept}, {stem: true[stem] for stem in kept}
         masks, plants = plant(true, options.seed)
         n_classes = int(max(m[m != VOID].max() for m in masks.values())) + 1
         place = options.keep or Path(temporary) / "made"
@@ -406,7 +410,7 @@ def main() -> None:
         started = time.perf_counter()
         teachers = {name: place / name for name in ("net_wide", "net_narrow", "forest")}
         if not all((path / f"{stem}.npy").exists() for path in teachers.values() for stem in masks):
-            teachers = teach(images, masks, n_classes, place)
+            teachers = teach(images, masks, n_classes, place, options.steps)
         print(f"{len(masks)} masks; teaching took {time.perf_counter() - started:.0f} s", file=sys.stderr)
         for name, path in teachers.items():
             same = [np.load(path / f"{s}.npy").argmax(0)[true[s] != VOID] == true[s][true[s] != VOID] for s in true]
