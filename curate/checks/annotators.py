@@ -164,8 +164,8 @@ def _error_rates(
     """Return the error rate of each annotator and, by (annotator, class), those that stand out.
 
     On a class that he gives, an answer counts as contradicted where all others of its image together find another
-    class likeliest. An annotator stands out where the exact lower limit of his share is above the average of that
-    class even after all classes of all annotators were looked at (Bonferroni); errors of the others raise both alike.
+    class likeliest. An annotator stands out where the exact lower limit of his share is above that of the others on
+    that class even after all classes of all annotators were looked at (Bonferroni); where the others err, both rise.
     """
     judged = found.has_reference
     wrong = judged & (found.others != answers.label)
@@ -191,12 +191,13 @@ def _error_rates(
         for who, name in enumerate(answers.names)
         if n_by[who].sum() >= params.min_labels
     ]
-    average = wrong_by.sum(axis=0) / np.maximum(n_by.sum(axis=0), 1)
+    n_others, wrong_others = n_by.sum(axis=0) - n_by, wrong_by.sum(axis=0) - wrong_by
+    average = np.where(n_others > 0, wrong_others / np.maximum(n_others, 1), 0.0)
     candidates = np.argwhere(n_by >= params.min_labels)
     each = ALPHA / max(1, len(candidates))
     standing_out: dict[tuple[int, int], dict[str, Any]] = {}
     for who, label in candidates.tolist():
-        n, n_wrong, usual = int(n_by[who, label]), int(wrong_by[who, label]), float(average[label])
+        n, n_wrong, usual = int(n_by[who, label]), int(wrong_by[who, label]), float(average[who, label])
         if (
             usual <= 0
             or n_wrong / n < params.min_ratio * usual

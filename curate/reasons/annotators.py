@@ -6,7 +6,7 @@ SENTENCES: dict[str, str] = {
         "consensus {suggested} has probability {quality}."
     ),
     "annotator_error_prone": (
-        "Annotator {annotator} makes {ratio} x the average errors on {label}: {n_wrong} of {n} such labels are "
-        "contradicted by all others together, {average} on average; this one is."
+        "Annotator {annotator} makes {ratio} x the errors of others on {label}: {n_wrong} of {n} such labels are "
+        "contradicted by all others together, {average:.0%} of those of others; this one is."
     ),
 }

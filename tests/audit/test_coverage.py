@@ -161,3 +161,22 @@ def test_a_risk_that_is_a_probability_is_called_one_and_one_that_is_none_is_not(
     assert estimates(design, honest.answers(design)).risk_kind == "probability"
     all_right = {item.item: Answer("x", "correct") for item in design.items}
     assert estimates(design, all_right).risk_kind == "rank"
+
+
+def test_the_sample_speaks_for_other_flags_over_the_same_labels() -> None:
+    known = world(3_000, noise=0.15, sharpness=5)
+    risk = np.array(known.labels["risk"].to_pylist())
+    now = World(known.labels, known.wrong, risk >= 0.8)
+    held: Counter[str] = Counter()
+    n_draws = 100
+    for seed in range(n_draws):
+        design, membership = draw(known.labels, subject={"name": "x"}, budget=200, seed=seed)
+        flags = {one: bool(now.flagged[int(one)]) for one in membership["label_id"].to_pylist()}
+        sizes = Counter(zip(membership["band"].to_pylist(), flags.values(), strict=True))
+        drawn = {item.label_id: flags[item.label_id] for item in design.items}
+        found = estimates(design, known.answers(design), drawn, sizes)
+        for measure, truth in now.truth.items():
+            one = getattr(found, measure)
+            held[measure] += one.low - 1e-9 <= truth <= one.high + 1e-9
+    least = 0.95 - 2.6 * np.sqrt(0.95 * 0.05 / n_draws)
+    assert {measure: n / n_draws for measure, n in held.items() if n / n_draws < least} == {}
