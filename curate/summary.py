@@ -133,9 +133,14 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _finding_counts(findings: pa.Table) -> dict[str, int]:
-    """Count findings by issue; where a check has a cut of its own, those that it flagged."""
+    """Count findings by issue; where a check has a cut of its own, those that it flagged.
+
+    A label that two checks find the same about counts once.
+    """
     told = findings.filter(pc.fill_null(findings["flagged"], True))  # noqa: FBT003 - pyarrow's fill value
-    return _counts(told["issue"])
+    whole = told.filter(pc.is_null(told["label_id"]))
+    labels = told.filter(pc.is_valid(told["label_id"])).group_by(["issue", "label_id"]).aggregate([])
+    return _counts(pa.chunked_array([*whole["issue"].chunks, *labels["issue"].chunks], pa.string()))
 
 
 def _excluded_reasons(excluded: pa.Table) -> dict[str, int]:

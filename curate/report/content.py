@@ -216,7 +216,13 @@ def leaking_splits(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def flawed_shares(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the share of boxes, masks and tracked boxes with each issue that occurs."""
     told = []
-    for check, what in (("box_sanity", "boxes"), ("mask_sanity", "masks"), ("track_sanity", "tracked boxes")):
+    for check, what in (
+        ("box_sanity", "boxes"),
+        ("mask_sanity", "masks"),
+        ("track_sanity", "tracked boxes"),
+        ("track_noise", "tracked boxes, by teachers"),
+        ("mask_noise", "masks, by teachers"),
+    ):
         for row in rows:
             if (row["check"], row["name"]) == (check, "share_with_finding") and row["group"] and row["value"]:
                 issue = row["group"].removeprefix("issue=").replace("_", " ")
