@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.check import Batches, Check, build_findings, build_statistics
 from curate.errors import InputError
-from curate.teachers.disagreement import FlagModel, Scores, fit_flags, fit_rows, score_flags, usable_rows
+from curate.teachers.disagreement import fit_flags, fit_rows
+from curate.teachers.flag_model import FlagModel, Scores
 from curate.teachers.flag_reasons import CODES, reason_codes
 from curate.teachers.label_columns import label_indices, label_strings, prob_matrix
 from curate.teachers.noise import INSUFFICIENT, Floats, Ints, NoiseRate
 from curate.teachers.sampling import order_keys, smallest
+from curate.teachers.scoring import score_flags, usable_rows
 
 NAME = "label_noise"
 ISSUE = "mislabel"

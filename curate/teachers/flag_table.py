@@ -14,15 +14,8 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import InputError
-from curate.teachers.disagreement import (
-    RISK_KIND,
-    FlagModel,
-    TeacherWeight,
-    fit_flags,
-    fit_rows,
-    score_flags,
-    usable_rows,
-)
+from curate.teachers.disagreement import fit_flags, fit_rows
+from curate.teachers.flag_model import RISK_KIND, FlagModel, TeacherWeight
 from curate.teachers.flag_reasons import reason_texts
 from curate.teachers.label_columns import (
     class_order,
@@ -33,6 +26,7 @@ from curate.teachers.label_columns import (
 )
 from curate.teachers.noise import Floats, Ints, NoiseRate
 from curate.teachers.sampling import order_keys
+from curate.teachers.scoring import score_flags, usable_rows
 
 LABEL = "label"
 IDS = "sample_id"

@@ -137,3 +137,11 @@ def uniform_transition(rate: float, n_classes: int) -> Floats:
     matrix = np.full((n_classes, n_classes), rate / (n_classes - 1))
     np.fill_diagonal(matrix, 1.0 - rate)
     return matrix
+
+
+def binomial_rate(rate: float, n_rows: int, method: str) -> NoiseRate:
+    """Return the rate with its 95 % Wilson interval: sampling error only, no error of the model."""
+    z = 1.959964
+    centre = (rate + z * z / (2 * n_rows)) / (1 + z * z / n_rows)
+    half = z / (1 + z * z / n_rows) * np.sqrt(rate * (1 - rate) / n_rows + z * z / (4 * n_rows**2))
+    return NoiseRate(rate, float(max(0.0, centre - half)), float(min(1.0, centre + half)), method)

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.teachers.disagreement import flag_labels, score_flags, usable_rows
+from curate.teachers.disagreement import flag_labels
 from curate.teachers.evaluation import evaluate
 from curate.teachers.noise import Floats, Ints
+from curate.teachers.scoring import score_flags, usable_rows
 
 K = 6
 
