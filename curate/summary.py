@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "excluded_by_reason": _excluded_reasons(release.excluded),
             "findings": _finding_counts(result.tables["findings"]),
             "label_noise": _label_noise(result.tables["statistics"]),
+            "held_back": _held_back(result.tables["statistics"]),
         }
     if published is not None:
         summary |= {
@@ -57,6 +59,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong: the flags have precision "
             f"{noise['precision']:.2f}, recall {noise['recall']:.2f}, F1 {noise['f1']:.2f}"
         )
+    if summary.get("held_back", {}).get("total"):
+        lines.append(f"  held back      {_held_line(summary['held_back'])}")
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
     if "actions" in summary:
@@ -161,7 +165,24 @@ def _label_noise(statistics: pa.Table) -> dict[str, Any]:
             found[row["name"]] = row["value"]
             if row["name"] == "noise_rate":
                 found |= {"low": row["low"], "high": row["high"], "outcome": row["outcome"]}
+                detail = json.loads(row["detail"] or "{}")
+                found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
     return found
+
+
+def _held_back(statistics: pa.Table) -> dict[str, int]:
+    """Return how many removals the policy's cap refused, by class and group and in total."""
+    return {
+        row["group"] or "total": int(row["value"])
+        for row in statistics.to_pylist()
+        if (row["check"], row["name"]) == ("removal_cap", "n_held_back")
+    }
+
+
+def _held_line(held: Mapping[str, int]) -> str:
+    worst = sorted(((n, group) for group, n in held.items() if group != "total"), reverse=True)
+    shown = ", ".join(f"{n:,} of {group.removeprefix('attr_')}" for n, group in worst[:5])
+    return f"{held['total']:,} suspects stay in with less weight: the cap of max_share_out ({shown})"
 
 
 def _noise_line(noise: Mapping[str, Any]) -> str:
@@ -169,7 +190,8 @@ def _noise_line(noise: Mapping[str, Any]) -> str:
     if noise.get("low") is not None and noise.get("high") is not None:
         interval = f" (estimate; interval {noise['low']:.1%} to {noise['high']:.1%})"
     flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
-    return f"about {noise['noise_rate']:.1%}{interval}{flagged}"
+    unsure = "; estimates disagree: drops become reviews" if noise.get("estimates_agree") is False else ""
+    return f"about {noise['noise_rate']:.1%}{interval}{flagged}{unsure}"
 
 
 def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
