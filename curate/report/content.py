@@ -130,14 +130,12 @@ def by_group(rows: Sequence[Mapping[str, Any]], check: str, name: str, prefix: s
 
 def held_back(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what the policy's cap on removals kept in, a sentence for each class and group."""
-    told = []
-    for row in rows:
-        if (row["check"], row["name"]) == ("removal_cap", "n_held_back") and row["group"]:
-            told.append(
-                f"The cap of {percent(row['detail']['max_share_out'])} kept {row['value']:,.0f} of "
-                f"{row['detail']['n_asked_out']:,} suspects of {row['group'].removeprefix('attr_')} in, with less weight."
-            )
-    return told
+    return [
+        f"The cap of {percent(row['detail']['max_share_out'])} kept {row['value']:,.0f} of "
+        f"{row['detail']['n_asked_out']:,} suspects of {row['group'].removeprefix('attr_')} in, with less weight."
+        for row in rows
+        if (row["check"], row["name"]) == ("removal_cap", "n_held_back") and row["group"]
+    ]
 
 
 def class_counts(release: LoadedRelease) -> list[dict[str, Any]]:
