@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from curate.teachers.scoring import score_flags, usable_rows
 
 LABEL = "label"
 IDS = "sample_id"
-BATCH_CELLS = 8_000_000
+BATCH_CELLS = 4_000_000
+KEPT_BYTES = 300_000_000
 
 OUT_COLUMNS = pa.schema(
     [
@@ -178,6 +179,7 @@ class _Reader:
     columns: tuple[str, ...]
     classes: tuple[str, ...]
     has_ids: bool
+    kept: list[_Batch] = field(default_factory=list)  # the first rows, decoded once for both passes
 
     @property
     def n_rows(self) -> int:
@@ -189,45 +191,80 @@ class _Reader:
 
     def batches(self) -> Iterator[_Batch]:
         """Yield the rows in order; a batch is bounded by rows x teachers x classes."""
+        yield from self.kept
+        n_kept = len(self.kept)
         rows = max(256, min(65_536, BATCH_CELLS // (len(self.columns) * len(self.classes))))
         wanted = [LABEL, *self.columns, *([IDS] if self.has_ids else [])]
-        first = 0
-        for batch in self.file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
-            labels = label_strings(batch.column(LABEL))
-            ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
-            probs = [prob_matrix(batch.column(name), len(self.classes), name) for name in self.columns]
-            given = label_indices(labels, self.classes)
-            yield _Batch(first, ids, labels, given, probs)
+        first = sum(len(batch.given) for batch in self.kept)
+        n_bytes = sum(p.nbytes for batch in self.kept for p in batch.probs)
+        stream = self.file.iter_batches(batch_size=rows, columns=wanted) if first < self.n_rows else iter(())
+        for number, batch in enumerate(stream):
+            if number < n_kept:
+                continue
+            made = self._batch(batch, first)
             first += batch.num_rows
+            n_bytes += sum(p.nbytes for p in made.probs)
+            if number == len(self.kept) and n_bytes <= KEPT_BYTES:
+                self.kept.append(made)
+            yield made
+
+    def _batch(self, batch: pa.RecordBatch, first: int) -> _Batch:
+        labels = label_strings(batch.column(LABEL))
+        ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
+        probs = [prob_matrix(batch.column(name), len(self.classes), name) for name in self.columns]
+        return _Batch(first, ids, labels, label_indices(labels, self.classes), probs)
 
 
 def _fit(reader: _Reader, *, independent: bool | None) -> FlagModel:
-    """Fit on the usable rows with the smallest keys, kept while streaming: at most two times the limit."""
+    """Fit on the usable rows with the smallest keys, kept while streaming: at most two times the limit and a batch."""
     limit = fit_rows(len(reader.columns), len(reader.classes))
-    keys = np.zeros(0, dtype=np.uint64)
-    given = np.zeros(0, dtype=np.int64)
-    probs = np.zeros((0, len(reader.columns), len(reader.classes)), dtype=np.float32)
+    sample = _Sample(limit)
     answers: dict[str, int] = dict.fromkeys(reader.columns, 0)
     invalid: dict[str, int] = dict.fromkeys(reader.columns, 0)
     n_labeled = 0
     for batch in reader.batches():
-        usable, answered, bad = usable_rows(batch.given, batch.probs)
+        n_labeled += int((batch.given >= 0).sum())
+        keys = order_keys(batch.ids, len(batch.given), first_row=batch.first_row)
+        near = np.flatnonzero(keys <= sample.ceiling)  # only these can be in the sample
+        probs = [p[near] for p in batch.probs]
+        usable, answered, bad = usable_rows(batch.given[near], probs)
         for m, name in enumerate(reader.columns):
             answers[name] += int(answered[:, m].sum())
             invalid[name] += int((bad == m).sum())
-        n_labeled += int((batch.given >= 0).sum())
-        fresh = order_keys(batch.ids, len(batch.given), first_row=batch.first_row)
-        ceiling = keys.max() if len(keys) >= limit else np.uint64(2**64 - 1)
-        rows = np.flatnonzero(usable & (fresh <= ceiling))
-        keys = np.concatenate([keys, fresh[rows]])
-        given = np.concatenate([given, batch.given[rows]])
-        probs = np.concatenate([probs, np.stack([p[rows] for p in batch.probs], axis=1).astype(np.float32)])
-        if len(keys) > limit:
-            best = np.argsort(keys, kind="stable")[:limit]
-            keys, given, probs = keys[best], given[best], probs[best]
+        stacked = np.stack([p[usable].astype(np.float32) for p in probs], axis=1)
+        sample.add(keys[near[usable]], batch.given[near[usable]], stacked)
     _check_answers(reader, answers, invalid, n_labeled)
-    ordered = np.argsort(keys, kind="stable")
-    return fit_flags(given[ordered], reader.teachers, probs[ordered], independent=independent)
+    given, chosen = sample.rows(len(reader.columns), len(reader.classes))
+    return fit_flags(given, reader.teachers, chosen, independent=independent)
+
+
+class _Sample:
+    """The rows with the smallest keys so far."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.ceiling = np.uint64(2**64 - 1)
+        self._parts: list[tuple[np.ndarray, Ints, Floats]] = []
+
+    def add(self, keys: np.ndarray, given: Ints, probs: Floats) -> None:
+        self._parts.append((keys, given, probs))
+        if sum(len(part[0]) for part in self._parts) >= 2 * self.limit:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        keys = np.concatenate([part[0] for part in self._parts])
+        best = np.argsort(keys, kind="stable")[: self.limit]
+        given, probs = (np.concatenate([part[at] for part in self._parts])[best] for at in (1, 2))
+        self._parts = [(keys[best], given, probs)]
+        if len(best) == self.limit:
+            self.ceiling = keys[best[-1]]
+
+    def rows(self, n_teachers: int, n_classes: int) -> tuple[Ints, Floats]:
+        """Return (n,) given classes and (n, T, K) probabilities, ordered by key."""
+        if not self._parts:
+            return np.zeros(0, dtype=np.int64), np.zeros((0, n_teachers, n_classes), dtype=np.float32)
+        self._shrink()
+        return self._parts[0][1], self._parts[0][2]
 
 
 def _check_answers(reader: _Reader, answers: Mapping[str, int], invalid: Mapping[str, int], n_labeled: int) -> None:
@@ -236,8 +273,8 @@ def _check_answers(reader: _Reader, answers: Mapping[str, int], invalid: Mapping
     for name in reader.columns:
         if not answers[name] and invalid[name]:
             raise InputError(
-                f"The column {name} needs probabilities: finite, at least 0, each row summing to one. None of its "
-                f"{invalid[name]} rows is like that; turn logits or percentages into probabilities first."
+                f"The column {name} needs probabilities: finite, at least 0, each row summing to one. None of the "
+                f"{invalid[name]} rows looked at is like that; turn logits or percentages into probabilities first."
             )
     if not n_labeled:
         shown = ", ".join(reader.classes[:10])
@@ -257,7 +294,7 @@ def _write(reader: _Reader, model: FlagModel, out: Path, progress: Progress | No
     try:
         with pq.ParquetWriter(temporary, fields, compression="zstd") as writer:
             for batch in reader.batches():
-                scores = score_flags(model, batch.given, reader.teachers, batch.probs)
+                scores = score_flags(model, batch.given, reader.teachers, batch.probs, workers=os.cpu_count() or 1)
                 table = _out_table(reader, model, batch, scores, fields)
                 writer.write_table(table)
                 n += len(batch.given)

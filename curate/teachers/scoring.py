@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from curate.teachers.mixture import log_odds_wrong, posterior
 from curate.teachers.noise import Bools, Floats, Ints
 from curate.teachers.pool import linear_pool, log_pool, log_probs
 
-CHUNK_CELLS = 2_000_000
+CHUNK_CELLS = 250_000  # rows x teachers x classes at once: what a core's cache holds
 SUM_TOLERANCE = 0.02  # float16 rounding of a thousand classes stays below
 
 _LINEAR_SCALE = 4.0
@@ -33,16 +34,26 @@ def usable_rows(given: Ints, probs: Sequence[Floats]) -> tuple[Bools, Bools, Int
     """
     answered = np.empty((len(given), len(probs)), dtype=bool)
     bad = np.full(len(given), -1)
+    step = max(1, CHUNK_CELLS // probs[0].shape[1])
     for teacher in range(len(probs) - 1, -1, -1):
-        values = probs[teacher]
-        absent = np.isnan(values).all(axis=1)
-        with np.errstate(invalid="ignore", over="ignore"):
-            total = values.sum(axis=1, dtype=np.float64)
-            valid = (values.min(axis=1) >= 0) & (np.abs(total - 1.0) <= SUM_TOLERANCE)  # NaN compares false
-        answered[:, teacher] = ~absent & valid
-        bad[~absent & ~valid] = teacher
+        for start in range(0, len(given), step):
+            part = slice(start, start + step)
+            valid, absent = _validity(probs[teacher][part])
+            answered[part, teacher] = valid
+            bad[part][~absent & ~valid] = teacher
     labeled = (given >= 0) & (given < probs[0].shape[1])
     return labeled & (bad < 0) & answered.any(axis=1), answered, bad
+
+
+def _validity(values: Floats) -> tuple[Bools, Bools]:
+    """Return which rows are probabilities, and which are no answer at all (NaN only)."""
+    values = values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = values.sum(axis=1)
+        valid = (values.min(axis=1) >= 0) & (np.abs(total - 1.0) <= SUM_TOLERANCE)  # NaN compares false
+    absent = np.isnan(total)
+    absent[absent] = np.isnan(values[absent]).all(axis=1)
+    return valid, absent
 
 
 def margin(log_q: Floats, given: Ints, tau: Floats) -> Floats:
@@ -59,7 +70,9 @@ def self_doubt(pool: Floats, given: Ints, tau: Floats) -> Floats:
     return np.asarray(1.0 - (at_given - tau[given]))
 
 
-def score_flags(model: FlagModel, given: Ints, names: Sequence[str], probs: Sequence[Floats]) -> Scores:
+def score_flags(
+    model: FlagModel, given: Ints, names: Sequence[str], probs: Sequence[Floats], *, workers: int = 1
+) -> Scores:
     """Score rows; a row's result depends on nothing but the row and the model.
 
     Args:
@@ -67,6 +80,7 @@ def score_flags(model: FlagModel, given: Ints, names: Sequence[str], probs: Sequ
         given: (N,) class indices; outside 0 … K - 1 = no usable label.
         names: T teachers.
         probs: T arrays (N, K) in the order of `names`.
+        workers: threads.
     """
     n_rows = len(given)
     scores = _blank(n_rows)
@@ -79,12 +93,18 @@ def score_flags(model: FlagModel, given: Ints, names: Sequence[str], probs: Sequ
     usable &= answered[:, kept].any(axis=1)
     rows = np.flatnonzero(usable)
     step = max(1, CHUNK_CELLS // (len(kept) * model.n_classes))
-    for start in range(0, len(rows), step):
+
+    def score_part(start: int) -> None:
         part = rows[start : start + step]
-        block = np.stack(
-            [np.where(answered[part, m, None], probs[m][part], 1.0 / model.n_classes) for m in kept], 1
-        )
-        _score_block(model, scores, part, given[part], block.astype(np.float64), answered[part][:, kept])
+        block = np.empty((len(part), len(kept), model.n_classes), dtype=np.float32)
+        for place, m in enumerate(kept):
+            block[:, place] = probs[m][part]
+        answers = answered[part][:, kept]
+        block[~answers] = 1.0 / model.n_classes
+        _score_block(model, scores, part, given[part], block, answers)
+
+    with ThreadPoolExecutor(workers) as threads:  # each writes rows of its own: who is first leaves no trace
+        list(threads.map(score_part, range(0, len(rows), step)))
     return scores
 
 
@@ -99,7 +119,7 @@ def _blank(n_rows: int) -> Scores:
 
 
 def _score_block(model: FlagModel, out: Scores, rows: Ints, given: Ints, probs: Floats, answered: Bools) -> None:
-    """Fill `out` at `rows` from (n, T, K) probabilities of the kept teachers."""
+    """Fill `out` at `rows` from (n, T, K) float32 probabilities of the kept teachers; changes `probs`."""
     probs /= probs.sum(axis=2, keepdims=True)
     logs = log_probs(probs)
     log_q = log_pool(logs, answered, model.channel_weights)
@@ -117,13 +137,18 @@ def _score_block(model: FlagModel, out: Scores, rows: Ints, given: Ints, probs: 
     np.put_along_axis(others, given[:, None], -1.0, axis=1)
     suggested = np.where(doubt | (distance >= 0), others.argmax(axis=1), given)
     n_answered = answered.sum(axis=1)
-    mean = np.where(answered[:, :, None], probs, 0.0).sum(axis=1) / n_answered[:, None]
+    first_choice = probs.argmax(axis=2)
+    probs[~answered] = 0.0
+    at_given, at_suggested = (
+        np.take_along_axis(probs, c[:, None, None], axis=2)[:, :, 0] for c in (given, suggested)
+    )
+    distance = distance.astype(np.float64)
     out.judged[rows] = True
     out.risk[rows] = 0.5 + 0.5 * distance / (1.0 + np.abs(distance))
     out.flagged[rows] = distance >= 0
     out.suggested[rows] = suggested
     out.suggested_prob[rows] = np.take_along_axis(truth, suggested[:, None], axis=1)[:, 0]
-    out.n_agree[rows] = ((probs.argmax(axis=2) == suggested[:, None]) & answered).sum(axis=1)
+    out.n_agree[rows] = ((first_choice == suggested[:, None]) & answered).sum(axis=1)
     out.n_teachers[rows] = n_answered
-    out.suggested_mean[rows] = np.take_along_axis(mean, suggested[:, None], axis=1)[:, 0]
-    out.given_mean[rows] = np.take_along_axis(mean, given[:, None], axis=1)[:, 0]
+    out.suggested_mean[rows] = at_suggested.sum(axis=1) / n_answered
+    out.given_mean[rows] = at_given.sum(axis=1) / n_answered
