@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
-from curate.teachers.flag_table import FlagSummary
+from curate.teachers.flag_summary import FlagSummary
+from curate.teachers.noise import NoiseRate
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -97,7 +98,22 @@ def flag_lines(summary: FlagSummary) -> list[str]:
     for teacher in summary.teachers:
         state = f"weight {teacher.weight:.2f}" if teacher.kept else "LEFT OUT"
         lines.append(f"  {teacher.name}: {state}; {teacher.why}")
+    lines += [f"  estimate {name.replace('_', ' ')}: {_rate_words(one)}" for name, one in summary.estimates.items()]
+    if not summary.estimates_agree and summary.estimates:
+        lines.append("  these estimates disagree: look before you drop; an audit of a sample tells")
+    taken = [f"{c['true']} as {c['given']} {c['prob']:.1%}" for c in summary.transition.get("confusions", [])[:3]]
+    if taken:
+        lines.append(f"  most often labeled wrongly: {', '.join(taken)}")
+    lines.append("  risk is a rank, no probability: .5 is the cut")
     return [*lines, f"→ {summary.out}"]
+
+
+def _rate_words(rate: NoiseRate) -> str:
+    if rate.estimate is None:
+        return "insufficient data"
+    if rate.low is None or rate.high is None:
+        return f"{rate.estimate:.1%}"
+    return f"{rate.estimate:.1%} ({rate.low:.1%} to {rate.high:.1%}; {rate.method})"
 
 
 def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[str]]:
