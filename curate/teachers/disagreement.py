@@ -149,7 +149,8 @@ def fit_flags(
     probs = np.where(answered[:, :, None], probs, 1.0 / n_classes).astype(np.float64)
     probs /= probs.sum(axis=2, keepdims=True)
     votes = probs.argmax(axis=2)
-    guards = find_memorised(names, votes.T, answered.T, given, n_classes)
+    known: Bools = np.asarray((np.where(answered[:, :, None], probs, 0.0) > 0).any(axis=0))
+    guards = find_memorised(names, votes.T, answered.T, given, n_classes, known=known)
     kept = [m for m, name in enumerate(names) if guards[name].kept and answered[:, m].any()]
     seen = answered[:, kept].any(axis=1)
     groups = feature_groups([names[m] for m in kept], features, independent=independent)
