@@ -17,9 +17,10 @@ from curate.errors import InputError
 from curate.teachers.flag_model import MIN_ROWS, FlagModel, Scores, TeacherWeight
 from curate.teachers.memorised import Guard, find_memorised
 from curate.teachers.noise import UNKNOWN, Bools, Floats, Ints, NoiseRate
+from curate.teachers.rare_classes import class_offsets, contested, rare_classes
 from curate.teachers.regimes import Answers, feature_groups, fit_independent, fit_shared, independence
 from curate.teachers.sampling import order_keys, smallest
-from curate.teachers.scoring import score_flags, usable_rows
+from curate.teachers.scoring import distances, score_flags, usable_rows
 
 MAX_FIT_CELLS = 10_000_000  # rows x teachers x classes held while fitting
 MIN_FIT_ROWS = 5_000
@@ -157,12 +158,27 @@ def fit_flags(
     fitted = Answers(given[seen], probs[seen][:, kept], answered[seen][:, kept], votes[seen][:, kept], groups)
     independent, said = independence(groups, len(names), told=independent is not None or features is not None)
     model = fit_independent(fitted, said) if independent else fit_shared(fitted, said)
+    model = _sparing_rare_classes(model, fitted)
     agreement = [_agreement(votes[:, m], answered[:, m], given) for m in range(len(names))]
     return replace(
         model,
         names=tuple(names[m] for m in kept),
         teachers=_teacher_rows(names, guards, agreement, dict(zip(kept, model.weights, strict=True))),
     )
+
+
+def _sparing_rare_classes(model: FlagModel, fitted: Answers) -> FlagModel:
+    n_rare = len(rare_classes(fitted.given, model.n_classes))
+    if not n_rare:
+        return model
+    distance, _ = distances(model, fitted.given, fitted.probs, fitted.answered)
+    open_ = contested(model.rule, distance)
+    offsets = class_offsets(distance, fitted.given, open_, model.n_classes)
+    n_spared = int((offsets > 0).sum())
+    if not n_spared:
+        return model
+    why = f"{model.why}; {n_spared} of {n_rare} rare classes are spared where the evidence is not sure"
+    return replace(model, offsets=offsets, why=why)
 
 
 def _insufficient(names: Sequence[str], n_rows: int, n_seen: int, n_classes: int) -> FlagModel:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from curate.teachers.noise import Bools, Floats, Ints, NoiseRate
 
@@ -47,6 +49,7 @@ class FlagModel:
         weights: (T,) of the pool that is scored.
         tau: (K,) class means of that pool.
         cut: the score at and above which a label is flagged.
+        offsets: (K,) how far beyond the cut a label of a rare class has to be, see `rare_classes`.
         channel_weights: (T,) of the log pool under `transition`, for the calibrated probabilities.
         transition: (K, K) p(given = column | true = row).
         noise_rate: the estimate that counts.
@@ -70,6 +73,7 @@ class FlagModel:
     teachers: tuple[TeacherWeight, ...]
     n_fitted: int
     n_classes: int
+    offsets: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def estimates_agree(self) -> bool:

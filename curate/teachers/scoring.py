@@ -11,6 +11,7 @@ from curate.teachers.flag_model import FlagModel, Scores
 from curate.teachers.mixture import log_odds_wrong, posterior
 from curate.teachers.noise import Bools, Floats, Ints
 from curate.teachers.pool import linear_pool, log_pool, log_probs
+from curate.teachers.rare_classes import beyond, contested
 
 CHUNK_CELLS = 250_000  # rows x teachers x classes at once: what a core's cache holds
 SUM_TOLERANCE = 0.02  # float16 rounding of a thousand classes stays below
@@ -108,6 +109,27 @@ def score_flags(
     return scores
 
 
+def distances(model: FlagModel, given: Ints, probs: Floats, answered: Bools) -> tuple[Floats, Bools]:
+    """Return (n,) how far beyond the cut each label is, before rare classes are spared, and whether it is in doubt.
+
+    Args:
+        model: fitted.
+        given: (n,).
+        probs: (n, T, K) of the kept teachers, rows that sum to one.
+        answered: (n, T).
+    """
+    logs = log_probs(probs)
+    if model.rule == "channel":
+        log_q = log_pool(logs, answered, model.channel_weights)
+        distance = log_odds_wrong(log_q, given, model.transition).astype(np.float64)
+        return distance, distance >= 0
+    if model.rule == "margin":
+        score = margin(log_pool(logs, answered, model.weights), given, model.tau).astype(np.float64)
+        return score - model.cut, score > 0
+    score = self_doubt(linear_pool(probs, answered, model.weights), given, model.tau).astype(np.float64)
+    return _LINEAR_SCALE * (score - model.cut), score >= model.cut
+
+
 def _blank(n_rows: int) -> Scores:
     nan = np.full(n_rows, np.nan)
     none = np.zeros(n_rows, dtype=np.int64)
@@ -121,28 +143,21 @@ def _blank(n_rows: int) -> Scores:
 def _score_block(model: FlagModel, out: Scores, rows: Ints, given: Ints, probs: Floats, answered: Bools) -> None:
     """Fill `out` at `rows` from (n, T, K) float32 probabilities of the kept teachers; changes `probs`."""
     probs /= probs.sum(axis=2, keepdims=True)
-    logs = log_probs(probs)
-    log_q = log_pool(logs, answered, model.channel_weights)
-    if model.rule == "channel":
-        distance = log_odds_wrong(log_q, given, model.transition)
-        doubt = distance >= 0
-    elif model.rule == "margin":
-        score = margin(log_pool(logs, answered, model.weights), given, model.tau)
-        distance, doubt = score - model.cut, score > 0
-    else:
-        score = self_doubt(linear_pool(probs, answered, model.weights), given, model.tau)
-        distance, doubt = _LINEAR_SCALE * (score - model.cut), score >= model.cut
+    log_q = log_pool(log_probs(probs), answered, model.channel_weights)
+    distance, doubt = distances(model, given, probs, answered)
+    first_choice = probs.argmax(axis=2)
+    if model.offsets.size:
+        open_ = contested(model.rule, distance)
+        distance = beyond(distance, np.where(open_, model.offsets[given], 0.0))
     truth = posterior(log_q, given, model.transition)
     others = truth.copy()
     np.put_along_axis(others, given[:, None], -1.0, axis=1)
     suggested = np.where(doubt | (distance >= 0), others.argmax(axis=1), given)
     n_answered = answered.sum(axis=1)
-    first_choice = probs.argmax(axis=2)
     probs[~answered] = 0.0
     at_given, at_suggested = (
         np.take_along_axis(probs, c[:, None, None], axis=2)[:, :, 0] for c in (given, suggested)
     )
-    distance = distance.astype(np.float64)
     out.judged[rows] = True
     out.risk[rows] = 0.5 + 0.5 * distance / (1.0 + np.abs(distance))
     out.flagged[rows] = distance >= 0
