@@ -5,23 +5,28 @@ spec → ingest → scan → image checks → teachers → label checks → verd
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import pyarrow as pa
 
 from curate import config, runs, views
 from curate.adapters.execution import default_workers
+from curate.check import CheckResult
 from curate.checks.attributes import AttributeDeclaration
 from curate.errors import ExitCode, InputError
 from curate.evaluation import against_truth
-from curate.ingest import Media
+from curate.governance.journal import refuse_half_erased
+from curate.ingest import Ingested, Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
 from curate.manifest.publish import Published, publish
 from curate.spec import Spec
 from curate.stages import Context, check, read, teach
+from curate.stages import audit as auditing
 from curate.stages import review as reviewing
 from curate.state import Gathered, RunResult
 from curate.verdicts import decide, held_back
@@ -29,7 +34,7 @@ from curate.verdicts import decide, held_back
 STAGES = ("ingest", "scan", "check", "teach", "flag", "review", "manifest", "report")
 
 
-def run(
+def run(  # noqa: PLR0913 - one keyword for each option
     spec: str | Path,
     *,
     workspace: str | Path | None = None,
@@ -39,6 +44,8 @@ def run(
     review: bool = True,
     workers: int | None = None,
     listener: runs.Listener | None = None,
+    relabel: Callable[[Ingested], Ingested] | None = None,
+    suffix: str = "",
 ) -> RunResult:
     """Run the pipeline on a dataset spec.
 
@@ -51,6 +58,8 @@ def run(
         review: load the FiftyOne dataset and pull decisions from it.
         workers: processes; default: the CPUs this process may use.
         listener: hears of stages and progress.
+        relabel: changes the labels after they came in; give a suffix with it.
+        suffix: of the name, so that no real version is touched.
 
     Raises:
         ConfigError: the spec cannot be used.
@@ -58,12 +67,20 @@ def run(
         StageError: a stage crashed; the same call goes on from there.
     """
     context = open_run(
-        spec, workspace=workspace, limit=limit, rehash=rehash, workers=workers, listener=listener or runs.Silent()
+        spec,
+        workspace=workspace,
+        limit=limit,
+        rehash=rehash,
+        workers=workers,
+        listener=listener or runs.Silent(),
+        suffix=suffix,
     )
+    context = dataclasses.replace(context, relabel=relabel)
     try:
         result = _run_stages(context, until=until, with_review=review)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         context.run.finish("interrupted")
+        clear_frames(interrupt.__traceback__)  # they hold half-used generators, and those hold worker processes
         raise
     except Exception as error:
         context.run.finish("failed", error=f"{type(error).__name__}: {error}")
@@ -80,13 +97,15 @@ def open_run(
     rehash: bool,
     workers: int | None,
     listener: runs.Listener,
+    suffix: str = "",
 ) -> Context:
     """Read the spec, find the workspace and open the run's record."""
     loaded = config.load_spec(spec)
     check.enabled_checks(loaded.spec)  # a misspelt check is an error before anything is read
     given = workspace or (loaded.resolve(loaded.spec.workspace) if loaded.spec.workspace else None)
     name = loaded.spec.name if limit is None else f"{loaded.spec.name}-limit-{limit}"
-    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name)
+    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name + suffix)
+    refuse_half_erased(place.root)
     run_record = runs.Run(
         place, listener, record={"spec": str(loaded.file), "description": loaded.spec.description}
     )
@@ -99,10 +118,13 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     steps = STAGES[: STAGES.index(until) + 1]
     ingested = read.ingest(context)
     found = Gathered(ingested.samples, ingested.labels, ingested.outcomes, ingested.classes)
+    if ingested.annotations is not None:
+        found.annotations = ingested.annotations
     _refuse_nothing(found.samples, found.outcomes, "could be used")
     media = open_media(context.source_root, context.run.workspace.media)
     if "scan" in steps:
         found.scan = read.scan(context, found.samples, media)
+        read.withhold_erased(context, found)
         found.view = views.samples_view(found.samples, found.scan)
         _refuse_all_unreadable(found)
     if "check" in steps:
@@ -113,10 +135,14 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, found.predictions.statistics])
     if "flag" in steps:
         check_labels(context, found, after_teachers=True)
+        check_annotations(context, found)
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
         found.add(held_back(found.view, readable_labels(found), found.findings, context.spec.policy))
+        statistics, proof = auditing.carry(context, found, readable_labels(found))
+        found.statistics = pa.concat_tables([found.statistics, statistics])
+        found.evidence |= proof
         found.verdicts = decide(
             found.view, readable_labels(found), found.findings, context.spec.policy, found.decisions
         )
@@ -161,6 +187,22 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
         found.evidence["expectations_labels"] = proof
 
 
+def check_annotations(context: Context, found: Gathered) -> None:
+    """Run the checks that read every annotator's answers, the given ones and the others, beside the teachers."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "annotations"]
+    if found.labels["annotator"].null_count == found.labels.num_rows:
+        for one in chosen:
+            found.add(check.not_applicable(one, "no label names its annotator"))
+        return
+    answers = found.predictions.table if found.predictions is not None else None
+    view = views.annotations_view(found.labels, found.annotations, found.view, answers)
+    told = check.run_checks(context, view, chosen, _facts(context, found), "check")
+    given = found.labels["label_id"].combine_chunks()
+    about_given = pa.compute.is_in(told.findings["label_id"], value_set=given)
+    found.add(CheckResult(told.findings.filter(about_given), told.statistics))
+
+
 def build(context: Context, found: Gathered) -> Release:
     """Return the release: what leaves, what stays behind and why, and the evidence for it."""
     taught = found.predictions
@@ -184,16 +226,25 @@ def build(context: Context, found: Gathered) -> Release:
             predictions=taught.table if taught else None,
             cards=taught.cards if taught else (),
             teacher_weights=teach.weights(found.statistics, taught) if taught else None,
-            evidence=found.evidence,
+            evidence={**found.evidence, **about(context.spec)},
             digests={"spec": runs.digest_json(spec_content(context.spec))},
             seed=context.spec.seed,
             validate=validate,
         )
 
 
+def about(spec: Spec) -> Mapping[str, Any]:
+    """Return the evidence of what people said in the spec; none where they said nothing."""
+    said = spec.about.said()
+    if not said:
+        return {}
+    obtained = {name: one.obtained for name, one in sorted(spec.attributes.items())}
+    return {"about": {**said, "description": spec.description, "attributes_obtained": obtained}}
+
+
 def spec_content(spec: Spec) -> Mapping[str, Any]:
     """Return what of a spec decides the content of a release: not where things are on this machine."""
-    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "description"})
+    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "description", "about"})
     content["source"] = {key: value for key, value in content["source"].items() if key != "path"}
     return content
 

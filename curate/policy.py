@@ -58,7 +58,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(issue="exact_duplicate", action="drop"),
     Rule(issue="leakage_duplicate", action="drop"),
     Rule(issue="leakage_near_duplicate", action="review"),
-    Rule(issue="leakage_group", action="review"),
+    Rule(issue="leakage_group", action="keep"),  # a split to be redone, not rows to be taken out: the gate says so
     Rule(issue="duplicate_conflict", action="review"),
     Rule(issue="near_duplicate", action="keep"),
     Rule(issue="mislabel", flagged=True, min_suggested_prob=0.95, action="relabel"),
@@ -95,6 +95,9 @@ class Policy(_Frozen):
     )
     soft_labels: bool = True
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    soft_layout: Literal["auto", "full", "top_k", "sampled"] = "auto"
+    soft_top_k: Annotated[int, Field(ge=1)] = 32
+    soft_each_teacher: bool = Field(default=False, description="store each teacher's soft labels too")
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
 
     def all_rules(self) -> tuple[Rule, ...]:

@@ -8,12 +8,14 @@ from typing import Any, Literal, cast
 
 from curate.errors import ConfigError, did_you_mean
 from curate.export import export
+from curate.export.record import record_export
 from curate.manifest import log
-from curate.manifest.read import load_release
+from curate.manifest.read import load_manifest, load_release
 from curate.recorded import last_run
 from curate.runs import Workspace
 
 IMAGES = ("link", "copy", "none")
+PACKED = ("hf", "webdataset")  # with the images inside
 
 
 def export_version(workspace: Path, reference: str, *, format: str, out: Path, images: str) -> dict[str, Any]:  # noqa: A002 - what the command line calls it
@@ -26,6 +28,8 @@ def export_version(workspace: Path, reference: str, *, format: str, out: Path, i
         raise ConfigError(
             f"--images must be one of {', '.join(IMAGES)}; given: {images}. {did_you_mean(images, IMAGES)}"
         )
+    if format in PACKED:
+        return _export_packed(workspace, reference, format=format, out=out)
     version = log.resolve(workspace / "manifests", reference)
     release = load_release(version)
     name = reference.partition("@")[0]
@@ -41,6 +45,7 @@ def export_version(workspace: Path, reference: str, *, format: str, out: Path, i
         media=media,
         classes=list(release.manifest["classes"]),
     )
+    record_export(workspace, name, version=release.id, kind=format, out=out)
     reasons: dict[str, int] = {}
     for reason in written.left_out["reason_code"].to_pylist():
         reasons[reason] = reasons.get(reason, 0) + 1
@@ -55,10 +60,32 @@ def export_version(workspace: Path, reference: str, *, format: str, out: Path, i
     }
 
 
+def _export_packed(workspace: Path, reference: str, *, format: str, out: Path) -> dict[str, Any]:  # noqa: A002 - as above
+    """Write images, labels and soft labels in one; rows that are out are unlabeled images."""
+    from curate.export.packed import export_packed  # noqa: PLC0415 - the feed is read for these formats only
+    from curate.feed.release import open_feed  # noqa: PLC0415 - as above
+
+    feed = open_feed(reference, workspace=workspace, allow_failed_gates=True)
+    written = export_packed(feed, out, format=format)
+    record_export(workspace, reference.partition("@")[0], version=feed.version_id, kind=format, out=out)
+    counts = load_manifest(log.resolve(workspace / "manifests", reference))[0]["counts"]
+    n_left_out = counts["n_released"] - feed.rows.table.num_rows
+    return {
+        "version": feed.version_id,
+        "format": format,
+        "out": str(out),
+        "n_images": written.n_images,
+        "n_labels": written.n_labels,
+        "n_left_out": n_left_out,
+        "left_out_by_reason": {"unlabeled": n_left_out} if n_left_out else {},
+    }
+
+
 def export_lines(result: Mapping[str, Any]) -> list[str]:
     """Return what was written, for people."""
     lines = [f"{result['format']}: {result['n_images']:,} images, {result['n_labels']:,} labels → {result['out']}"]
     if result["n_left_out"]:
         told = ", ".join(f"{n:,} {code.replace('_', ' ')}" for code, n in result["left_out_by_reason"].items())
-        lines.append(f"  the format cannot hold: {told} (left_out.csv; curate.csv has every row)")
+        where = "" if result["format"] in PACKED else " (left_out.csv; curate.csv has every row)"
+        lines.append(f"  the format cannot hold: {told}{where}")
     return lines

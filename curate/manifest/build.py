@@ -16,7 +16,9 @@ from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
-from curate.manifest.soft import TOP_K, soft_labels
+from curate.manifest.soft import soft_labels
+from curate.manifest.soft_layout import layout_for
+from curate.manifest.stale import refuse_stale_predictions, teachers_of
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.policy import Policy
 from curate.verdict_people import standing
@@ -114,14 +116,14 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
     ).combine_chunks()
     counts = _counts(labels, samples, outcomes, data, excluded)
-    soft = None
-    if predictions is not None and policy.soft_labels:
-        ids = data.select(["sample_id", "label_id"])
-        soft = soft_labels(ids, predictions, classes, weights=teacher_weights, temperature=policy.temperature)
-    given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
-    judged = _sorted(judge(given, policy.all_gates()))
-    gates = gate_result(given, policy.all_gates())
     teachers = [_card(card) for card in cards]
+    soft = None
+    if predictions is not None and policy.soft_labels and predictions.num_columns > 1:  # else no teacher answered
+        refuse_stale_predictions(predictions, data, classes, teachers)
+        soft = _soft(data, predictions, classes, policy, teacher_weights, seed)
+    given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
+    judged = sorted_statistics(judge(given, policy.all_gates()))
+    gates = gate_result(given, policy.all_gates())
     inputs = {
         **(digests or {}),
         "decisions": _digest(stands.to_pylist()),
@@ -149,7 +151,9 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
             "counts": counts,
             "gates": gates.outcome,
             "inputs": inputs,
-            "soft": None if soft is None else _describe_soft(soft, policy, predictions, teacher_weights),
+            "soft": None
+            if soft is None
+            else _describe_soft(soft, policy, predictions, teacher_weights, classes, teachers),
         },
         statistics=judged,
         gates=gates,
@@ -161,15 +165,16 @@ def _all_statistics(
 ) -> tuple[pa.Table, Mapping[str, Any]]:
     """Return the statistics of the checks, of the release itself and of `validate`, sorted; and its evidence."""
     given = schema.empty(schema.STATISTICS) if statistics is None else statistics.cast(schema.STATISTICS)
-    parts = [given, *_own_statistics(given, outcomes, data, excluded)]
+    parts = [given, *own_statistics(given, outcomes, data, excluded)]
     further: Mapping[str, Any] = {}
     if validate is not None:
         more, further = validate(data)
         parts.append(more.cast(schema.STATISTICS))
-    return _sorted(pa.concat_tables(parts)), further
+    return sorted_statistics(pa.concat_tables(parts)), further
 
 
-def _sorted(statistics: pa.Table) -> pa.Table:
+def sorted_statistics(statistics: pa.Table) -> pa.Table:
+    """Return `schema.STATISTICS` in the order in which they are written."""
     keys = ("check", "name", "group", "value", "detail")
     return statistics.sort_by([(name, "ascending") for name in keys]).combine_chunks()
 
@@ -231,14 +236,17 @@ def _counts(
     }
 
 
-def _own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
+def own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
     """Return `ingest.share_out` (unless a stage gave it) and `release.share_*`."""
-    n_in, n_outcomes = data.num_rows + excluded.num_rows, outcomes.num_rows
-    n_out = pc.sum(pc.equal(outcomes["outcome"], "out")).as_py() or 0
+    # what was erased on request says nothing about how well the source could be read
+    n_erased = pc.sum(pc.equal(pc.list_flatten(excluded["reason_codes"]), "erased")).as_py() or 0
+    n_in = data.num_rows + excluded.num_rows - n_erased
+    readable = outcomes.filter(pc.fill_null(pc.not_equal(outcomes["reason_code"], "erased"), True))  # noqa: FBT003
+    n_out, n_outcomes = pc.sum(pc.equal(readable["outcome"], "out")).as_py() or 0, readable.num_rows
     waiting = pc.sum(pc.equal(excluded["action"], "review")).as_py() or 0
     changed = pc.sum(pc.equal(data["action"], "relabel")).as_py() or 0
     parts = {
-        "share_excluded": (excluded.num_rows, n_in),
+        "share_excluded": (excluded.num_rows - n_erased, n_in),
         "share_waiting_for_review": (waiting, n_in),
         "share_relabeled": (changed, data.num_rows),
     }
@@ -270,20 +278,51 @@ def digest_predictions(predictions: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def _soft(
+    data: pa.Table,
+    predictions: pa.Table,
+    classes: Sequence[str],
+    policy: Policy,
+    weights: Mapping[str, float] | None,
+    seed: int,
+) -> pa.Table:
+    return soft_labels(
+        data.select(["sample_id", "label_id"]),
+        predictions,
+        classes,
+        weights=weights,
+        temperature=policy.temperature,
+        layout=layout_for(len(classes), policy.soft_layout, policy.soft_top_k),
+        each_teacher=policy.soft_each_teacher,
+        seed=seed,
+    )
+
+
 def _describe_soft(
-    soft: pa.Table, policy: Policy, predictions: pa.Table, weights: Mapping[str, float] | None
+    soft: pa.Table,
+    policy: Policy,
+    predictions: pa.Table,
+    weights: Mapping[str, float] | None,
+    classes: Sequence[str],
+    cards: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
     teachers = [name.removeprefix(schema.PROB_PREFIX) for name in names]
     shown = {name: repr(float(1.0 if weights is None else weights.get(name, 0.0))) for name in teachers}
-    full = "probs" in soft.column_names
+    layout = layout_for(len(classes), policy.soft_layout, policy.soft_top_k)
+    first = layout.fields()[0].name
+    stored = [name for name in teachers if float(shown[name]) > 0] if policy.soft_each_teacher else []
     return {
         "kind": "ensemble",
-        "layout": "full" if full else "top_k",
-        "top_k": None if full else TOP_K,
-        "n_missing": soft["probs" if full else "top_probs"].null_count,
+        "layout": layout.name,
+        "top_k": layout.top_k or None,
+        "n_draws": layout.n_draws or None,
+        "n_missing": soft[first].null_count,
         "temperature": repr(float(policy.temperature)),
         "weights": shown,
+        "each_teacher": stored,
+        "classes_sha256": _digest(list(classes)),
+        "teachers": teachers_of(cards, teachers),
     }
 
 

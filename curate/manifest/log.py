@@ -14,9 +14,11 @@ from typing import Any
 
 from curate import schema
 from curate.errors import ConfigError, VerificationError, did_you_mean
+from curate.manifest.tombstone import read_tombstone
 
 _ENTRY = re.compile(r"(\d{10})\.json")
 MIN_PREFIX = 4
+NUMBERED = ("publish", "erase")  # kinds of entries that people see as v<number>
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as config.Name
 
 
@@ -26,8 +28,9 @@ class LogEntry:
 
     Attributes:
         number: of the entry; people see the version that it published as v<number>.
-        kind: publish (a new version), republish (an older version came out of a run again and is the latest now)
-            or repair (the files of a damaged version were written again; the latest version stays).
+        kind: publish (a new version), republish (an older version came out of a run again and is the latest now),
+            repair (the files of a damaged version were written again; the latest version stays) or erase (a new
+            version that takes the place of its one parent, from which rows were erased on request).
         id: of the version.
         at: RFC 3339, UTC.
         host: where it was done.
@@ -68,8 +71,13 @@ def read_log(root: str | Path, name: str) -> list[LogEntry]:
 
 def latest(entries: list[LogEntry]) -> LogEntry | None:
     """Return the entry that says which version is the latest."""
-    heads = [entry for entry in entries if entry.kind != "repair"]
-    return heads[-1] if heads else None
+    head = None
+    for entry in entries:
+        if entry.kind == "erase":  # the latest only where it takes the place of the latest
+            head = entry if head is not None and head.id in entry.parents else head
+        elif entry.kind != "repair":
+            head = entry
+    return head
 
 
 def resolve(root: str | Path, reference: str) -> Path:
@@ -90,7 +98,12 @@ def resolve(root: str | Path, reference: str) -> Path:
         msg = f"No version of {name!r} was published under {root}. {hint}"
         raise ConfigError(msg)
     chosen = head.id if wanted in {"", "latest"} else _match(entries, name, wanted)
-    path = release_folder(root, name) / "versions" / chosen
+    base = release_folder(root, name)
+    path = base / "versions" / chosen
+    gone = read_tombstone(base, chosen)
+    if gone is not None:
+        heir = f"Its successor is {name}@{gone.successor}." if gone.successor else "It has no successor."
+        raise ConfigError(f"The version {chosen[:12]} of {name} was erased on {gone.at[:10]}: {gone.why}. {heir}")
     if not path.is_dir():
         msg = f"The log of {name} names the version {chosen}, but {path} is not there (moved or deleted?)."
         raise VerificationError(msg)
@@ -141,6 +154,29 @@ def append(
         )
         if put_entry(root, name, entry):
             return first or entry, entry.kind
+
+
+def append_erasure(
+    root: str | Path, name: str, version_id: str, *, succeeds: str, gates: str, counts: Mapping[str, Any]
+) -> LogEntry:
+    """Say that `version_id` takes the place of `succeeds`; an entry that says so already is returned."""
+    while True:
+        number = next_number(root, name)
+        for entry in read_log(root, name):
+            if (entry.kind, entry.id, entry.parents) == ("erase", version_id, (succeeds,)):
+                return entry
+        entry = LogEntry(
+            number=number,
+            kind="erase",
+            id=version_id,
+            at=now(),
+            host=socket.gethostname(),
+            parents=(succeeds,),
+            gates=gates,
+            counts=counts,
+        )
+        if put_entry(root, name, entry):
+            return entry
 
 
 def next_number(root: str | Path, name: str) -> int:
@@ -217,7 +253,7 @@ def _read_entry(path: Path, number: int) -> LogEntry:
 
 def _match(entries: list[LogEntry], name: str, wanted: str) -> str:
     numbered = re.fullmatch(r"v(\d+)", wanted)
-    published = {entry.number: entry.id for entry in entries if entry.kind == "publish"}
+    published = {entry.number: entry.id for entry in entries if entry.kind in NUMBERED}
     if numbered:
         if int(numbered.group(1)) in published:
             return published[int(numbered.group(1))]

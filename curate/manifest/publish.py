@@ -18,6 +18,7 @@ from curate.errors import StageError
 from curate.manifest import log
 from curate.manifest.build import Release
 from curate.manifest.store import MANIFEST, write_version
+from curate.manifest.tombstone import read_tombstone
 from curate.manifest.verify import file_promises
 
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
@@ -44,13 +45,19 @@ class Published:
     repaired: bool = False
 
 
-def publish(release: Release, root: str | Path, name: str) -> Published:
+def publish(release: Release, root: str | Path, name: str, *, succeeds: str | None = None) -> Published:
     """Publish a release under `root`/`name` and return where it is.
 
     The folder `versions/ID` appears in one rename, complete and fsynced, so a killed publisher leaves either a
     version that verifies or none (and a staging folder that the next publisher removes). The log entry follows; if
     the process dies between the two, the next publisher of the same content writes it. A version that is there and
     intact is left as it is; a damaged one is moved to `damaged/` and written again.
+
+    Args:
+        release: what to publish.
+        root: folder of all releases.
+        name: of the release.
+        succeeds: ID of a version whose place this one takes, since rows were erased from it; else None.
 
     Raises:
         ConfigError: a name that cannot be a folder's.
@@ -68,6 +75,9 @@ def publish(release: Release, root: str | Path, name: str) -> Published:
         raise StageError(msg) from error
     target = base / "versions" / version_id
     gates, counts = release.gates.outcome, release.head["counts"]
+    if succeeds is not None:
+        made = log.append_erasure(root, name, version_id, succeeds=succeeds, gates=gates, counts=counts)
+        return Published(version_id, made.number, target, is_new=True, gates=gates, repaired=repaired)
     entry, written = log.append(root, name, version_id, gates=gates, counts=counts)
     if repaired and written is None:
         _log_repair(root, name, version_id, gates)
@@ -82,6 +92,11 @@ def _put(release: Release, base: Path, name: str) -> tuple[str, bool]:
         staged = staging / "version"
         staged.mkdir()
         version_id = write_version(release, staged, name)
+        if read_tombstone(base, version_id) is not None:
+            raise StageError(
+                f"The version {version_id[:12]} of {name} was erased on request and is not published again. "
+                f"Is the list of what was erased ({base.parent.parent / 'erasure'}) still there?"
+            )
         return version_id, _place(staged, base / "versions" / version_id, base)
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from curate.errors import ConfigError
 from curate.manifest import log
 from curate.manifest.diff import Diff, diff
+from curate.manifest.tombstone import read_tombstone
 from curate.manifest.verify import Promise, verify
 
 SHORT_ID = 7
@@ -25,13 +26,20 @@ def log_entries(workspace: Path, name: str) -> list[dict[str, Any]]:
     """
     root = workspace / "manifests"
     log.resolve(root, name)  # says which releases there are if this is none
-    return [asdict(entry) for entry in reversed(log.read_log(root, name))]
+    base = log.release_folder(root, name)
+    entries = [asdict(entry) for entry in reversed(log.read_log(root, name))]
+    for entry in entries:
+        gone = read_tombstone(base, entry["id"])
+        if gone is not None:
+            entry["tombstone"] = gone.to_json()
+    return entries
 
 
 def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
     """Return the cells of an entry as the terminal shows them."""
     counts = entry["counts"]
-    version = f"v{entry['number']}" if entry["kind"] == "publish" else entry["kind"]
+    version = f"v{entry['number']}" if entry["kind"] in log.NUMBERED else entry["kind"]
+    version += " (erased)" if "tombstone" in entry else ""
     rows = (counts.get("n_released", "?"), counts.get("n_excluded", "?"))
     return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"])
 

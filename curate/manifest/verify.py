@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,10 @@ from curate.errors import InputError, VerificationError
 from curate.gates import gate_result
 from curate.manifest import log
 from curate.manifest.read import load_evidence, load_manifest, load_table
+from curate.manifest.soft import MADE_FOR, image_keys
+from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers
 from curate.manifest.store import MANIFEST, describe, sha256_of
+from curate.manifest.tombstone import read_tombstone
 from curate.policy import Policy
 from curate.verdicts import decide
 
@@ -205,10 +209,31 @@ def _soft(version: Path, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
     if "soft" not in manifest["tables"]:
         return [], "none in this version"
     ids = ["sample_id", "label_id"]
-    soft, data = (load_table(version, manifest, kind, ids).combine_chunks() for kind in ("soft", "data"))
-    aligned = soft.num_rows == data.num_rows and all(soft[name].equals(data[name]) for name in ids)
-    detail = f"beside data/ row by row, temperature {manifest['soft']['temperature']}"
-    return ([] if aligned else ["the rows of soft/ are not those of data/"]), detail
+    soft = load_table(version, manifest, "soft", [*ids, MADE_FOR.name]).combine_chunks()
+    data = load_table(version, manifest, "data", [*ids, "uri", "content_sha256"]).combine_chunks()
+    told = manifest["soft"]
+    detail = f"{told['layout']}, beside data/ row by row, temperature {told['temperature']}; none is stale"
+    if soft.num_rows != data.num_rows or not all(soft[name].equals(data[name]) for name in ids):
+        return ["the rows of soft/ are not those of data/"], detail
+    try:
+        if MADE_FOR.name in soft.column_names:
+            refuse_other_images(data, soft[MADE_FOR.name], image_keys(data["content_sha256"]))
+        _refuse_other_words(version, manifest)
+    except InputError as error:
+        return [str(error)], detail
+    return [], detail
+
+
+def _refuse_other_words(version: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse soft files that name other classes or another temperature, and teachers that are not those of the cards."""
+    for entry in manifest["files"]:
+        if entry["path"].startswith("soft/"):
+            words = pq.ParquetFile(version / entry["path"]).schema_arrow.metadata or {}
+            refuse_other_classes(json.loads(words.get(b"classes", b"[]")), manifest["classes"])
+            if words.get(b"temperature", b"").decode() != manifest["soft"]["temperature"]:
+                raise InputError(f"{entry['path']} has another temperature than the manifest")
+    cards = {card["name"]: card for card in load_evidence(version, "teachers") if "name" in card}
+    refuse_other_teachers(manifest["soft"].get("teachers", {}), cards)
 
 
 def _verdicts(version: Path, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
@@ -275,7 +300,13 @@ def _parents(version: Path) -> Promise:
         return Promise("parents", None, "not checked: no log beside this folder names the version")
     parents = sorted({parent for entry in entries for parent in entry.parents})
     lost = [parent for parent in parents if not (version.parent / parent / MANIFEST).is_file()]
-    return _promise("parents", [f"{parent} is not there" for parent in lost], f"{len(parents)} parents are there")
+    try:
+        erased = [parent for parent in parents if read_tombstone(base, parent) is not None]
+    except VerificationError as error:
+        return Promise("parents", ok=False, detail=str(error))
+    missing = [f"{parent} is not there" for parent in lost if parent not in erased]
+    told = f"{len(parents) - len(erased)} parents are there"
+    return _promise("parents", missing, f"{told}, {len(erased)} tombstoned (erased on request)" if erased else told)
 
 
 def _kept(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -63,11 +63,14 @@ class TorchModel:
                     given = torch.from_numpy(self.preparation.batch(group))
                     try:
                         raw = run(given)
-                    except RuntimeError as error:
+                    except (
+                        RuntimeError,
+                        AssertionError,
+                    ) as error:  # an exported program asserts what it was made for
                         raise InputError(
                             f"The network of {self.source} does not take a batch of the shape "
-                            f"{tuple(given.shape)}: {error}. Is size_px, (height, width), that of its "
-                            "training?"
+                            f"{tuple(given.shape)}: {error}. Is size_px, (height, width), that of its training? "
+                            "A program has to be exported for any number of images (dynamic_shapes)."
                         ) from error
                     if not isinstance(raw, torch.Tensor):
                         raise InputError(f"The network of {self.source} returns {type(raw).__name__}, no tensor.")
@@ -126,6 +129,7 @@ class TorchTeacher:
         if spec.factory:
             told = (*told, "its factory's code is not part of its digest; give it another name when it changes")
         card = model_card(spec.name, "torch", spec.trained_on, model.digest, names, told)
+        card = replace(card, preprocessing=model.preparation.words)
         return [judged(card, raw, names, request)]
 
 
