@@ -1,9 +1,11 @@
 """THE plug point: a check is a value that measures; verdicts decide.
 
-A check reads one of two views of the data, streamed as batches:
+A check reads one of four views of the data, streamed as batches:
 
 - `samples`: one row per image: `schema.SAMPLES` joined with `schema.SCAN` (and `attr_*`, `group_*`);
-- `labels`: one row per given label: `schema.LABELS` joined with the samples view (and `prob_<teacher>`).
+- `labels`: one row per given label: `schema.LABELS` joined with the samples view (and `prob_<teacher>`);
+- `boxes`: one row per labeled image: the samples view with its `given_boxes` and the `boxes_<teacher>` of detectors;
+- `annotations`: the labels view with every annotator's answers.
 
 `fit` sees every batch and returns a small state; `score` turns a batch into findings, given the state;
 `summarize` turns the state into statistics. A check without one of them leaves it None.
@@ -26,7 +28,7 @@ from curate.errors import ConfigError, InputError, did_you_mean
 
 Batches = Iterable[pa.RecordBatch]
 Scope = Literal["row", "sample", "sequence", "dataset"]
-View = Literal["samples", "labels", "annotations"]
+View = Literal["samples", "labels", "boxes", "annotations"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
 BUILTIN: tuple[str, ...] = (
@@ -41,6 +43,7 @@ BUILTIN: tuple[str, ...] = (
     "mask_sanity",
     "track_sanity",
     "label_noise",
+    "box_noise",
     "annotators",
     "track_noise",
     "mask_noise",
@@ -57,8 +60,8 @@ class Check:
     Attributes:
         name: unique, snake_case; findings and policies refer to it.
         version: raised whenever a finding could change; part of the cache key.
-        view: which view it reads: samples, given labels, or all annotators' answers (labels that are not the given
-            ones too, with the teachers' columns where there are any).
+        view: which view it reads: samples, given labels, images with all boxes, or all annotators' answers (labels
+            that are not the given ones too, with the teachers' columns where there are any).
         needs: columns it reads; a pattern such as `prob_*` asks for at least one match.
         scope: what a shard must not split: row, sample, sequence or dataset.
         params: a frozen dataclass of plain values; part of the cache key.

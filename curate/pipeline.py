@@ -24,7 +24,7 @@ from curate.ingest import Ingested, Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
 from curate.manifest.publish import Published, publish
-from curate.spec import Spec
+from curate.spec import BOX_TEACHERS, Spec
 from curate.stages import Context, check, read, teach
 from curate.stages import audit as auditing
 from curate.stages import review as reviewing
@@ -135,6 +135,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, found.predictions.statistics])
     if "flag" in steps:
         check_labels(context, found, after_teachers=True)
+        check_boxes(context, found)
         check_annotations(context, found)
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
@@ -185,6 +186,21 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
         statistics, proof = check.expectations(context, view, "labels", _allowed(found))
         found.statistics = pa.concat_tables([found.statistics, statistics])
         found.evidence["expectations_labels"] = proof
+
+
+def check_boxes(context: Context, found: Gathered) -> None:
+    """Run the checks that hold given boxes against those of detectors."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "boxes"]
+    taught = found.predictions
+    if taught is None or not any(spec.kind in BOX_TEACHERS for spec in context.spec.teachers):
+        for one in chosen:
+            found.add(check.not_applicable(one, "no teacher gives boxes"))
+    elif not taught.detectors:
+        found.add(check.not_run(chosen, "no detector could be read"))
+    else:
+        view = views.boxes_view(found.labels, found.view, taught.boxes, taught.detectors)
+        found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
 
 
 def check_annotations(context: Context, found: Gathered) -> None:

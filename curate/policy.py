@@ -67,6 +67,8 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(issue="invalid_box", action="drop"),
     Rule(issue="invalid_mask", action="drop"),
     Rule(issue="duplicate_box", action="review"),
+    Rule(issue="swap", check="box_noise", flagged=True, min_suggested_prob=0.95, action="relabel"),
+    Rule(issue="*", check="box_noise", flagged=True, action="review"),
     Rule(issue="region_*", check="mask_noise", flagged=True, action="review"),
     Rule(issue="track_*", check="track_noise", flagged=True, action="review"),
     Rule(issue="blank", action="review"),

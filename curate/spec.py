@@ -123,6 +123,16 @@ class TableTeacherSpec(_Frozen):
     out_of_fold: bool = False
 
 
+class CocoTeacherSpec(_Frozen):
+    """Boxes that a detector found before: a COCO results list, or a COCO file with scores."""
+
+    kind: Literal["coco"]
+    name: Name
+    path: str
+    images: str | None = Field(default=None, description="COCO file that says which file and class an id means")
+    trained_on: str | None = None
+
+
 class MotSpec(_Frozen):
     """Tracks of a tracker: a MOT csv file, or a folder with one named after each video (group `video`)."""
 
@@ -157,9 +167,11 @@ TEACHER_SPECS: dict[str, type[BaseModel]] = {
     "onnx": OnnxSpec,
     "torch": TorchSpec,
     "table": TableTeacherSpec,
+    "coco": CocoTeacherSpec,
     "mot": MotSpec,
     "masks": MasksSpec,
 }
+BOX_TEACHERS = ("coco",)  # kinds that give boxes instead of probabilities for given labels
 TEACHER_PLUGINS = "curate.teachers"  # the entry-point group
 _PLUGIN = "plugin"
 
@@ -183,6 +195,7 @@ TeacherSpec = Annotated[
     | Annotated[OnnxSpec, Tag("onnx")]
     | Annotated[TorchSpec, Tag("torch")]
     | Annotated[TableTeacherSpec, Tag("table")]
+    | Annotated[CocoTeacherSpec, Tag("coco")]
     | Annotated[MotSpec, Tag("mot")]
     | Annotated[MasksSpec, Tag("masks")]
     | Annotated[PluginTeacherSpec, Tag(_PLUGIN)],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -65,6 +68,42 @@ def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | Non
             if name.startswith(schema.TEACHER_PREFIXES):
                 view = view.append_column(answers.schema.field(name), answers[name])
     return view
+
+
+def boxes_view(labels: pa.Table, samples: pa.Table, found: pa.Table, teachers: Sequence[str]) -> pa.Table:
+    """Return one row per decodable image that somebody labeled, with its given boxes and those of each detector.
+
+    Args:
+        labels: `schema.LABELS`; boxes of detection and tracking count.
+        samples: the samples view.
+        found: `schema.DETECTIONS`.
+        teachers: names; a column `boxes_<name>` for each, also where it found nothing.
+    """
+    good = readable(samples)
+    good = good.filter(pc.not_equal(good["label_state"], "unlabeled"))
+    ids = good["sample_id"].combine_chunks()
+    is_box = pc.and_(
+        pc.is_in(labels["task"], value_set=pa.array(["detection", "tracking"])), pc.is_valid(labels["bbox"])
+    )
+    boxes = labels.filter(is_box)
+    crowd = [bool(flags) and "crowd" in flags for flags in boxes["flags"].to_pylist()]
+    boxes = boxes.append_column("is_crowd", pa.array(crowd, pa.bool_()))
+    view = good.append_column("given_boxes", _listed(boxes, ids, schema.GIVEN_BOX))
+    for name in teachers:
+        own = found.filter(pc.equal(found["teacher"], name))
+        view = view.append_column(schema.BOXES_PREFIX + name, _listed(own, ids, schema.FOUND_BOX))
+    return view
+
+
+def _listed(rows: pa.Table, ids: pa.Array, kind: pa.StructType) -> pa.Array:
+    """Return for each id the list of its rows, as structs of `kind`."""
+    at = pc.index_in(rows["sample_id"], value_set=ids)
+    rows = rows.filter(pc.is_valid(at))
+    place = at.drop_null().to_numpy().astype(np.int64)
+    order = np.argsort(place, kind="stable")
+    fields = [rows[field.name].take(pa.array(order)).combine_chunks().cast(field.type) for field in kind]
+    offsets = np.searchsorted(place[order], np.arange(len(ids) + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(fields, fields=list(kind)))
 
 
 def annotations_view(

@@ -99,4 +99,19 @@ def _segmentation(asked: Asked) -> Told:
     return summary.to_json(), summary.lines()
 
 
-TASKS: dict[str, Callable[[Asked], Told]] = {"segmentation": _segmentation, "tracking": _tracking}
+def _detection(asked: Asked) -> Told:
+    from curate.teachers.boxes.flag_coco import flag_boxes  # noqa: PLC0415 - pulls in SciPy
+
+    if asked.classes is not None:
+        raise ConfigError(
+            "--task detection takes its classes from the categories of --labels; leave --classes out."
+        )
+    summary = flag_boxes(asked.labels, asked.teachers, asked.out)
+    return summary.to_json(), summary.lines()
+
+
+TASKS: dict[str, Callable[[Asked], Told]] = {
+    "detection": _detection,
+    "segmentation": _segmentation,
+    "tracking": _tracking,
+}

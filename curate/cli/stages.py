@@ -125,7 +125,8 @@ def flag(
         Path | None, typer.Argument(help="Parquet with label and prob_<teacher> columns; other tasks: --labels")
     ] = None,
     task: Annotated[
-        str, typer.Option(help="classification (TABLE), segmentation (folders), tracking (MOT files)")
+        str,
+        typer.Option(help="classification (TABLE), detection (COCO files), segmentation (folders), tracking (MOT)"),
     ] = "classification",
     labels: Annotated[Path | None, typer.Option(help="Labels, for a task other than classification")] = None,
     teacher: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a teacher's output; repeatable")] = None,

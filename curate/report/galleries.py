@@ -73,6 +73,9 @@ def _entry(
         label = _first(labels)
     other = next(iter(first["related_ids"] or ()), None) if first["issue"] in DUPLICATES else None
     box = (label.get("given_bbox") or label.get("bbox")) if first["label_id"] is not None else None
+    is_missing = first["label_id"] is None and first["suggested_bbox"] is not None  # a box that nobody drew
+    if is_missing:
+        box = first["suggested_bbox"]
     uri = label.get("uri") or _first(labels).get("uri") or first["sample_id"]
     return {
         "picture": thumbnail(images.get(first["sample_id"]), box),
@@ -80,7 +83,7 @@ def _entry(
         "other_name": names.get(other, "") if other else "",
         "uri": uri,
         "name": short_name(uri),
-        "given": label.get("given_label"),
+        "given": "no box" if is_missing else label.get("given_label"),
         "suggested": first["suggested_label"],
         "prob": first["suggested_prob"],
         "issue": first["issue"].replace("_", " "),

@@ -24,7 +24,7 @@ SECTIONS = (
     ("findings", "Findings"),
     ("versions", "Versions"),
 )
-BOX_CHECKS = ("box_sanity", "mask_sanity", "track_sanity", "track_noise", "mask_noise")
+BOX_CHECKS = ("box_noise", "box_sanity", "mask_sanity", "track_sanity", "track_noise", "mask_noise")
 
 
 def render_page(

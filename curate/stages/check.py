@@ -150,6 +150,7 @@ def without_teacher(spec: Spec, checks: Sequence[Check], columns: Sequence[str])
 _ANSWERS = {
     "mot": schema.TRACKS_PREFIX,
     "masks": schema.MASKS_PREFIX,
+    "coco": schema.BOXES_PREFIX,
 }  # kind of teacher -> its columns, where they are no probabilities
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from curate import check as plug
 from curate import runs, schema, views
 from curate.ingest import Media
-from curate.spec import TeacherSpec
+from curate.spec import BOX_TEACHERS, CocoTeacherSpec, TeacherSpec
 from curate.stages.context import Context
 
 VERSION = 3
@@ -31,11 +31,15 @@ class Taught:
         table: `label_id` and a column a teacher (`schema.TEACHER_PREFIXES`).
         cards: a JSON mapping per teacher.
         statistics: a `teachers.ran` statistic per teacher, errored where it failed.
+        boxes: `schema.DETECTIONS` of the teachers that give boxes.
+        detectors: their names.
     """
 
     table: pa.Table
     cards: Sequence[Mapping[str, Any]]
     statistics: pa.Table
+    boxes: pa.Table = field(default_factory=lambda: schema.empty(schema.DETECTIONS))
+    detectors: tuple[str, ...] = ()
 
     @property
     def shared_features(self) -> tuple[tuple[str, str], ...]:
@@ -44,7 +48,73 @@ class Taught:
 
 
 def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media) -> Taught:
-    """Return the predictions of the spec's teachers for every label of a readable image.
+    """Return what the spec's teachers say: probabilities for every label of a readable image, and boxes."""
+    taught = _classify(context, samples, labels, classes, media)
+    specs = [spec for spec in context.spec.teachers if isinstance(spec, CocoTeacherSpec)]
+    return _with_boxes(context, taught, specs, samples, labels, classes) if specs else taught
+
+
+def _with_boxes(
+    context: Context,
+    taught: Taught,
+    specs: Sequence[CocoTeacherSpec],
+    samples: pa.Table,
+    labels: pa.Table,
+    classes: tuple[str, ...],
+) -> Taught:
+    good = views.readable(samples)
+    files = [path for spec in specs for path in (spec.path, spec.images) if path]
+    key = {
+        "version": VERSION,
+        "teachers": [_teacher_key(context, spec) for spec in specs],
+        "files": [runs.digest_file(f) for f in map(context.loaded.resolve, files) if f.is_file()],
+        "samples": runs.digest_table(good.drop_columns(["mtime_ns"])),
+        "labels": runs.digest_table(labels.select(["label_id", "sample_id", "task", "label", "bbox", "flags"])),
+        "classes": list(classes),
+        "versions": runs.versions(),
+    }
+
+    def compute() -> Mapping[str, pa.Table]:
+        from curate.teachers.boxes.coco_metrics import score_detectors  # noqa: PLC0415 - only where boxes are judged
+        from curate.teachers.boxes.precomputed import find_boxes  # noqa: PLC0415 - as above
+
+        found = find_boxes(specs, good, classes, context.loaded.resolve)
+        names = [card.name for card in found.cards]
+        scores = score_detectors(views.boxes_view(labels, samples, found.table, names), names, classes)
+        return {
+            "boxes": found.table,
+            "about": _about(found.cards, found.errors),
+            "scores": plug.build_statistics("teachers", scores),
+        }
+
+    tables = context.run.stage("detectors", key, ("boxes", "about", "scores"), compute)
+    cards, errors = _told(tables["about"])
+    return replace(
+        taught,
+        cards=[*taught.cards, *cards],
+        statistics=pa.concat_tables([taught.statistics, _statistics(cards, errors), tables["scores"]]),
+        boxes=tables["boxes"],
+        detectors=tuple(card["name"] for card in cards),
+    )
+
+
+def _about(cards: Sequence[Any], errors: Sequence[Any]) -> pa.Table:
+    """Return cards and errors as a table, for the cache."""
+    told = [schema.canonical_json(card.to_json()) for card in cards]
+    failed = [schema.canonical_json({"name": e.name, "message": e.message}) for e in errors]
+    return pa.table({"kind": ["card"] * len(told) + ["error"] * len(failed), "json": told + failed})
+
+
+def _told(about: pa.Table) -> tuple[list[Any], list[Any]]:
+    rows = about.to_pylist()
+    cards = [json.loads(row["json"]) for row in rows if row["kind"] == "card"]
+    return cards, [json.loads(row["json"]) for row in rows if row["kind"] == "error"]
+
+
+def _classify(
+    context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media
+) -> Taught:
+    """Return the probabilities of the teachers that judge given labels.
 
     Args:
         context: of the run.
@@ -55,12 +125,13 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
     """
     view = views.without_reference(views.labels_view(labels, samples))
     # a mask's class is a region, not a picture or a box: probes and classifiers have no say there
+    specs = [one for one in context.spec.teachers if one.kind not in BOX_TEACHERS]
     is_mask = pc.equal(view["task"], "segmentation")
     asked = [
-        (view.filter(pc.invert(is_mask)), [one for one in context.spec.teachers if one.kind != "masks"]),
-        (view.filter(is_mask), [one for one in context.spec.teachers if one.kind == "masks"]),
+        (view.filter(pc.invert(is_mask)), [one for one in specs if one.kind != "masks"]),
+        (view.filter(is_mask), [one for one in specs if one.kind == "masks"]),
     ]
-    asked = [(rows, specs) for rows, specs in asked if rows.num_rows and specs]
+    asked = [(rows, own) for rows, own in asked if rows.num_rows and own]
     if not asked:
         return Taught(view.select(["label_id"]), (), schema.empty(schema.STATISTICS))
     view = pa.concat_tables([rows for rows, _ in asked])
@@ -68,7 +139,7 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
     families = _fold_families(context, good, view)
     key = {
         "version": VERSION,
-        "teachers": [_teacher_key(context, spec) for spec in context.spec.teachers],
+        "teachers": [_teacher_key(context, spec) for spec in specs],
         "labels": runs.digest_table(view.select(_JUDGED)),
         "families": runs.digest_table(pa.table({"family": families})),
         "classes": list(classes),
@@ -81,7 +152,7 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
         from curate.teachers.protocol import Request  # noqa: PLC0415 - as above
 
         told, first = [], 0
-        for rows, specs in asked:
+        for rows, own in asked:
             request = Request(
                 samples=good,
                 labels=rows,
@@ -94,18 +165,14 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
                 workers=context.workers,
                 progress=context.run.listener.progress,
             )
-            told.append(predict_all(specs, request))
+            told.append(predict_all(own, request))
             first += rows.num_rows
-        cards = [schema.canonical_json(card.to_json()) for one in told for card in one.cards]
-        errors = [schema.canonical_json({"name": e.name, "message": e.message}) for one in told for e in one.errors]
-        about = pa.table({"kind": ["card"] * len(cards) + ["error"] * len(errors), "json": cards + errors})
+        about = _about([card for one in told for card in one.cards], [e for one in told for e in one.errors])
         predictions = pa.concat_tables([one.table for one in told], promote_options="default")
         return {"predictions": predictions, "about": about}
 
     tables = context.run.stage("teachers", key, ("predictions", "about"), compute)
-    about = tables["about"].to_pylist()
-    cards = [json.loads(row["json"]) for row in about if row["kind"] == "card"]
-    errors = [json.loads(row["json"]) for row in about if row["kind"] == "error"]
+    cards, errors = _told(tables["about"])
     return Taught(tables["predictions"], cards, _statistics(cards, errors))
 
 

@@ -24,6 +24,11 @@ LABELS_VIEW = pa.schema(
     [*schema.LABELS, *(f for f in SAMPLES_VIEW if f.name not in _own), *TEACHERS, *FOLLOWED, *SEGMENTED]
 )
 
+BOXES = [pa.field("given_boxes", pa.list_(schema.GIVEN_BOX))]
+BOXES += [pa.field(f"boxes_{name}", pa.list_(schema.FOUND_BOX)) for name in ("one", "two", "three")]
+BOXES_VIEW = pa.schema([*SAMPLES_VIEW, *BOXES])
+VIEWS = {"samples": SAMPLES_VIEW, "labels": LABELS_VIEW, "annotations": LABELS_VIEW, "boxes": BOXES_VIEW}
+
 READABLE: dict[str, Any] = {
     "source": "s",
     "uri": "a/b.png",
@@ -71,6 +76,10 @@ def samples_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def labels_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return schema.table_from_rows(rows, LABELS_VIEW)
+
+
+def boxes_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return schema.table_from_rows(rows, BOXES_VIEW)
 
 
 def found(table: pa.Table, issue: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from checks_views import CLASSES, LABELS_VIEW, SAMPLES_VIEW, TEACHERS, label, labels_view, sample, samples_view
+from checks_views import CLASSES, TEACHERS, VIEWS, boxes_view, label, labels_view, sample, samples_view
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -90,10 +90,36 @@ def samples(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
+def _scenes(draw: st.DrawFn, number: int) -> dict[str, Any]:
+    """Given boxes of a picture, and what three detectors see: mostly the same, enough of it to fit a model."""
+    random = Random(draw(st.integers(0, 10**6)))  # noqa: S311 - a simulation
+    given, seen = [], {name: [] for name in ("one", "two", "three")}
+    for place in range(draw(_few(0, 1, 9))):
+        true = [
+            random.random() * 0.7,
+            random.random() * 0.7,
+            0.05 + random.random() * 0.2,
+            0.05 + random.random() * 0.2,
+        ]
+        name = random.choice(CLASSES)
+        one = {"label_id": f"{number}-{place}", "label": name, "bbox": true, "is_crowd": random.random() < 0.05}
+        given += [one] if random.random() < 0.9 else []
+        for found in seen.values():
+            box = [value + 0.01 * random.gauss(0, 1) for value in true]
+            found.append({"label": name, "bbox": box, "score": random.random()})
+    odd = {"label_id": f"{number}-odd", "label": draw(_few("cat", None)), "bbox": draw(_boxes), "is_crowd": None}
+    seen["one"].append({"label": "cat", "bbox": draw(_boxes), "score": draw(_few(0.5, None, float("nan"), 2.0))})
+    columns: dict[str, Any] = {f"boxes_{name}": found for name, found in seen.items()}
+    return columns | {"given_boxes": [*given, odd] if draw(st.booleans()) else given}
+
+
+@st.composite
 def views(draw: st.DrawFn, name: str) -> pa.Table:
     pictures = draw(samples())
     if CHECKS[name].view == "samples":
         return samples_view(pictures)
+    if CHECKS[name].view == "boxes":
+        return boxes_view([picture | draw(_scenes(number)) for number, picture in enumerate(pictures)])
     rows = []
     for number in range(draw(st.integers(0, 16)) if pictures else 0):
         probs = {}
@@ -219,7 +245,7 @@ def test_rows_can_be_scored_in_shards(name: str) -> None:
 
 @EVERY
 def test_an_empty_table_works_and_passes_nothing(name: str) -> None:
-    view = (SAMPLES_VIEW if CHECKS[name].view == "samples" else LABELS_VIEW).empty_table()
+    view = VIEWS[CHECKS[name].view].empty_table()
     result = check.run_check(CHECKS[name], view)
     assert result.findings.schema == schema.FINDINGS
     assert result.statistics.schema == schema.STATISTICS
@@ -230,7 +256,7 @@ def test_an_empty_table_works_and_passes_nothing(name: str) -> None:
 @EVERY
 def test_a_missing_column_is_named(name: str) -> None:
     one = CHECKS[name]
-    view = (SAMPLES_VIEW if one.view == "samples" else LABELS_VIEW).empty_table()
+    view = VIEWS[one.view].empty_table()
     for need in one.needs:
         gone = [c for c in view.column_names if c == need or (need.endswith("*") and c.startswith(need[:-1]))]
         assert gone, f"{need} is no column of the {one.view} view"

@@ -1,0 +1,290 @@
+"""COCO files of labels and of detections as arrays. Whole columns at once: a million boxes take seconds."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import InputError
+from curate.teachers.boxes.geometry import Bools, Floats, Ints
+
+SHOWN = 3  # ids and names that a message gives as examples
+WHY = ("", "its image id is not in the file", "its category id is not in the file", "its box is not four finite numbers",
+       "its box has no area", "it is a crowd region, not a box round one thing")  # fmt: skip
+USABLE, NO_IMAGE, NO_CATEGORY, NO_NUMBERS, NO_AREA, CROWD = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """A COCO file of labels. Images are sorted by their ids as text, classes by name.
+
+    Attributes:
+        image_ids: (I,) as given.
+        names: file name -> number of the image, where it names one.
+        size_px: (I, 2) width and height; NaN where not given.
+        classes: names, sorted.
+        class_of_id: category id -> number of the class.
+        annotation_ids: (A,) as given.
+        given_image_ids: (A,) image ids of the annotations, as given.
+        image: (A,) number of the image, -1 = unknown.
+        boxes_px: (A, 4) x, y, w, h; NaN where there are no numbers.
+        label: (A,) number of the class, -1 = unknown.
+        state: (A,) position in `WHY`; 0 = can be judged.
+    """
+
+    image_ids: pa.Array
+    names: Mapping[str, int]
+    size_px: Floats
+    classes: tuple[str, ...]
+    class_of_id: Mapping[Any, int]
+    annotation_ids: pa.Array
+    given_image_ids: pa.Array
+    image: Ints
+    boxes_px: Floats
+    label: Ints
+    state: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """Usable detections of one file, and what was left out and why."""
+
+    image: Ints
+    boxes_px: Floats
+    label: Ints
+    score: Floats
+    notes: tuple[str, ...]
+
+
+def read_json(path: Path, what: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the content of a JSON file.
+
+    Raises:
+        InputError: not there, or no JSON.
+    """
+    collects = gc.isenabled()
+    gc.disable()  # millions of small objects, none of them garbage: looking at them costs half of the time
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{what} cannot be read: {path} ({error.strerror}). Correct the path.") from error
+    except ValueError as error:  # of UTF-8 as well
+        raise InputError(f"{what} is no JSON: {path} ({error}). A COCO file is needed.") from error
+    finally:
+        if collects:
+            gc.enable()
+
+
+def read_labels(path: Path) -> LabelFile:
+    """Read a COCO file with images, annotations and categories.
+
+    Raises:
+        InputError: no such file, no COCO, ids that are missing or stand twice, no image.
+    """
+    what = "The labels"
+    content = read_json(path, what)
+    images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
+    if not images:
+        raise InputError(f"{what} in {path.name} name no image; nothing can be judged.")
+    ids = _ids([one.get("id") for one in images], f"{path.name}: images")
+    order = pc.sort_indices(ids.cast(pa.string())).to_numpy()
+    ids = ids.take(pa.array(order))
+    sizes = _numbers([(one.get("width"), one.get("height")) for one in images], 2)[order]
+    sizes[~(sizes > 0).all(axis=1)] = np.nan
+    files = [images[place].get("file_name") for place in order.tolist()]
+    classes, class_of_id = _categories(categories, path)
+    boxes = _numbers([one.get("bbox") for one in annotations], 4)
+    image_ids = _column([one.get("image_id") for one in annotations])
+    image = positions(image_ids, ids)
+    label = _lookup([one.get("category_id") for one in annotations], class_of_id)
+    crowd = np.array([bool(one.get("iscrowd")) for one in annotations], dtype=bool)
+    return LabelFile(
+        image_ids=ids,
+        names={name: number for number, name in enumerate(files) if name},
+        size_px=sizes,
+        classes=classes,
+        class_of_id=class_of_id,
+        annotation_ids=_ids([one.get("id") for one in annotations], f"{path.name}: annotations"),
+        given_image_ids=image_ids,
+        image=image,
+        boxes_px=boxes,
+        label=label,
+        state=_state(image, label, boxes, crowd),
+    )
+
+
+def read_detections(path: Path, name: str, labels: LabelFile) -> FoundFile:
+    """Read a COCO results list, or a COCO file whose annotations have scores, onto the images and classes of labels.
+
+    A file that names its categories is mapped by name, one that names its images by file name (where it has them);
+    else ids are those of the labels.
+
+    Raises:
+        InputError: no such file, no detections format, scores that are not in [0, 1], or most boxes of images or
+            classes that the labels do not have.
+    """
+    what = f"The teacher {name}"
+    content = read_json(path, what)
+    rows = content if isinstance(content, list) else _rows(content, "annotations", path)
+    if not all(isinstance(one, dict) for one in rows):
+        raise InputError(f"{what}: {path.name} is no COCO results list: an entry is not an object.")
+    n = len(rows)
+    image_ids = [one.get("image_id") for one in rows]
+    category_ids = [one.get("category_id") for one in rows]
+    image, label = _onto(content, image_ids, category_ids, labels, path)
+    scores = _numbers([(one.get("score"),) for one in rows], 1)[:, 0]
+    wrong = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if len(wrong):
+        given = [rows[place].get("score") for place in wrong[:SHOWN].tolist()]
+        raise InputError(
+            f"{what}: {len(wrong):,} of {n:,} boxes in {path.name} have no score from 0 to 1: "
+            f"{', '.join(map(repr, given))} (entries {', '.join(map(str, wrong[:SHOWN].tolist()))}). Correct them."
+        )
+    boxes = _numbers([one.get("bbox") for one in rows], 4)
+    fine = np.asarray(np.isfinite(boxes).all(axis=1) & (np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1), dtype=bool)
+    notes = [
+        *_left_out(image < 0, image_ids, n, f"{what}: image ids that the labels do not have"),
+        *_left_out((label < 0) & (image >= 0), category_ids, n, f"{what}: classes that the labels do not have"),
+    ]
+    if not fine.all():
+        notes.append(f"{(~fine).sum():,} boxes without area or with coordinates that are no numbers are left out")
+    good = np.flatnonzero((image >= 0) & (label >= 0) & fine)
+    return FoundFile(image[good], boxes[good], label[good], scores[good], tuple(notes))
+
+
+def _onto(
+    content: Any,  # noqa: ANN401 - any JSON value
+    image_ids: Sequence[Any],
+    category_ids: Sequence[Any],
+    labels: LabelFile,
+    path: Path,
+) -> tuple[Ints, Ints]:
+    """Return the numbers of image and class that the labels have for each row; -1 = none."""
+    class_of_id: Mapping[Any, int] = labels.class_of_id
+    image = positions(_column(image_ids), labels.image_ids)
+    if isinstance(content, dict) and content.get("categories"):
+        number = {name: place for place, name in enumerate(labels.classes)}
+        names = {one.get("id"): str(one.get("name")) for one in _rows(content, "categories", path)}
+        class_of_id = {key: number[name] for key, name in names.items() if name in number}
+    if isinstance(content, dict) and content.get("images"):
+        files = {one.get("id"): one.get("file_name") for one in _rows(content, "images", path)}
+        if labels.names and any(name in labels.names for name in files.values() if name):
+            of_id = {key: labels.names.get(name, -1) for key, name in files.items() if name}
+            image = _lookup(image_ids, of_id)
+    return image, _lookup(category_ids, class_of_id)
+
+
+def _left_out(out: Bools, values: Sequence[Any], n: int, what: str) -> list[str]:
+    """Say what is left out; most of a file being left out is an error."""
+    n_out = int(out.sum())
+    if not n_out:
+        return []
+    examples = sorted({repr(values[place]) for place in np.flatnonzero(out)[:10_000].tolist()})[:SHOWN]
+    told = f"{what}: {', '.join(examples)}"
+    if 2 * n_out > n:
+        raise InputError(f"{told} ({n_out:,} of {n:,} boxes). Are these detections for these labels?")
+    return [f"{n_out:,} boxes are left out: {told.partition(': ')[2]}"]
+
+
+def _rows(content: Any, key: str, path: Path) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON value
+    rows = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(one, dict) for one in rows):
+        raise InputError(f"{path.name} is no COCO file: a list of objects called {key!r} is needed in it.")
+    return rows
+
+
+def _categories(rows: Sequence[Mapping[str, Any]], path: Path) -> tuple[tuple[str, ...], dict[Any, int]]:
+    ids = _ids([one.get("id") for one in rows], f"{path.name}: categories").to_pylist()
+    names = [one.get("name") for one in rows]
+    if not rows or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{path.name}: every category needs a name; given: {names[:SHOWN]}.")
+    classes = tuple(sorted(set(map(str, names))))
+    number = {name: place for place, name in enumerate(classes)}
+    return classes, {key: number[str(name)] for key, name in zip(ids, names, strict=True)}
+
+
+def _ids(values: Sequence[Any], what: str) -> pa.Array:
+    """Return ids as an array; all of them integers, or else all of them text.
+
+    Raises:
+        InputError: an id is missing or stands twice.
+    """
+    missing = [place for place, value in enumerate(values) if value is None]
+    if missing:
+        raise InputError(f"{what}: entry {missing[0]} has no id ({len(missing):,} in all); each needs one.")
+    ids = _column(values)
+    if pc.count_distinct(ids).as_py() != len(ids):
+        counts = ids.value_counts()
+        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
+        raise InputError(f"{what}: each id stands once; more than once: {', '.join(map(repr, twice[:SHOWN]))}.")
+    return ids
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values, pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def positions(values: pa.Array, known: pa.Array) -> Ints:
+    """Return the position of each value among the known ones; -1 where it is not there."""
+    if values.type != known.type:
+        values, known = values.cast(pa.string()), known.cast(pa.string())
+    at: Ints = pc.fill_null(pc.index_in(values, value_set=known, skip_nulls=True), -1).to_numpy().astype(np.int64)
+    return at
+
+
+def _lookup(values: Sequence[Any], number: Mapping[Any, int]) -> Ints:
+    try:
+        return np.fromiter((number.get(value, -1) for value in values), dtype=np.int64, count=len(values))
+    except TypeError:  # a list or an object in the place of an id
+        found = [number.get(value, -1) if isinstance(value, str | int) else -1 for value in values]
+        return np.array(found, dtype=np.int64)
+
+
+def _numbers(rows: Sequence[Any], width: int) -> Floats:
+    """Return (len(rows), width); a row that is not `width` numbers is NaN."""
+    if not rows:
+        return np.zeros((0, width))
+    try:
+        whole = np.array(rows, dtype=np.float64)
+        if whole.shape == (len(rows), width) and not _has_text(rows):
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return np.array([_row(row, width) for row in rows], dtype=np.float64)
+
+
+def _has_text(rows: Sequence[Any]) -> bool:
+    return any(isinstance(value, str | bool) for row in rows for value in row)
+
+
+def _row(row: Any, width: int) -> list[float]:  # noqa: ANN401 - any JSON value
+    good = isinstance(row, list | tuple) and len(row) == width
+    if good and all(isinstance(value, int | float) and not isinstance(value, bool) for value in row):
+        try:
+            return [float(value) for value in row]
+        except OverflowError:
+            pass
+    return [math.nan] * width
+
+
+def _state(image: Ints, label: Ints, boxes: Floats, crowd: Bools) -> Ints:
+    """Return for each annotation why it cannot be judged; the first reason counts."""
+    finite = np.isfinite(boxes).all(axis=1)
+    area = (np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1)
+    state = np.where(crowd, CROWD, USABLE)
+    state = np.where(area, state, NO_AREA)
+    state = np.where(finite, state, NO_NUMBERS)
+    state = np.where(label >= 0, state, NO_CATEGORY)
+    return np.asarray(np.where(image >= 0, state, NO_IMAGE), dtype=np.int64)
