@@ -161,7 +161,7 @@ def _all_statistics(
 ) -> tuple[pa.Table, Mapping[str, Any]]:
     """Return the statistics of the checks, of the release itself and of `validate`, sorted; and its evidence."""
     given = schema.empty(schema.STATISTICS) if statistics is None else statistics.cast(schema.STATISTICS)
-    parts = [given, *_own_statistics(given, outcomes, data, excluded)]
+    parts = [given, *own_statistics(given, outcomes, data, excluded)]
     further: Mapping[str, Any] = {}
     if validate is not None:
         more, further = validate(data)
@@ -231,7 +231,7 @@ def _counts(
     }
 
 
-def _own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
+def own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
     """Return `ingest.share_out` (unless a stage gave it) and `release.share_*`."""
     n_in, n_outcomes = data.num_rows + excluded.num_rows, outcomes.num_rows
     n_out = pc.sum(pc.equal(outcomes["outcome"], "out")).as_py() or 0
