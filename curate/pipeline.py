@@ -19,6 +19,7 @@ from curate.evaluation import against_truth
 from curate.ingest import Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
+from curate.manifest.place import place_of
 from curate.manifest.publish import Published, publish
 from curate.spec import Spec
 from curate.stages import Context, check, read, teach
@@ -29,7 +30,7 @@ from curate.verdicts import decide
 STAGES = ("ingest", "scan", "check", "teach", "flag", "review", "manifest", "report")
 
 
-def run(
+def run(  # noqa: PLR0913 - a keyword for each option of the command
     spec: str | Path,
     *,
     workspace: str | Path | None = None,
@@ -39,6 +40,7 @@ def run(
     review: bool = True,
     workers: int | None = None,
     listener: runs.Listener | None = None,
+    manifests: str | None = None,
 ) -> RunResult:
     """Run the pipeline on a dataset spec.
 
@@ -51,6 +53,7 @@ def run(
         review: load the FiftyOne dataset and pull decisions from it.
         workers: processes; default: the CPUs this process may use.
         listener: hears of stages and progress.
+        manifests: where the version is published: a folder or the URL of an object store; wins over the spec's.
 
     Raises:
         ConfigError: the spec cannot be used.
@@ -58,7 +61,13 @@ def run(
         StageError: a stage crashed; the same call goes on from there.
     """
     context = open_run(
-        spec, workspace=workspace, limit=limit, rehash=rehash, workers=workers, listener=listener or runs.Silent()
+        spec,
+        workspace=workspace,
+        limit=limit,
+        rehash=rehash,
+        workers=workers,
+        listener=listener or runs.Silent(),
+        manifests=manifests,
     )
     try:
         result = _run_stages(context, until=until, with_review=review)
@@ -80,13 +89,18 @@ def open_run(
     rehash: bool,
     workers: int | None,
     listener: runs.Listener,
+    manifests: str | None = None,
 ) -> Context:
     """Read the spec, find the workspace and open the run's record."""
     loaded = config.load_spec(spec)
     check.enabled_checks(loaded.spec)  # a misspelt check is an error before anything is read
     given = workspace or (loaded.resolve(loaded.spec.workspace) if loaded.spec.workspace else None)
     name = loaded.spec.name if limit is None else f"{loaded.spec.name}-limit-{limit}"
-    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name)
+    published_at = manifests or loaded.spec.manifests or ""
+    if published_at and not manifests and "://" not in published_at:
+        published_at = str(loaded.resolve(published_at))
+    place_of(published_at)  # a URL that no store has is an error before anything is read
+    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name, published_at)
     run_record = runs.Run(
         place, listener, record={"spec": str(loaded.file), "description": loaded.spec.description}
     )
@@ -125,7 +139,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     published = None
     if release is not None:
         with context.run.timed("manifest") as timing:
-            published = publish(release, context.run.workspace.manifests, context.run.workspace.name)
+            published = publish(release, context.run.workspace.published_at, context.run.workspace.name)
             timing.note = f"v{published.number} ({published.id[:7]}){'' if published.is_new else ', unchanged'}"
     report = None
     if "report" in steps and release is not None and published is not None:
@@ -192,7 +206,7 @@ def build(context: Context, found: Gathered) -> Release:
 
 def spec_content(spec: Spec) -> Mapping[str, Any]:
     """Return what of a spec decides the content of a release: not where things are on this machine."""
-    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "description"})
+    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "manifests", "description"})
     content["source"] = {key: value for key, value in content["source"].items() if key != "path"}
     return content
 

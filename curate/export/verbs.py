@@ -9,6 +9,8 @@ from typing import Any, Literal, cast
 from curate.errors import ConfigError, did_you_mean
 from curate.export import export
 from curate.manifest import log
+from curate.manifest.life import refuse_retracted
+from curate.manifest.place import Place
 from curate.manifest.read import load_release
 from curate.recorded import last_run
 from curate.runs import Workspace
@@ -16,17 +18,37 @@ from curate.runs import Workspace
 IMAGES = ("link", "copy", "none")
 
 
-def export_version(workspace: Path, reference: str, *, format: str, out: Path, images: str) -> dict[str, Any]:  # noqa: A002 - what the command line calls it
+def export_version(
+    workspace: Path,
+    reference: str,
+    *,
+    format: str,  # noqa: A002 - what the command line calls it
+    out: Path,
+    images: str,
+    root: Place | None = None,
+    retracted: bool = False,
+) -> dict[str, Any]:
     """Write the released rows of a version to `out` and return what was written.
 
+    Args:
+        workspace: where the images were found by the last run.
+        reference: NAME, NAME@ID, NAME@vN or NAME@TAG.
+        format: coco | yolo | voc | csv.
+        out: folder to write; must not be there yet.
+        images: link | copy | none.
+        root: where releases are; None = the workspace's own.
+        retracted: whether a version that was retracted is wanted all the same.
+
     Raises:
-        ConfigError: no such version or format, or `out` holds something else.
+        ConfigError: no such version or format, a retracted version, or `out` holds something else.
     """
     if images not in IMAGES:
         raise ConfigError(
             f"--images must be one of {', '.join(IMAGES)}; given: {images}. {did_you_mean(images, IMAGES)}"
         )
-    version = log.resolve(workspace / "manifests", reference)
+    root = root or workspace / "manifests"
+    version = log.resolve(root, reference)
+    refuse_retracted(root, reference, version.name, allowed=retracted)
     release = load_release(version)
     name = reference.partition("@")[0]
     media = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curate.manifest.place import Place, place_of
 from curate.manifest.read import load_manifest, load_table
 
 CHANGES = (
@@ -72,7 +72,7 @@ class Diff:
         return len(self.rows) == 0
 
 
-def diff(before: str | Path, after: str | Path) -> Diff:
+def diff(before: str | Place, after: str | Place) -> Diff:
     """Return what changed in the released rows between two version folders.
 
     Rows are matched by label id, those without a label by sample id. A row that left `data/` is `removed`; where
@@ -82,7 +82,7 @@ def diff(before: str | Path, after: str | Path) -> Diff:
         InputError: there is no version at a path.
         VerificationError: a version cannot be read.
     """
-    old, new = _Side.of(Path(before)), _Side.of(Path(after))
+    old, new = _Side.of(place_of(before)), _Side.of(place_of(after))
     in_new = pc.index_in(old.keys, value_set=new.keys)
     common_old = np.flatnonzero(pc.is_valid(in_new).to_numpy(zero_copy_only=False))
     common_new = in_new.drop_null().to_numpy().astype(np.int64)
@@ -105,7 +105,7 @@ class _Side:
     out_keys: pa.Array
 
     @classmethod
-    def of(cls, version: Path) -> _Side:
+    def of(cls, version: Place) -> _Side:
         manifest, version_id = load_manifest(version)
         data = load_table(version, manifest, "data", [*_COLUMNS, *_NESTED]).combine_chunks()
         wanted = ["sample_id", "label_id", "action", "reasons", "reason_codes"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import schema
-from curate.errors import ConfigError, MissingExtraError, VerificationError
+from curate.errors import ConfigError, MissingExtraError
 from curate.manifest.place import Place, names_in, put_new, read_all
 from curate.manifest.promise import Promise
 
@@ -216,14 +216,3 @@ def _folder(version: Place) -> Place:
 
 def _n(n: int) -> str:
     return f"{n} signature{'s' * (n != 1)}"
-
-
-def refuse_damaged(promises: Sequence[Promise], version: Place) -> None:
-    """Raise where a version that is to be signed is not what was published.
-
-    Raises:
-        VerificationError: a promise is broken.
-    """
-    broken = [f"{promise.name}: {promise.detail}" for promise in promises if promise.ok is False]
-    if broken:
-        raise VerificationError(f"{version} is not signed, it is not what was published: {'; '.join(broken)}")

@@ -1,4 +1,4 @@
-"""`log`, `diff` and `verify` over a workspace: references in, what a person or a machine reads out."""
+"""`log`, `diff`, `verify`, `sign` and `gc`: references in, what a person or a machine reads out."""
 
 from __future__ import annotations
 
@@ -10,30 +10,41 @@ from typing import Any
 import pyarrow.compute as pc
 
 from curate.errors import ConfigError
-from curate.manifest import log
+from curate.manifest import life, log
 from curate.manifest.diff import Diff, diff
-from curate.manifest.verify import Promise, verify
+from curate.manifest.place import Place
+from curate.manifest.publish import collect_leftovers
+from curate.manifest.read import load_evidence, load_manifest
+from curate.manifest.signatures import sign
+from curate.manifest.verify import Promise, require, verify
 
 SHORT_ID = 7
 
 
-def log_entries(workspace: Path, name: str) -> list[dict[str, Any]]:
+def log_entries(root: Place, name: str) -> list[dict[str, Any]]:
     """Return the log of a release, newest first.
 
     Raises:
         ConfigError: nothing was published under that name.
     """
-    root = workspace / "manifests"
-    log.resolve(root, name)  # says which releases there are if this is none
-    return [asdict(entry) for entry in reversed(log.read_log(root, name))]
+    entries = log.read_log(root, name)
+    if not entries:
+        log.resolve(root, name)  # says which releases there are if this is none
+    return [_bare(asdict(entry)) for entry in reversed(entries)]
+
+
+def _bare(entry: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what an entry of its kind does not have."""
+    return {key: value for key, value in entry.items() if value or key not in {"why", "tag", "more"}}
 
 
 def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
     """Return the cells of an entry as the terminal shows them."""
     counts = entry["counts"]
     version = f"v{entry['number']}" if entry["kind"] == "publish" else entry["kind"]
-    rows = (counts.get("n_released", "?"), counts.get("n_excluded", "?"))
-    return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"])
+    rows = (counts.get("n_released", ""), counts.get("n_excluded", ""))
+    said = " ".join(part for part in (entry.get("tag", ""), entry.get("why", "")) if part)
+    return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"], said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +84,13 @@ def _change(row: Mapping[str, Any]) -> str:
     return f"{row['uri']}: {arrow}{action}{because}"
 
 
-def diff_versions(workspace: Path, before: str, after: str, *, limit: int) -> ShownDiff:
-    """Return what changed from one version to another of a workspace.
+def diff_versions(root: Place, before: str, after: str, *, limit: int) -> ShownDiff:
+    """Return what changed from one version to another.
 
     Raises:
         ConfigError: no such version.
         VerificationError: a version cannot be read.
     """
-    root = workspace / "manifests"
     name = before.partition("@")[0]
     later = after if "@" in after or log.read_log(root, after) else f"{name}@{after}"
     return ShownDiff(diff(log.resolve(root, before), log.resolve(root, later)), limit)
@@ -90,7 +100,7 @@ def diff_versions(workspace: Path, before: str, after: str, *, limit: int) -> Sh
 class Verification:
     """What `verify` found, promise by promise."""
 
-    path: Path
+    path: Place
     promises: Sequence[Promise]
 
     @property
@@ -107,11 +117,23 @@ class Verification:
         """Return it for people: a line per promise."""
         marks = {True: "ok    ", False: "BROKEN", None: "-     "}
         told = [f"{self.path}"] + [f"  {marks[p.ok]} {p.name}: {p.detail}" for p in self.promises]
-        return [*told, "Every promise is kept." if self.ok else "NOT as it was published. Restore it from a copy."]
+        gone = " But it was RETRACTED: do not use it." if any(p.name == "retracted" for p in self.promises) else ""
+        broken = {promise.name for promise in self.promises if promise.ok is False}
+        if broken == {"signature"}:
+            return [*told, "As it was published, but NOT signed by the key that was asked for." + gone]
+        return [
+            *told,
+            "NOT as it was published. Restore it from a copy." if broken else f"Every promise is kept.{gone}",
+        ]
 
 
 def verify_version(
-    workspace: Path, reference: str, *, progress: Callable[[int, int | None], None] | None = None
+    root: Place,
+    reference: str,
+    *,
+    deep: bool = False,
+    key: Path | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Verification:
     """Check every promise of a version.
 
@@ -120,6 +142,40 @@ def verify_version(
         VerificationError: the log itself is damaged.
     """
     if not reference:
-        raise ConfigError("verify needs a version: NAME, NAME@ID or NAME@vN.")
-    path = log.resolve(workspace / "manifests", reference)
-    return Verification(path, verify(path, progress=progress))
+        raise ConfigError("verify needs a version: NAME, NAME@ID, NAME@vN or NAME@TAG.")
+    path = log.resolve(root, reference)
+    return Verification(path, verify(path, progress=progress, deep=deep, key=key))
+
+
+def sign_version(root: Place, reference: str, key: Path) -> dict[str, Any]:
+    """Sign a version that is what was published; return the signature's place and key.
+
+    Raises:
+        ConfigError: no such version, a retracted one, or no key.
+        MissingExtraError: the extra `sign` is not installed.
+        VerificationError: the version is damaged, and so is not signed.
+    """
+    path = log.resolve(root, reference)
+    life.refuse_retracted(root, reference, path.name, allowed=False)
+    promises = verify(path)
+    require(promises, path)
+    manifest, _ = load_manifest(path)
+    signed = sign(path, manifest, load_evidence(path, "gates")["rows"], key)
+    return {
+        "id": signed.version_id,
+        "key_id": signed.key_id,
+        "signature": str(signed.path),
+        "is_new": signed.is_new,
+    }
+
+
+def collect(root: Place, name: str | None) -> dict[str, Any]:
+    """Remove what killed publications left, of one release or of all; return what was removed by release.
+
+    Raises:
+        ConfigError: nothing was published under that name.
+    """
+    known = log.published_names(root)
+    if name is not None and name not in known:
+        log.resolve(root, name)  # says which releases there are
+    return {one: collect_leftovers(root, one) for one in ([name] if name else known)}
