@@ -24,6 +24,7 @@ SCHEMES = ("s3", "gs", "az")
 _RETRY = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 _CHUNK_BYTES = 8 << 20
 _AT_ONCE = 16
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 
 
 class StoreError(StageError, OSError):
@@ -218,16 +219,19 @@ def _told(place: StorePath) -> Iterator[None]:
 
     try:
         yield
-    except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
+    except (FileNotFoundError, BaseError) as error:
+        if any(code in str(error) for code in _NO_BUCKET):
             raise StoreError(f"There is no bucket of {place.root}. Make it first.") from error
-        raise FileNotFoundError(f"{place} is not there") from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise StoreError(
-            f"{place}: permission denied. The credentials in the environment need to read, list and (to publish) "
-            f"write there: {_first_line(error)}"
-        ) from error
-    except BaseError as error:
+        if isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(f"{place} is not there") from error
+        denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        if denied or any(
+            f"status code: {code}" in str(error) for code in (401, 403)
+        ):  # a refused listing has no type
+            raise StoreError(
+                f"{place}: permission denied. The credentials in the environment need to read, list and (to publish) "
+                f"write there: {_first_line(error)}"
+            ) from error
         raise StoreError(f"{place}: the store did not answer as it should: {_first_line(error)}") from error
 
 
