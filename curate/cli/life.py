@@ -52,6 +52,7 @@ def retract(
 ) -> None:
     """Say that a version must not be used: it is never the latest, and feed and export refuse it."""
     from curate.manifest import life, log  # noqa: PLC0415 - pulls in pyarrow
+    from curate.manifest.used import read_uses  # noqa: PLC0415 - as above
 
     terminal = terminal_for(as_json, quiet)
     root, name = releases_at(workspace, manifests), version.partition("@")[0]
@@ -59,7 +60,7 @@ def retract(
     head = log.latest(log.read_log(root, name))
     told = f"{version} ({version_id[:SHORT_ID]}) {'is retracted' if entry else 'was retracted before'}"
     latest = f"the latest is {head.id[:SHORT_ID]}" if head else "no version is left that could be the latest"
-    runs = [use.by for use in life.uses(root, name, version_id)]
+    runs = [use.by for use in read_uses(root, name, version_id)]
     users = [f"Tell those who used it: {', '.join(runs)}"] if runs else []
     result = {"id": version_id, "is_new": entry is not None, "latest": head.id if head else None, "used_by": runs}
     terminal.tell(result, lambda: [f"{told}; {latest}", *users])
@@ -99,19 +100,17 @@ def used(
     quiet: QuietOption = False,
 ) -> None:
     """List the training runs that used a version; --by records one."""
-    from curate.manifest import life, log  # noqa: PLC0415 - pulls in pyarrow
+    from curate.manifest import log  # noqa: PLC0415 - pulls in pyarrow
+    from curate.manifest.used import read_uses, record_use  # noqa: PLC0415 - as above
 
     terminal = terminal_for(as_json, quiet)
     root, name = releases_at(workspace, manifests), version.partition("@")[0]
     version_id = log.version_id_of(log.read_log(root, name), root, name, version.partition("@")[2])
-    recorded = life.record_use(root, name, version_id, by=by) if by is not None else None
-    found = life.uses(root, name, version_id)
-    result = {
-        "id": version_id,
-        "uses": [asdict(use) for use in found],
-        "is_new": recorded is not None and recorded[1],
-    }
-    lines = [f"{use.at}  {use.by}  (by {use.host})" for use in found] or ["Nobody said that a run used it."]
+    if by is not None:
+        record_use(root, name, version_id, by)
+    found = read_uses(root, name, version_id)
+    result = {"id": version_id, "uses": [asdict(use) for use in found]}
+    lines = [f"{use.at}  {use.by}" for use in found] or ["Nobody said that a run used it."]
     terminal.tell(result, lambda: [f"{name} {version_id[:SHORT_ID]}", *(f"  {line}" for line in lines)])
 
 

@@ -69,6 +69,9 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="Decode every value, run the suite again, recompute statistics.")
     ] = False,
+    only_bytes: Annotated[
+        bool, typer.Option("--bytes", help="Only hash the files; as fast as the disk. Says what was not checked.")
+    ] = False,
     key: Annotated[Path | None, typer.Option("--key", help="Public key (PEM) that must have signed it.")] = None,
     workspace: WorkspaceOption = None,
     manifests: ManifestsOption = None,
@@ -82,7 +85,9 @@ def verify(
     with listening(terminal) as listener:
         listener.stage_started("verify")
         root = releases_at(workspace, manifests)
-        result = verbs.verify_version(root, version, deep=deep, key=key, progress=listener.progress)
+        result = verbs.verify_version(
+            root, version, deep=deep, only_bytes=only_bytes, key=key, progress=listener.progress
+        )
     terminal.tell(result.to_json(), result.lines)
     if not result.ok:
         raise typer.Exit(ExitCode.VERIFICATION)

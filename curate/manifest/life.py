@@ -1,35 +1,19 @@
-"""The life of a version after it was published: rolled back to, retracted, tagged, used. Everything is appended."""
+"""The life of a version after it was published: rolled back to, retracted, tagged. Everything is appended."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import socket
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from curate import schema
 from curate.errors import ConfigError, VerificationError
 from curate.manifest import log
 from curate.manifest.log import LogEntry
-from curate.manifest.place import Place, names_in, put_new, read_all
+from curate.manifest.place import Place
 from curate.manifest.read import load_manifest
 
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _TAKEN = re.compile(rf"v\d+|latest|[0-9a-f]{{{log.MIN_PREFIX},64}}")  # already mean a version
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A training run that consumed a version: who says so (`by`), when, on which host."""
-
-    id: str
-    by: str
-    at: str
-    host: str
 
 
 def rollback(root: Place, reference: str, *, why: str = "") -> tuple[LogEntry | None, str]:
@@ -129,52 +113,6 @@ def refuse_retracted(root: Place, reference: str, version_id: str, *, allowed: b
             f"{reference} ({version_id[:12]}) was retracted {gone.at}: {gone.why}. Take another version, or say that "
             "you want this one all the same: --retracted."
         )
-
-
-def record_use(root: Place, name: str, version_id: str, *, by: str) -> tuple[Use, bool]:
-    """Write down that a training run consumed a version; return it, and whether it was new.
-
-    Args:
-        root: where releases are.
-        name: of the release.
-        version_id: the whole ID.
-        by: the run, in whatever words find it again: a run id, a URL, a commit.
-
-    Raises:
-        ConfigError: no words for the run.
-    """
-    if not by.strip():
-        raise ConfigError("A use needs the training run that it was: --by RUN (an id, a URL, a commit).")
-    use = Use(version_id, by.strip(), log.now(), socket.gethostname())
-    content = {"format": "curate-use", "format_version": 1, "call": uuid.uuid4().hex}
-    content |= {"id": use.id, "by": use.by, "at": use.at, "host": use.host}
-    file = f"{hashlib.sha256(use.by.encode()).hexdigest()[:24]}.json"  # a run that says it twice is one run
-    place = log.release_folder(root, name) / "uses" / version_id / file
-    if put_new(place, (schema.canonical_json(content) + "\n").encode()):
-        return use, True
-    return _read_use(place, place.read_bytes()), False
-
-
-def uses(root: Place, name: str, version_id: str) -> list[Use]:
-    """Return the training runs that consumed a version, oldest first.
-
-    Raises:
-        VerificationError: a record is not what curate writes.
-    """
-    folder = log.release_folder(root, name) / "uses" / version_id
-    names = [found for found in names_in(folder) if found.endswith(".json")]
-    found = [
-        _read_use(folder / file, content) for file, content in zip(names, read_all(folder, names), strict=True)
-    ]
-    return sorted(found, key=lambda use: (use.at, use.by))
-
-
-def _read_use(place: Place, content: bytes) -> Use:
-    try:
-        said = json.loads(content)
-        return Use(str(said["id"]), str(said["by"]), str(said["at"]), str(said["host"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise VerificationError(f"{place} is not what curate wrote: {error!r}. Restore it from a copy.") from error
 
 
 def _entry(kind: str, version_id: str, why: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from curate.manifest.place import Place, names_in, put_new, read_all
 _ENTRY = re.compile(r"(\d{10})\.json")
 MIN_PREFIX = 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as config.Name
-HEADS = ("publish", "republish", "rollback")  # kinds of entry that make their version the latest
+HEADS = ("publish", "republish", "rollback")  # kinds of entries that make their version the latest
+NUMBERED = ("publish", "erase")  # kinds of entries that people see as v<number>
 _OWN = {"format", "format_version", "kind", "id", "at", "host", "parents", "gates", "counts", "why", "tag", "call"}
 
 
@@ -32,8 +33,9 @@ class LogEntry:
         number: of the entry; people see the version that it published as v<number>.
         kind: publish (a new version), republish (an older version came out of a run again and is the latest now),
             rollback (an older version was made the latest by hand), retract (a version is never the latest again),
-            tag (a version got a name) or repair (the files of a damaged version were written again). Kinds that
-            this curate does not know are kept and shown, and change nothing.
+            tag (a version got a name), repair (the files of a damaged version were written again) or erase (a new
+            version takes the place of its one parent, from which rows were erased on request). Kinds that this
+            curate does not know are kept and shown, and change nothing.
         id: of the version.
         at: RFC 3339, UTC.
         host: where it was done.
@@ -80,8 +82,12 @@ def read_log(root: str | Place, name: str) -> list[LogEntry]:
 def latest(entries: Sequence[LogEntry]) -> LogEntry | None:
     """Return the entry that says which version is the latest; a retracted version never is."""
     gone = retractions(entries)
-    heads = [entry for entry in entries if entry.kind in HEADS and entry.id not in gone]
-    return heads[-1] if heads else None
+    head = None
+    for entry in entries:
+        replaces = entry.kind == "erase" and head is not None and head.id in entry.parents
+        if entry.id not in gone and (entry.kind in HEADS or replaces):
+            head = entry
+    return head
 
 
 def retractions(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
@@ -102,7 +108,7 @@ def publications(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
     """Return version id → the entry that published it, oldest first."""
     found: dict[str, LogEntry] = {}
     for entry in entries:
-        if entry.kind == "publish":
+        if entry.kind in NUMBERED:
             found.setdefault(entry.id, entry)
     return found
 
@@ -275,7 +281,7 @@ def _read_entry(path: Place, number: int, written: bytes) -> LogEntry:
 
 def _match(entries: Sequence[LogEntry], name: str, wanted: str) -> str:
     numbered = re.fullmatch(r"v(\d+)", wanted)
-    published = {entry.number: entry.id for entry in entries if entry.kind == "publish"}
+    published = {entry.number: entry.id for entry in entries if entry.kind in NUMBERED}
     named = tags(entries)
     if wanted in named:
         return named[wanted]

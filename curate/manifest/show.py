@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from curate.manifest import log
-from curate.manifest.life import uses
 from curate.manifest.log import LogEntry
 from curate.manifest.place import Place
 from curate.manifest.read import load_manifest
 from curate.manifest.signatures import n_signatures
+from curate.manifest.used import read_uses
 
 SHORT_ID = 7
 
@@ -54,7 +54,7 @@ def show(root: Place, reference: str, *, lineage: bool = False) -> dict[str, Any
         "inputs": manifest["inputs"],
         "made_with": manifest["versions"],
         "n_signatures": n_signatures(path),
-        "uses": [asdict(use) for use in uses(root, name, path.name)],
+        "uses": [asdict(use) for use in read_uses(root, name, path.name)],
         "parents": list(published.parents),
         "history": [_event(entry) for entry in entries if entry.id == path.name],
     }

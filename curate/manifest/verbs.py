@@ -41,7 +41,7 @@ def _bare(entry: dict[str, Any]) -> dict[str, Any]:
 def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
     """Return the cells of an entry as the terminal shows them."""
     counts = entry["counts"]
-    version = f"v{entry['number']}" if entry["kind"] == "publish" else entry["kind"]
+    version = f"v{entry['number']}" if entry["kind"] in log.NUMBERED else entry["kind"]
     rows = (counts.get("n_released", ""), counts.get("n_excluded", ""))
     said = " ".join(part for part in (entry.get("tag", ""), entry.get("why", "")) if part)
     return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"], said)
@@ -132,6 +132,7 @@ def verify_version(
     reference: str,
     *,
     deep: bool = False,
+    only_bytes: bool = False,
     key: Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Verification:
@@ -143,8 +144,10 @@ def verify_version(
     """
     if not reference:
         raise ConfigError("verify needs a version: NAME, NAME@ID, NAME@vN or NAME@TAG.")
+    if deep and only_bytes:
+        raise ConfigError("--deep looks into every table and --bytes into none; take one of them.")
     path = log.resolve(root, reference)
-    return Verification(path, verify(path, progress=progress, deep=deep, key=key))
+    return Verification(path, verify(path, progress=progress, deep=deep, only_bytes=only_bytes, key=key))
 
 
 def sign_version(root: Place, reference: str, key: Path) -> dict[str, Any]:

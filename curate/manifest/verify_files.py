@@ -18,7 +18,7 @@ from curate.manifest.store import MANIFEST
 Progress = Callable[[int, int | None], None]
 
 
-_AT_ONCE = min(
+AT_ONCE = min(
     8, 2 * (os.cpu_count() or 1)
 )  # large files are hashed side by side, small ones hide each other's wait
 
@@ -91,7 +91,7 @@ def _damage(
     n_all = sum(entry["bytes"] for entry in listed.values())
     n_done = 0
     found = []
-    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         for entry, damage in zip(
             listed.values(),
             pool.map(lambda entry: _file_damage(version, entry, present), listed.values()),

