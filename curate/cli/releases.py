@@ -51,6 +51,9 @@ def diff(
     a: Annotated[str, typer.Argument(help="NAME, NAME@ID, NAME@vN or NAME@TAG: the earlier version")],
     b: Annotated[str, typer.Argument(help="the later version")],
     limit: Annotated[int, typer.Option("--limit", min=0, help="Changed rows to show of each kind.")] = 10,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with pictures to this file.")
+    ] = None,
     workspace: WorkspaceOption = None,
     manifests: ManifestsOption = None,
     as_json: JsonOption = False,
@@ -60,7 +63,8 @@ def diff(
     from curate.manifest import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
-    result = verbs.diff_versions(releases_at(workspace, manifests), a, b, limit=limit)
+    root = releases_at(workspace, manifests)
+    result = verbs.diff_versions(root, a, b, limit=limit, html=html, workspace=place_of(workspace))
     terminal.tell(result.to_json(), result.lines)
 
 

@@ -21,6 +21,15 @@ SOURCE_CAUSES = {
     "action changed": "policy_changed",
     "image changed": "image_bytes_changed",
 }
+TEXTS = {
+    "new_in_source": "a new row in the source",
+    "gone_from_source": "its row gone from the source",
+    "given_label_changed": "another label in the source",
+    "given_shape_changed": "another box, mask or polygon in the source",
+    "split_changed": "another split in the source or the spec",
+    "policy_changed": "another policy",
+    "image_bytes_changed": "other bytes of the image",
+}
 NO_LONGER = "no_longer_"  # before a reason code: what held the row back, or changed it, is not found any more
 
 
@@ -70,3 +79,10 @@ def no_longer(codes: pa.Array | pa.ChunkedArray) -> pa.Array:
     lengths = pc.fill_null(pc.list_value_length(flat), 0).to_numpy()
     starts = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     return pa.ListArray.from_arrays(starts, words).cast(_TEXTS)
+
+
+def cause_text(code: str) -> str:
+    """Return a cause in words, to stand after "because of"."""
+    if code.startswith(NO_LONGER):
+        return f"{cause_text(code.removeprefix(NO_LONGER))} no longer being so"
+    return TEXTS.get(code, code.replace("_", " "))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from curate.errors import ConfigError
 from curate.manifest import life, log
 from curate.manifest.diff import Diff, diff
+from curate.manifest.diff_causes import cause_text
 from curate.manifest.place import Place
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.read import load_evidence, load_manifest
@@ -53,39 +54,53 @@ class ShownDiff:
 
     diff: Diff
     limit: int
+    page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines: the summary, and every changed row."""
         summary = dict(self.diff.summary)
         return {"before": self.diff.before, "after": self.diff.after, "summary": summary} | {
-            "rows": self.diff.rows.to_pylist()
+            "rows": self.diff.rows.to_pylist(),
+            "page": str(self.page) if self.page else None,
         }
 
     def lines(self) -> list[str]:
         """Return it for people."""
         told = [f"{self.diff.before[:SHORT_ID]} → {self.diff.after[:SHORT_ID]}"]
+        page = [f"page → {self.page}"] if self.page else []
         if self.diff.is_empty:
-            return [*told, "No released row differs."]
+            return [*told, "No released row differs.", *page]
+        if self.diff.summary["inputs_changed"]:
+            told.append(f"what went in differs in: {', '.join(self.diff.summary['inputs_changed'])}")
         counts = {row["values"]: row["counts"] for row in pc.value_counts(self.diff.rows["change"]).to_pylist()}
         for change, count in counts.items():
             told.append(f"{change}: {count:,}")
             rows = self.diff.rows.filter(pc.equal(self.diff.rows["change"], change)).slice(0, self.limit)
             told += [f"  {_change(row)}" for row in rows.to_pylist()]
             if count > self.limit:
-                told.append(f"  … and {count - self.limit:,} more (--limit, --json)")
-        return told
+                told.append(f"  … and {count - self.limit:,} more (--limit, --json, --html)")
+        return [*told, *page]
 
 
 def _change(row: Mapping[str, Any]) -> str:
-    codes = row["reason_codes_after"] or row["reason_codes_before"] or []
-    because = f" because of {', '.join(sorted(set(codes))).replace('_', ' ')}" if codes else ""
-    arrow = f"{row['before'] if row['before'] is not None else '–'} → {row['after'] if row['after'] is not None else '–'}"  # noqa: RUF001 - a dash for nothing
+    causes = ", ".join(sorted({cause_text(code) for code in row["causes"]}))
+    arrow = " → ".join("–" if value is None else value for value in (row["before"], row["after"]))  # noqa: RUF001 - a dash for nothing
     action = f" ({row['action_after']})" if row["action_after"] else ""
-    return f"{row['uri']}: {arrow}{action}{because}"
+    return f"{row['uri']}: {arrow}{action} because of {causes}"
 
 
-def diff_versions(root: Place, before: str, after: str, *, limit: int) -> ShownDiff:
+def diff_versions(
+    root: Place, before: str, after: str, *, limit: int, html: Path | None = None, workspace: Path | None = None
+) -> ShownDiff:
     """Return what changed from one version to another.
+
+    Args:
+        root: where releases are.
+        before: NAME, NAME@ID, NAME@vN or NAME@TAG.
+        after: the same, or only what stands after the @.
+        limit: rows of each kind that are written out for people.
+        html: file to write a page with pictures to.
+        workspace: where the last run found the images; None = a page without pictures.
 
     Raises:
         ConfigError: no such version.
@@ -93,7 +108,12 @@ def diff_versions(root: Place, before: str, after: str, *, limit: int) -> ShownD
     """
     name = before.partition("@")[0]
     later = after if "@" in after or log.read_log(root, after) else f"{name}@{after}"
-    return ShownDiff(diff(log.resolve(root, before), log.resolve(root, later)), limit)
+    found = diff(log.resolve(root, before), log.resolve(root, later))
+    if html is not None:
+        from curate.report.diff_page import write_diff_page  # noqa: PLC0415 - jinja2 and pictures are needed here only
+
+        write_diff_page(found, name, html, workspace)
+    return ShownDiff(found, limit, html)
 
 
 @dataclass(frozen=True, slots=True)
