@@ -36,6 +36,9 @@ _PUBLIC = {
     "diff": "curate.manifest.diff",
     "verify": "curate.manifest.verify",
     "render_reason": "curate.reasons",
+    "plan_erasure": "curate.governance.plan",
+    "erase": "curate.governance.erase",
+    "resume_erasure": "curate.governance.erase",
     "Check": "curate.check",
 }
 

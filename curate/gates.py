@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,23 +97,26 @@ def _verdicts(
         for at in matches:
             yield at, _held_against(gate, rows[at])
         if not matches:
-            yield (
-                None,
-                _row(
-                    gate,
-                    gate.statistic,
-                    gate.group,
-                    {},
-                    None,
-                    "errored",
-                    "gate_matches_nothing",
-                    gate.level == "fail",
-                ),
-            )
+            yield None, _unmatched(gate, rows)
+
+
+def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the row of a gate without a statistic; where the check says why it did not run, that is the reason."""
+    check = gate.statistic.partition(".")[0]
+    ran = next((row for row in rows if (row["check"], row["name"]) == (check, "ran") and _why(row)), {})
+    code = "gate_check_did_not_run" if ran else "gate_matches_nothing"
+    blocks = gate.level == "fail"
+    return _row(gate, gate.statistic, gate.group, {"detail": ran.get("detail")}, None, "errored", code, blocks)
+
+
+def _why(row: Mapping[str, Any]) -> str | None:
+    """Return what a statistic's own detail gives as the reason why there is no value."""
+    detail = json.loads(row.get("detail") or "{}")
+    return detail.get("why") if isinstance(detail, dict) else None
 
 
 def _names(gate: Gate, row: Mapping[str, Any]) -> bool:
-    if row.get("detail") == _ABSENT_DETAIL:  # added by an earlier `judge`: still nothing to match
+    if row.get("detail") in _ABSENT_DETAILS:  # added by an earlier `judge`: still nothing to match
         return False
     if not fnmatch.fnmatchcase(f"{row['check']}.{row['name']}", gate.statistic):
         return False
@@ -121,7 +125,9 @@ def _names(gate: Gate, row: Mapping[str, Any]) -> bool:
     return fnmatch.fnmatchcase(row["group"], gate.group)
 
 
-_ABSENT_DETAIL = schema.canonical_json({"reason_code": "gate_matches_nothing"})
+_ABSENT_DETAILS = {
+    schema.canonical_json({"reason_code": code}) for code in ("gate_matches_nothing", "gate_check_did_not_run")
+}
 
 
 def _held_against(gate: Gate, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,13 +175,15 @@ def _row(
     code: str | None,
     blocks: bool,  # noqa: FBT001 - a column, not a switch
 ) -> dict[str, Any]:
-    args = {
+    args: dict[str, Any] = {
         "statistic": name,
         "group": group or "all",
         "judged": _json_number(judged),
         "min": gate.min,
         "max": gate.max,
     }
+    if judged is None:
+        args["why"] = _why(row) or "too few rows to be judged"
     return {
         "statistic": name,
         "group": group,

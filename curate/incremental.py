@@ -54,6 +54,31 @@ def known_keys(folder: Path) -> set[str]:
     return {key for file in folder.glob("*.parquet") for key in pq.read_table(file, columns=[KEY])[KEY].to_pylist()}
 
 
+def forget_rows(folder: Path, column: str, values: Sequence[str], *, keep: bool = False) -> int:
+    """Rewrite the shards that hold a row whose `column` is among `values`, without it; return how many rows went.
+
+    With `keep`, rows that are *not* among the values go. A shard gets the name of what is left in it; one that cannot
+    be read goes as a whole.
+    """
+    wanted = pa.array(list(values), pa.string())
+    n_gone = 0
+    for file in sorted(folder.glob("*.parquet")):
+        try:
+            table = pq.read_table(file, partitioning=None)
+        except (OSError, pa.ArrowInvalid):
+            file.unlink(missing_ok=True)
+            continue
+        named = pc.is_in(table[column], value_set=wanted)
+        kept = table.filter(named if keep else pc.invert(named))
+        if kept.num_rows == table.num_rows:
+            continue
+        n_gone += table.num_rows - kept.num_rows
+        if kept.num_rows:
+            write_table(folder / f"{digest_json(kept[KEY].to_pylist())}.parquet", kept)
+        file.unlink()
+    return n_gone
+
+
 def _known_rows(folder: Path, wanted: pa.Array, schema: pa.Schema) -> pa.Table:
     """Return the wanted rows that are in a shard; a shard that cannot be read counts as absent."""
     full = schema.append(pa.field(KEY, pa.string()))

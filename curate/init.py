@@ -16,10 +16,7 @@ from curate.errors import ConfigError
 from curate.ingest import BUILTIN, source_named, source_names
 from curate.runs import write_text
 
-_COMMENTS = {
-    "columns": "role -> column of the table: image, label, split, annotator, reference_label, license, …",
-    "label": "WHICH column holds the label? Put its name here; {candidates}",
-}
+_COLUMNS = "role -> column of the table: image, label, split, annotator, reference_label, license, …"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,9 @@ def write_spec(path: Path, *, out: Path | None = None, force: bool = False) -> W
         raise ConfigError(
             f"There is a spec at {file} already. Give another file with --out, or --force to replace it."
         )
-    text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent))
+    comments = getattr(source_named(name), "comments", None)  # a source may have nothing to say
+    told = comments(path) if comments else {}
+    text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent), told)
     write_text(file, text)
     return WrittenSpec(file, dataset, name, blanks)
 
@@ -90,10 +89,18 @@ def dataset_name(path: Path) -> str:
     return clean[:100] or "dataset"
 
 
-def render_spec(name: str, format_name: str, keys: Mapping[str, Any], path: str) -> tuple[str, tuple[str, ...]]:
-    """Return the text of a spec and the keys in it that a person has to fill in."""
-    source = {key: value for key, value in keys.items() if not key.startswith("_")}
-    candidates = keys.get("_label_candidates") or ()
+def render_spec(
+    name: str, format_name: str, source: Mapping[str, Any], path: str, comments: Mapping[str, str]
+) -> tuple[str, tuple[str, ...]]:
+    """Return the text of a spec and the keys in it that a person has to fill in.
+
+    Args:
+        name: of the dataset.
+        format_name: of its source.
+        source: the format's own keys under `source`.
+        path: relative to the spec.
+        comments: key under `source` (dotted) -> what stands beside it.
+    """
     blanks = tuple(
         f"source.columns.{role}" for role, value in (source.get("columns") or {}).items() if value == MISSING
     )
@@ -107,23 +114,18 @@ def render_spec(name: str, format_name: str, keys: Mapping[str, Any], path: str)
         f"  path: {_scalar(path)}",
     ]
     for key, value in source.items():
-        lines += _source_lines(key, value, candidates)
+        lines += _source_lines(key, value, comments)
     return "\n".join(lines) + "\n" + _REST, blanks
 
 
-def _source_lines(key: str, value: Any, candidates: Any) -> list[str]:  # noqa: ANN401 - YAML values
-    if key == "columns" and isinstance(value, Mapping):
-        told = [f"  columns:  # {_COMMENTS['columns']}"]
-        for role, column in value.items():
-            comment = ""
-            if column == MISSING:
-                shown = ", ".join(map(str, candidates)) or "no column looks like one"
-                comment = "  # " + (
-                    _COMMENTS["label"].format(candidates=f"columns: {shown}") if role == "label" else "fill in"
-                )
-            told.append(f"    {role}: {_scalar(column)}{comment}")
-        return told
-    return [f"  {key}: {_scalar(value)}"]
+def _source_lines(key: str, value: Any, comments: Mapping[str, str]) -> list[str]:  # noqa: ANN401 - YAML values
+    if key != "columns" or not isinstance(value, Mapping):
+        return [f"  {key}: {_scalar(value)}"]
+    told = [f"  columns:  # {_COLUMNS}"]
+    for role, column in value.items():
+        beside = comments.get(f"columns.{role}") or ("fill in" if column == MISSING else "")
+        told.append(f"    {role}: {_scalar(column)}" + (f"  # {beside}" if beside else ""))
+    return told
 
 
 def _scalar(value: Any) -> str:  # noqa: ANN401 - YAML values

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from curate.adapters.execution import default_workers
 from curate.checks.attributes import AttributeDeclaration
 from curate.errors import ExitCode, InputError
 from curate.evaluation import against_truth
+from curate.governance.journal import refuse_half_erased
 from curate.ingest import Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
@@ -71,8 +73,9 @@ def run(  # noqa: PLR0913 - a keyword for each option of the command
     )
     try:
         result = _run_stages(context, until=until, with_review=review)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         context.run.finish("interrupted")
+        clear_frames(interrupt.__traceback__)  # they hold half-used generators, and those hold worker processes
         raise
     except Exception as error:
         context.run.finish("failed", error=f"{type(error).__name__}: {error}")
@@ -101,6 +104,7 @@ def open_run(
         published_at = str(loaded.resolve(published_at))
     place_of(published_at)  # a URL that no store has is an error before anything is read
     place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name, published_at)
+    refuse_half_erased(place.root)
     run_record = runs.Run(
         place, listener, record={"spec": str(loaded.file), "description": loaded.spec.description}
     )
@@ -117,6 +121,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     media = open_media(context.source_root, context.run.workspace.media)
     if "scan" in steps:
         found.scan = read.scan(context, found.samples, media)
+        read.withhold_erased(context, found)
         found.view = views.samples_view(found.samples, found.scan)
         _refuse_all_unreadable(found)
     if "check" in steps:
@@ -197,16 +202,26 @@ def build(context: Context, found: Gathered) -> Release:
             predictions=taught.table if taught else None,
             cards=taught.cards if taught else (),
             teacher_weights=teach.weights(found.statistics, taught) if taught else None,
-            evidence=found.evidence,
+            evidence={**found.evidence, **about(context.spec)},
             digests={"spec": runs.digest_json(spec_content(context.spec))},
             seed=context.spec.seed,
             validate=validate,
         )
 
 
+def about(spec: Spec) -> Mapping[str, Any]:
+    """Return the evidence of what people said in the spec; none where they said nothing."""
+    said = spec.about.said()
+    if not said:
+        return {}
+    obtained = {name: one.obtained for name, one in sorted(spec.attributes.items())}
+    return {"about": {**said, "description": spec.description, "attributes_obtained": obtained}}
+
+
 def spec_content(spec: Spec) -> Mapping[str, Any]:
     """Return what of a spec decides the content of a release: not where things are on this machine."""
-    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "manifests", "description"})
+    ours = {"workspace", "manifests", "description", "about"}
+    content: dict[str, Any] = spec.model_dump(mode="json", exclude=ours)
     content["source"] = {key: value for key, value in content["source"].items() if key != "path"}
     return content
 

@@ -58,7 +58,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(issue="exact_duplicate", action="drop"),
     Rule(issue="leakage_duplicate", action="drop"),
     Rule(issue="leakage_near_duplicate", action="review"),
-    Rule(issue="leakage_group", action="review"),
+    Rule(issue="leakage_group", action="keep"),  # a split to be redone, not rows to be taken out: the gate says so
     Rule(issue="duplicate_conflict", action="review"),
     Rule(issue="near_duplicate", action="keep"),
     Rule(issue="mislabel", flagged=True, min_suggested_prob=0.95, action="relabel"),

@@ -164,17 +164,21 @@ DECISIONS = pa.schema(
 
 def stable_id(*parts: str) -> str:
     """Return 24 hex characters (96 bits of sha256) of the parts; also a valid MongoDB ObjectId."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return _hashed("\0".join(parts))
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def sample_id_of(source: str, uri: str) -> str:
     """Return the id of the image at `uri` (relative to its root) of `source`."""
-    return stable_id("sample", source, uri)
+    return _hashed(f"sample\0{source}\0{uri}")
 
 
 def label_id_of(sample_id: str, task: str, source_key: str) -> str:
     """Return the id of a given label; `source_key` is its own id, or its ordinal in the sample."""
-    return stable_id("label", sample_id, task, source_key)
+    return _hashed(f"label\0{sample_id}\0{task}\0{source_key}")
 
 
 def finding_id_of(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from curate.about import AboutSpec
 from curate.errors import did_you_mean
 from curate.policy import Policy
 
@@ -186,6 +187,7 @@ class Spec(_Frozen):
         description="where versions are published: folder relative to the spec, or s3://, gs://, az://",
     )
     max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
+    about: AboutSpec = Field(default=AboutSpec(), description="what only people know; docs/describe.md")
     seed: int = 0
 
     @field_validator("classes")

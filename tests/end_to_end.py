@@ -46,8 +46,12 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment, with the working tree importable from any folder."""
-    given = {name: value for name, value in os.environ.items() if not name.startswith("CURATE_")}
+    """Return this process's environment, with the working tree importable from any folder.
+
+    Without what a user may have set for curate, and without the database that tests in this process left there.
+    """
+    ours = ("CURATE_", "FIFTYONE_")
+    given = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**given, "PYTHONPATH": path, **(extra or {})}
 

@@ -250,6 +250,15 @@ def test_what_init_writes_for_a_format_is_a_spec_that_runs(format_name: str, tmp
     assert Path(done.json["manifest"]).is_relative_to(tmp_path / "workspace")
 
 
+def test_a_reader_that_has_seen_enough_is_no_failure(finished: e2e.Finished) -> None:
+    with e2e.start("log", "pets", "--workspace", finished.workspace) as process:
+        assert process.stdout
+        process.stdout.close()  # as `| head` does, before the first line
+        assert process.stderr
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 0
+
+
 def test_init_does_not_overwrite_a_spec_and_leaves_a_blank_that_run_explains(tmp_path: Path) -> None:
     stems = write_images(tmp_path / "pictures")
     text = "file,kind,mood\n" + "".join(f"pictures/{s}.png,{'ab'[int(s) % 2]},{int(s) % 3}\n" for s in stems)
@@ -258,7 +267,10 @@ def test_init_does_not_overwrite_a_spec_and_leaves_a_blank_that_run_explains(tmp
     assert wrote.code == 0, wrote.err
     assert wrote.json["blanks"] == ["source.columns.label"]
     spec = tmp_path / "things.yaml"
-    assert "kind" in spec.read_text(encoding="utf-8")  # the candidates stand beside the blank
+    (blank,) = [line for line in spec.read_text(encoding="utf-8").splitlines() if "???" in line]
+    assert blank.endswith(
+        "WHICH column holds the label? One of: kind, mood"
+    )  # the candidates stand beside the blank
     blank = e2e.call("run", spec, cwd=tmp_path)
     assert blank.code == 2
     line = next(

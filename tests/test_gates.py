@@ -132,3 +132,17 @@ def test_no_gates_pass_and_leave_statistics_alone() -> None:
     assert gate_result(table, []).passed
     assert judge(table, []).equals(table)
     assert judge(schema.empty(schema.STATISTICS), []).num_rows == 0
+
+
+def test_a_gate_on_a_check_that_did_not_run_says_why_and_does_not_pass() -> None:
+    did_not = {"name": "ran", "outcome": "insufficient data", "detail": {"why": "no teacher has given predictions"}}
+    table, gates = statistics(did_not), [Gate(statistic="noise.rate", max=0.1), Gate(statistic="*.ran", min=1.0)]
+    result = gate_result(table, gates)
+    assert result.outcome == "failed"
+    told = [SENTENCES[r["reason_code"]].format(**json.loads(r["reason_args"])) for r in result.rows.to_pylist()]
+    assert told == [
+        "noise.rate (all) has no value, no teacher has given predictions, so its gate does not pass.",
+        "noise.ran (all) is neither passed nor failed: no teacher has given predictions.",
+    ]
+    judged = judge(table, gates)
+    assert gate_result(judged, gates).rows.equals(result.rows)  # what stands in a release is judged the same again

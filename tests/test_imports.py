@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,11 @@ import end_to_end as e2e
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pymongo
 import pytest
+
+from curate.adapters.mongod import database_status
+from curate.review import ledger
 
 HEAVY = ("fiftyone", "great_expectations", "torch", "ray", "pandas", "cv2")
 NO_DATABASE = {"FIFTYONE_DATABASE_URI": "mongodb://127.0.0.1:9/nobody-listens"}
@@ -88,3 +93,36 @@ def test_these_verbs_load_no_fiftyone_and_need_no_mongod(
     assert "curate" in loaded
     assert loaded.isdisjoint({"fiftyone", "pymongo", "great_expectations", "torch", "ray"})
     assert not (tmp_path / "workspace").exists()
+
+
+@pytest.mark.mongo
+def test_a_run_over_unchanged_input_loads_no_fiftyone_and_still_sees_what_a_reviewer_did(tmp_path: Path) -> None:
+    e2e.write_classes(tmp_path / "data", n=12)
+    spec = e2e.write_spec(tmp_path / "pets.yaml", "{format: folder, path: data}")
+    workspace = tmp_path / "ws"
+    seen = tmp_path / "loaded.json"
+
+    def run_again() -> set[str]:
+        arguments = ["run", str(spec), "--workspace", str(workspace), "--quiet"]
+        subprocess.run(
+            [sys.executable, "-c", SPY, *arguments],
+            env=e2e.environment({"LOADED": str(seen)}),
+            capture_output=True,
+            timeout=180,
+            check=True,
+        )
+        return set(json.loads(seen.read_text(encoding="utf-8")))
+
+    try:
+        assert {"fiftyone", "great_expectations"} <= run_again()
+        heavy = {"fiftyone", "great_expectations", "torch", "sklearn", "cv2"}
+        assert run_again().isdisjoint(heavy)
+        with pymongo.MongoClient(database_status(workspace).uri) as client:
+            database = client["fiftyone"]
+            samples = database[database["datasets"].find_one({"name": "curate-pets"})["sample_collection_name"]]
+            samples.update_one({"uri": "train/cat/003.png"}, {"$set": {"ground_truth.label": "eel"}})
+        run_again()
+        decisions = ledger.read(ledger.ledger_folder(workspace, "pets")).decisions
+        assert decisions["to_label"].to_pylist() == ["eel"]
+    finally:
+        e2e.call("db", "stop", "--workspace", workspace)

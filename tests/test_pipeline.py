@@ -114,6 +114,25 @@ def test_a_failed_gate_is_exit_code_1_and_the_version_is_published_marked_failed
     assert "failed" in json.dumps(head["gates"])
 
 
+def test_images_without_any_label_are_released_and_say_what_was_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    for seed in range(8):
+        e2e.picture(seed, seed).save(tmp_path / "plain" / f"{seed}.png")
+    spec = e2e.write_spec(tmp_path / "plain.yaml", "{format: folder, path: plain}", name="plain")
+    done = e2e.call("run", spec, "--workspace", tmp_path / "ws", "--no-review", "--json")
+    assert done.code == 0, done.err
+    assert done.json["counts"] == {**done.json["counts"], "n_images": 8, "n_labels": 0, "n_released": 8}
+    assert done.json["gates"] == "warned"
+    why = {gate["statistic"]: gate["message"] for gate in done.json["gates_not_passed"]}
+    assert "no teacher has given predictions" in why["label_noise.noise_rate"]
+    rows = released(done.json)
+    assert {(row["label_state"], row["released_label"], row["action"]) for row in rows} == {
+        ("unlabeled", None, "keep")
+    }
+    assert e2e.call("verify", "plain", "--workspace", tmp_path / "ws").code == 0
+    assert not (Path(done.json["manifest"]) / "soft").exists()
+
+
 def test_diff_says_which_label_changed(finished: e2e.Finished, gate_failed: tuple[Path, e2e.Done]) -> None:
     folder, done = gate_failed
     told = e2e.call("diff", "pets@v1", "v2", "--workspace", folder / "ws", "--json")

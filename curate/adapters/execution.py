@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Literal, Self, TypeVar
 
 import pyarrow as pa
@@ -31,7 +32,8 @@ Progress = Callable[[int, int | None], None]
 S = TypeVar("S")
 R = TypeVar("R")
 
-PRELOADED = ["numpy", "pyarrow", "pyarrow.compute", "cv2"]  # once in the fork server, not once in each worker
+# once in the fork server, not once in each worker; so is the module of the first function that is mapped
+PRELOADED = ["numpy", "pyarrow", "pyarrow.compute", "cv2", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"]
 IN_FLIGHT_PER_WORKER = 2  # one that runs and one that waits: a worker never idles, memory stays bounded
 
 
@@ -256,31 +258,59 @@ class _Pool:
             raise StageError(msg) from error
 
     def _submit(self, call: Callable[..., Any], *args: object) -> Future[Any]:
-        if self._executor is None:
-            self._executor = ProcessPoolExecutor(self._workers, mp_context=_context(), initializer=_start_worker)
-        with _hidden_main(self._fn):
-            return self._executor.submit(call, *args)
+        with _interrupts_held_back():
+            if self._executor is None:
+                self._executor = ProcessPoolExecutor(
+                    self._workers, mp_context=_context(self._fn), initializer=_start_worker
+                )
+            with _hidden_main(self._fn):
+                return self._executor.submit(call, *args)
 
     def kill(self) -> None:
         """End the workers now, whatever they do, and reap them."""
         executor, self._executor = self._executor, None
         if executor is None:
             return
-        processes = list((executor._processes or {}).values())  # noqa: SLF001 - kill_workers() is new in 3.14
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
+        # before the shutdown: it frees semaphores that a worker which is just being born still wants to open
+        for process in list((executor._processes or {}).values()):  # noqa: SLF001 - kill_workers() is new in 3.14
             with contextlib.suppress(ValueError):  # closed: it is gone already
                 process.kill()
-        executor.shutdown(wait=True)
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _context() -> Any:  # noqa: ANN401 - one of three context classes
+def _context(fn: object) -> Any:  # noqa: ANN401 - one of three context classes
     """Never fork this process: it has threads (Arrow, BLAS), and a forked lock may stay locked for good."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    module = getattr(_inner(fn), "__module__", None) or "__main__"
+    context.set_forkserver_preload(PRELOADED if module == "__main__" else [*PRELOADED, module])
     return context
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let a Ctrl-C wait until a process has been started.
+
+    It goes to the whole process group: a fork server that is still importing would write a stack trace, so it is
+    born with the signal blocked. Here a mask is not enough, another thread may take the signal: a worker that is
+    just being born would not be known to its pool yet, and outlive it.
+    """
+    is_main = threading.current_thread() is threading.main_thread()  # nobody else hears of a Ctrl-C
+    if not is_main or not hasattr(signal, "pthread_sigmask") or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    resource_tracker.ensure_running()  # first: it unblocks the signal when it starts
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _start_worker() -> None:
@@ -302,15 +332,18 @@ def _end_with(parent: Any) -> None:  # noqa: ANN401 - multiprocessing's private 
     os._exit(1)
 
 
+def _inner(fn: object) -> object:
+    return getattr(fn, "func", fn)  # functools.partial
+
+
 @contextlib.contextmanager
 def _hidden_main(fn: object) -> Iterator[None]:
     """Keep new workers from importing the caller's script, which would run it again where it has no guard.
 
     A function that lives in the script itself needs that import, so then nothing is hidden.
     """
-    inner = getattr(fn, "func", fn)  # functools.partial
     main = sys.modules.get("__main__")
-    if main is None or getattr(inner, "__module__", None) == "__main__":
+    if main is None or getattr(_inner(fn), "__module__", None) == "__main__":
         yield
         return
     sys.modules["__main__"] = types.ModuleType("__main__")

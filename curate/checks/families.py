@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,6 +31,9 @@ def families(sample_ids: pa.ChunkedArray | pa.Array | Sequence[str], pairs: npt.
     if len(edges) and (edges.min() < 0 or edges.max() >= n):
         msg = f"pairs are positions of the {n} rows; given: {int(edges.min())} … {int(edges.max())}"
         raise ValueError(msg)
+    from scipy.sparse import coo_array  # noqa: PLC0415 - a run over unchanged input needs no graph
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 - as above
+
     graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
     _, components = connected_components(graph, directed=False)
     by_id = np.argsort(ids, kind="stable")

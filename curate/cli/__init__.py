@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -31,7 +34,9 @@ VERBS = (
     releases.show,
     releases.diff,
     releases.verify,
+    releases.erase,
     releases.export,
+    releases.describe,
     releases.report,
     life.rollback,
     life.retract,
@@ -83,8 +88,18 @@ def _root(
     """Labeled images in, a versioned release and a reason for every row out."""
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not inside the import machinery: it would keep its locks, and threads would hang."""
+    if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+        return
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line: one line per error, a stack trace only where CURATE_DEBUG is set."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller ignores Ctrl-C
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except CurateError as error:
@@ -92,6 +107,8 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as ended:
         # typer turns a Ctrl-C in a verb into an exit with this code, and says nothing
         if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
+        if os.environ.get("CURATE_DEBUG"):
             raise
         sys.stderr.write("Interrupted. What was done is kept; the same command goes on from there.\n")
         sys.exit(INTERRUPTED)

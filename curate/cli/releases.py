@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from curate.cli.terminal import (
     releases_at,
     terminal_for,
 )
-from curate.errors import ExitCode
+from curate.errors import ConfigError, ExitCode
 
 
 def log(
@@ -97,6 +98,55 @@ def verify(
         raise typer.Exit(ExitCode.VERIFICATION)
 
 
+def erase(
+    name: Annotated[str | None, typer.Argument(help="Name of the dataset")] = None,
+    sample: Annotated[list[str] | None, typer.Option("--sample", help="Its uri or id; may be repeated.")] = None,
+    subject: Annotated[str | None, typer.Option("--subject", help="All samples of a subject.")] = None,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Also pictures that look the same; the plan lists them.")
+    ] = False,
+    why: Annotated[str, typer.Option("--why", help="For the tombstones; no name.")] = "erased on request",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Finish an erasure that was begun.")] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Take samples out of every version and everything derived, for good: plan, successors, tombstones."""
+    from curate.governance import erase as erasing  # noqa: PLC0415 - pulls in pyarrow and SciPy
+    from curate.governance.plan import plan_erasure  # noqa: PLC0415 - as above
+
+    terminal, place = terminal_for(as_json, quiet), place_of(workspace)
+    if resume:
+        with listening(terminal) as listener:
+            done = erasing.resume_erasure(place, listener=listener)
+        terminal.tell(done.to_json(), done.lines)
+        return
+    if name is None:
+        raise ConfigError(
+            "An erasure needs the name of a dataset: curate erase NAME --sample URI-or-id | --subject S"
+        )
+    plan = plan_erasure(
+        place, name, samples=sample or (), subject=subject, with_near_duplicates=near_duplicates, why=why
+    )
+    if dry_run:
+        terminal.tell(
+            {"erased": False, **plan.to_json()}, lambda: [*plan.lines(), "Nothing was erased (--dry-run)."]
+        )
+        return
+    if not as_json:
+        for line in plan.lines():
+            terminal.line(line)
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise ConfigError("Nothing was erased: look at the plan (--dry-run), then give --yes.")
+        typer.confirm("Erase this for good?", abort=True)
+    with listening(terminal) as listener:
+        done = erasing.erase(place, plan, listener=listener)
+    terminal.tell({**plan.to_json(), **done.to_json()}, done.lines)
+
+
 def export(
     version: Annotated[str, typer.Argument(help="NAME, NAME@ID, NAME@vN or NAME@TAG")],
     format: Annotated[str, typer.Option("--format", help="coco | yolo | voc | csv")],  # noqa: A002 - the option's name
@@ -122,6 +172,22 @@ def export(
         retracted=retracted,
     )
     terminal.tell(result, lambda: verbs.export_lines(result))
+
+
+def describe(
+    version: Annotated[str, typer.Argument(help="NAME, NAME@ID or NAME@vN")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; must not be there yet")],
+    files: Annotated[str, typer.Option(help="The version's files beside it: link | copy | none")] = "link",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write Croissant, a dataset card, a datasheet and OpenLineage events, all made from the release."""
+    from curate.describe import verbs  # noqa: PLC0415 - pulls in pyarrow
+
+    terminal = terminal_for(as_json, quiet)
+    result = verbs.describe_version(place_of(workspace), version, out=out, files=files)
+    terminal.tell(result, lambda: verbs.describe_lines(result))
 
 
 def report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes. Default: the CPUs.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Try it on a sample of N images.")]
+
+
+class _Output(Console):
+    """Stdout. A reader that has seen enough (`| head`) is no failure: the verb's own exit code stands."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what is still buffered goes there when Python ends
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Terminal:
 
 def terminal_for(as_json: bool, quiet: bool) -> Terminal:
     """Return the terminal for the options of a verb."""
-    return Terminal(Console(), Console(stderr=True), as_json, quiet)
+    return Terminal(_Output(), Console(stderr=True), as_json, quiet)
 
 
 @contextmanager

@@ -13,14 +13,13 @@ from typing import Literal
 
 import pyarrow as pa
 
-from curate.errors import ConfigError, did_you_mean
+from curate.errors import ConfigError, InputError, did_you_mean
 from curate.export import coco, table, voc, yolo
+from curate.export.record import MARKER
 from curate.export.release import Image, LeftOut, class_order, released_images
 from curate.ingest.source import Media
 
 __all__ = ["FORMATS", "MARKER", "ExportResult", "export"]
-
-MARKER = "curate-export.json"  # in every export; a folder without one is never replaced
 
 Writer = Callable[[Path, list[Image], list[str], LeftOut], list[Image]]
 # writes the annotation files into a folder, names each image's file in it, returns the images that it holds
@@ -73,7 +72,7 @@ def export(
 
     Raises:
         ConfigError: unknown format, no media, or `out` holds something else.
-        InputError: `data` lacks a needed column.
+        InputError: `data` lacks a needed column, or the format can hold none of its rows.
     """
     if format not in FORMATS:
         raise ConfigError(
@@ -95,6 +94,7 @@ def export(
     try:
         beside.chmod(0o777 & ~_umask())
         held = FORMATS[format](beside, released, class_order(released, classes), left_out)
+        _refuse_empty(format, data, held, left_out)
         if images != "none":
             for image in held:
                 _place(files[image.sample_id], beside / image.file, link=images == "link")
@@ -111,6 +111,17 @@ def export(
         shutil.rmtree(beside, ignore_errors=True)
     written = tuple(sorted(out / path for path in paths if path.as_posix() not in names))
     return ExportResult(len(held), n_labels, written, left_out.table())
+
+
+def _refuse_empty(name: str, data: pa.Table, held: list[Image], left_out: LeftOut) -> None:
+    if held or not data.num_rows:
+        return
+    codes = left_out.table()["reason_code"].to_pylist()
+    counts = ", ".join(f"{codes.count(code):,} {code.replace('_', ' ')}" for code in sorted(set(codes)))
+    raise InputError(
+        f"The format {name} can hold none of the {data.num_rows:,} released rows: {counts}. Nothing was written. "
+        f"csv holds every kind of label: --format csv."
+    )
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from curate.errors import ConfigError, did_you_mean
 from curate.export import export
+from curate.export.record import record_export
 from curate.manifest import log
 from curate.manifest.life import refuse_retracted
 from curate.manifest.place import Place
@@ -63,6 +64,7 @@ def export_version(
         media=media,
         classes=list(release.manifest["classes"]),
     )
+    record_export(workspace, name, version=release.id, kind=format, out=out)
     reasons: dict[str, int] = {}
     for reason in written.left_out["reason_code"].to_pylist():
         reasons[reason] = reasons.get(reason, 0) + 1

@@ -1,1 +1,1 @@
-"""Policy evidence: what a release says about consent, origin and balance."""
+"""Governance: erasure on request, and what a release says about consent, origin and balance."""

@@ -21,24 +21,22 @@ def box_problem(
     tool: it is kept **as given**, not clipped, so that an export gives it back to the digit.
     """
     try:
-        values = [float(value) for value in bbox]
+        values = list(map(float, bbox))
     except (TypeError, ValueError, OverflowError):
         return Problem("box_not_numbers", {"box": str(bbox)[:100]})
     if len(values) != 4 or not all(map(math.isfinite, values)):
         return Problem("box_not_numbers", {"box": str(values)[:100]})
     x, y, w, h = values
-    args = {"x": _short(x), "y": _short(y), "w": _short(w), "h": _short(h)}
-    if w < 0 or h < 0:
-        return Problem("box_inverted", args)
-    if w == 0 or h == 0:
-        return Problem("box_zero_area", args)
     slack_x = ROUNDING_PX / width_px if width_px else ROUNDING_SHARE
     slack_y = ROUNDING_PX / height_px if height_px else ROUNDING_SHARE
     ulp = 1e-9  # the division by the size has rounded once already
     inside = (
         -slack_x - ulp <= x and -slack_y - ulp <= y and x + w <= 1 + slack_x + ulp and y + h <= 1 + slack_y + ulp
     )
-    return None if inside else Problem("box_outside", args)
+    if inside and w > 0 and h > 0:
+        return None
+    code = "box_inverted" if w < 0 or h < 0 else "box_zero_area" if w == 0 or h == 0 else "box_outside"
+    return Problem(code, {"x": _short(x), "y": _short(y), "w": _short(w), "h": _short(h)})
 
 
 def _short(value: float) -> float:

@@ -28,6 +28,8 @@ from curate.ingest.rle import box_of_mask, mask_of_coco
 from curate.ingest.source import Ingested, ReadOptions
 from curate.ingest.tree import Tree, split_in
 
+_FEW = 1 << 63
+_NUMBERS = frozenset({int, float})
 N_PROBED = 50  # images that are looked for in each folder that could hold them
 _KEYS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 
@@ -164,6 +166,8 @@ def _items(document: Mapping[str, Any], key: str) -> list[Any]:
 
 def _id(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
     """Return an id as text: 7, 7.0 and "7" are the same id, because tools disagree on how they write it."""
+    if type(value) is int and -_FEW < value < _FEW:  # nearly all of them
+        return str(value)
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, float):
@@ -255,41 +259,38 @@ def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, A
             args = {"category_id": shown(str(item.get("category_id")), 60)}
             collector.put_out(row, "label", "unknown_category", args, sample_id=sample_id)
             continue
-        if file.size_of[image] is None:
-            file.size_of[image] = tree.size_px(file.uri_of[image])
-        geometry = _geometry(item, file.size_of[image])
+        size = file.size_of[image]
+        if size is None:
+            size = file.size_of[image] = tree.size_px(file.uri_of[image])
+        geometry = _geometry(item, size)
         if isinstance(geometry, Problem):
             collector.put_out(row, "label", geometry.code, geometry.args, sample_id=sample_id)
             continue
         number = _id(item.get("id"))
         key = f"{file.prefix}{number if number is not None else f'[{index}]'}"
-        flags = ["crowd"] if item.get("iscrowd") in (1, True) else None
-        size = file.size_of[image] or (1, 1)
-        collector.add_label(
-            *(row, sample_id, category),
-            key=key,
-            source_key=key,
-            size_px=(int(size[0]), int(size[1])),
-            flags=flags,
-            **geometry,
-        )
+        geometry["source_key"] = key
+        geometry["flags"] = ["crowd"] if item.get("iscrowd") in (1, True) else None
+        width, height = size or (1, 1)
+        collector.add_label(row, sample_id, category, key=key, size_px=(int(width), int(height)), **geometry)
 
 
 def _geometry(item: Mapping[str, Any], size: tuple[float, float] | None) -> dict[str, Any] | Problem:
     """Return the columns bbox, polygons and mask of an annotation, relative to the image, or why it is out."""
     if size is None:
         return Problem("image_size_unknown")
-    columns = _outline(item.get("segmentation"), *size)
+    width, height = size
+    columns = _outline(item.get("segmentation"), width, height)
     if isinstance(columns, Problem):
         return columns
     box = item.get("bbox")
     if box is None or box == []:
         box = _box_round(columns)
         return Problem("box_missing") if box is None else {**columns, "bbox": box}
-    if not isinstance(box, list) or len(box) != 4 or not all(type(n) in (int, float) for n in box):
+    if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
         return Problem("box_not_numbers", {"box": shown(str(box), 100)})
+    x, y, w, h = box
     try:
-        columns["bbox"] = [n / side for n, side in zip(box, (*size, *size), strict=True)]
+        columns["bbox"] = [x / width, y / height, w / width, h / height]
     except OverflowError:  # an integer beyond float64
         return Problem("box_not_numbers", {"box": "a number beyond float64"})
     return columns

@@ -23,18 +23,17 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.errors import InputError
-from curate.ingest.assemble import Row, label_table, sample_table, table_of
+from curate.ingest.assemble import Row, label_table, table_of
 from curate.ingest.boxes import box_problem
 from curate.ingest.classes import ClassNames
-from curate.ingest.location import MAX_IMAGE_BYTES, Locator, Problem, member_uri, shown
+from curate.ingest.collected_images import CollectedImages
+from curate.ingest.location import Locator, Problem, shown
 from curate.ingest.source import Ingested, ReadOptions
 
-_SAMPLE_EXTRAS = ("container", "container_offset", "n_bytes", "mtime_ns", "split", "license", "subject_id")
-_IMAGE_ARGUMENTS = frozenset((*_SAMPLE_EXTRAS, "attributes", "groups", "label_state", "token"))
 _LABEL_EXTRAS = tuple(schema.LABELS.names[4:])  # bbox, mask, … after label_id, sample_id, task and label
+_ANNOTATOR = _LABEL_EXTRAS.index("annotator")
 _N_CONTENT = 5  # the first extras of a label, bbox … frame, are what it says
-# places in a row of samples and of labels, in the order of their schemas
-_URI, _SPLIT = 2, 7
+# places in a row of labels, in the order of its schema
 _SAMPLE, _TASK, _LABEL, _SOURCE_KEY = 1, 2, 3, 10
 
 
@@ -54,16 +53,8 @@ class Collector:
         self.task = task
         self.locator = locator or Locator(options.root)
         self._outcomes: list[Row] = []  # in the order of schema.INGEST_OUTCOMES
-        self._samples: list[Row] = []  # in the order of schema.SAMPLES, without label_state
-        self._states: list[str] = []
         self._labels: list[Row] = []  # in the order of schema.LABELS
-        self._extra: dict[str, list[str | None]] = {}
-        for name in options.attributes:
-            self._extra[schema.ATTRIBUTE_PREFIX + name] = []
-        for name in options.groups:
-            self._extra[schema.GROUP_PREFIX + name] = []
-        self._sample_at: dict[str, int] = {}  # sample_id -> row of samples
-        self._tokens: dict[str, Hashable] = {}  # sample_id -> what else must agree for "the same image"
+        self._images = CollectedImages(options, self.locator)
         self._label_at: dict[str, int] = {}  # label_id -> row of labels
         self._label_rows: dict[str, list[int]] = {}  # label_id -> outcomes beyond the first that agree with it
         self._label_outcome: list[int] = []  # row of labels -> its first outcome
@@ -101,75 +92,19 @@ class Collector:
         image if their `token` (container place, checksum, …) and split agree.
         """
         given = (container, container_offset, n_bytes, mtime_ns, split, license, subject_id)
-        result, is_new = self._image(uri, given, attributes, groups, label_state, token)
+        result, is_new = self._images.add(
+            uri, given, attributes=attributes, groups=groups, label_state=label_state, token=token
+        )
         if isinstance(result, Problem):
             self._out(row, "image", result)
             return None
-        outcome = "added" if is_new else "already present"
-        self._outcomes.append((row, "image", outcome, None, None, result, None))
-        self._came_with_label.pop(result, None)  # a row of its own vouches for the image from now on
+        self._image_alone(row, result, is_new=is_new)
         return result
 
-    def _image(
-        self,
-        uri: str,
-        given: tuple[Any, ...],
-        attributes: Mapping[str, str | None] | None,
-        groups: Mapping[str, str | None] | None,
-        label_state: str,
-        token: Hashable,
-    ) -> tuple[str | Problem, bool]:
-        container, offset, n_bytes, mtime_ns, split, *rest = given
-        if n_bytes is None and container is None:
-            located = self.locator.locate(uri)
-            if isinstance(located, Problem):
-                return located, False
-            uri, n_bytes, mtime_ns = located.uri, located.n_bytes, located.mtime_ns
-        else:
-            checked = member_uri(uri)
-            if isinstance(checked, Problem):
-                return checked, False
-            if n_bytes == 0:
-                return Problem("zero_bytes", {"path": shown(uri)}), False
-            uri = checked
-        if n_bytes is not None and n_bytes > MAX_IMAGE_BYTES:
-            args = {"path": shown(uri), "n_bytes": n_bytes, "limit": MAX_IMAGE_BYTES}
-            return Problem("too_many_bytes", args), False
-        sample_id = schema.sample_id_of(self.options.source, uri)
-        at = self._sample_at.get(sample_id)
-        if at is not None:
-            problem = self._same_image(at, sample_id, split, token, label_state)
-            return (problem or sample_id), False
-        index = len(self._sample_at)
-        self._sample_at[sample_id] = index
-        if token is not None:
-            self._tokens[sample_id] = token
-        self._samples.append(
-            (sample_id, self.options.source, uri, container, offset, n_bytes, mtime_ns, split, *rest)
-        )
-        self._states.append(label_state)
-        self._add_extra(index, schema.ATTRIBUTE_PREFIX, attributes)
-        self._add_extra(index, schema.GROUP_PREFIX, groups)
-        return sample_id, True
-
-    def _same_image(
-        self, at: int, sample_id: str, split: str | None, token: Hashable, label_state: str
-    ) -> Problem | None:
-        uri = shown(self._samples[at][_URI])
-        if self._tokens.get(sample_id) != token:
-            return Problem("duplicate_id", {"id": uri})
-        first_split = self._samples[at][_SPLIT]
-        if split != first_split:
-            return Problem("in_two_splits", {"path": uri, "first": first_split, "second": split})
-        if label_state != "unlabeled":
-            self._states[at] = label_state
-        return None
-
-    def _add_extra(self, index: int, prefix: str, values: Mapping[str, str | None] | None) -> None:
-        for name, value in (values or {}).items():
-            column = self._extra.setdefault(prefix + name, [])
-            column.extend([None] * (index - len(column)))
-            column.append(value)
+    def _image_alone(self, row: str, sample_id: str, *, is_new: bool) -> None:
+        outcome = "added" if is_new else "already present"
+        self._outcomes.append((row, "image", outcome, None, None, sample_id, None))
+        self._came_with_label.pop(sample_id, None)  # a row of its own vouches for the image from now on
 
     # -- labels ---------------------------------------------------------------------------------------------
 
@@ -191,7 +126,7 @@ class Collector:
         classification the annotator. `size_px` is (width, height) for the tolerance of `box_problem`.
         `columns`: bbox, mask, polygons, track_id, frame, annotator, source_key, reference_label, flags.
         """
-        if sample_id is None or sample_id not in self._sample_at:
+        if sample_id is None or sample_id not in self._images:
             self._out(row, "label", Problem("image_not_there"))
             return None
         name = self._class_names.judge(label) if label else Problem("label_missing")
@@ -205,9 +140,10 @@ class Collector:
             self._had_bad_label.add(sample_id)
             self._out(row, "label", problem or Problem("label_missing"), sample_id)
             return None
-        return self._label(row, "label", sample_id, name, task or self.task, key, columns)
+        extras = tuple(map(columns.get, _LABEL_EXTRAS))
+        return self._label(row, "label", sample_id, name, task or self.task, key, extras)
 
-    def add_labeled_image(
+    def add_labeled_image(  # noqa: PLR0913 - one argument a column
         self,
         row: str,
         uri: str,
@@ -216,37 +152,43 @@ class Collector:
         annotator: str | None = None,
         source_key: str | None = None,
         reference_label: str | None = None,
-        **image: Any,  # noqa: ANN401 - the arguments of add_image
+        container: str | None = None,
+        container_offset: int | None = None,
+        n_bytes: int | None = None,
+        mtime_ns: int | None = None,
+        split: str | None = None,
+        license: str | None = None,  # noqa: A002 - the column's name
+        subject_id: str | None = None,
+        attributes: Mapping[str, str | None] | None = None,
+        groups: Mapping[str, str | None] | None = None,
+        label_state: str = "unlabeled",
+        token: Hashable = None,
     ) -> str | None:
         """Add a row that is an image and its classification in one; return the sample id, or None where it is out.
 
         An empty label leaves the image unlabeled. An unknown class puts the row out, and with it the image, unless
-        another row brings it. `image` holds the keyword arguments of `add_image`.
+        another row brings it. The other arguments are those of `add_image`.
         """
-        if not label:
-            return self.add_image(row, uri, **image)
-        name = self._class_names.judge(label)
+        name = self._class_names.judge(label) if label else None
         if isinstance(name, Problem):
             self._out(row, "image", name)
             return None
-        if not image.keys() <= _IMAGE_ARGUMENTS:
-            raise TypeError(f"add_labeled_image takes no {', '.join(sorted(image.keys() - _IMAGE_ARGUMENTS))}.")
-        sample_id, is_new = self._image(
-            uri,
-            tuple(map(image.get, _SAMPLE_EXTRAS)),
-            image.get("attributes"),
-            image.get("groups"),
-            image.get("label_state", "unlabeled"),
-            image.get("token"),
+        place = (container, container_offset, n_bytes, mtime_ns, split, license, subject_id)
+        sample_id, is_new = self._images.add(
+            uri, place, attributes=attributes, groups=groups, label_state=label_state, token=token
         )
         if isinstance(sample_id, Problem):
             self._out(row, "image", sample_id)
             return None
+        if name is None:
+            self._image_alone(row, sample_id, is_new=is_new)
+            return sample_id
         if is_new:
             self._came_with_label[sample_id] = len(self._outcomes)
-        reference_label = self.options.aliases.get(reference_label or "", reference_label)
-        columns = {"annotator": annotator, "source_key": source_key, "reference_label": reference_label}
-        self._label(row, "image" if is_new else "label", sample_id, name, "classification", None, columns)
+        if reference_label:
+            reference_label = self.options.aliases.get(reference_label, reference_label)
+        extras = (None, None, None, None, None, annotator, source_key, reference_label, None)
+        self._label(row, "image" if is_new else "label", sample_id, name, "classification", annotator or "", extras)
         return sample_id
 
     def _label(
@@ -257,27 +199,25 @@ class Collector:
         label: str,
         task: str,
         key: str | None,
-        columns: Mapping[str, Any],
+        extras: tuple[Any, ...],
     ) -> str | None:
         ordinal = self._n_labels_of.get(sample_id, 0)
         if key is None:
-            key = (columns.get("annotator") or "") if task == "classification" else str(ordinal)
+            key = (extras[_ANNOTATOR] or "") if task == "classification" else str(ordinal)
         label_id = schema.label_id_of(sample_id, task, key)
         at = self._label_at.get(label_id)
         if at is not None:
-            return self._same_label(row, label_id, at, label, columns)
+            return self._same_label(row, label_id, at, label, extras)
         self._n_labels_of[sample_id] = ordinal + 1
         self._label_at[label_id] = len(self._labels)
         self._label_outcome.append(len(self._outcomes))
-        extras = tuple(map(columns.get, _LABEL_EXTRAS))
         self._labels.append((label_id, sample_id, task, label, *extras))
         self._outcomes.append((row, kind, "added", None, None, sample_id, label_id))
         return label_id
 
-    def _same_label(self, row: str, label_id: str, at: int, label: str, columns: Mapping[str, Any]) -> str | None:
+    def _same_label(self, row: str, label_id: str, at: int, label: str, extras: tuple[Any, ...]) -> str | None:
         first = self._labels[at]
-        content = map(columns.get, _LABEL_EXTRAS[:_N_CONTENT])
-        agrees = first[_LABEL] == label and all(map(_same, first[_LABEL + 1 :], content))
+        agrees = first[_LABEL] == label and all(map(_same, first[_LABEL + 1 :], extras[:_N_CONTENT]))
         self._label_rows.setdefault(label_id, []).append(len(self._outcomes))
         self._outcomes.append((row, "label", "already present", None, None, first[_SAMPLE], label_id))
         if not agrees:
@@ -322,8 +262,9 @@ class Collector:
             )
             raise InputError(msg)
         keep, lost = self._settle_conflicts()
-        self._settle_states(keep)
-        samples = sample_table(self._samples, self._states, self._extra, lost)
+        labeled = {self._labels[at][_SAMPLE] for at in np.flatnonzero(keep).tolist()}
+        self._images.settle_states(labeled, self._had_bad_label)
+        samples = self._images.table(lost)
         labels = label_table(self._labels, keep)
         classes = self.options.classes
         if classes is None:
@@ -356,17 +297,8 @@ class Collector:
         label = self._labels[at]
         if label[_TASK] != "classification":
             return Problem("duplicate_id", {"id": shown(label[_SOURCE_KEY] or label[0])})
-        uri = self._samples[self._sample_at[label[_SAMPLE]]][_URI]
+        uri = self._images.uri_of(label[_SAMPLE])
         return Problem("conflicting_labels", {"path": shown(uri), "n_rows": n_rows})
-
-    def _settle_states(self, keep: np.ndarray) -> None:
-        labeled = {self._labels[at][_SAMPLE] for at in np.flatnonzero(keep).tolist()}
-        states = self._states
-        for index, sample in enumerate(self._samples):
-            if sample[0] in labeled:
-                states[index] = "labeled"
-            elif states[index] == "labeled" or sample[0] in self._had_bad_label:
-                states[index] = "unlabeled"
 
 
 def _same(one: object, other: object) -> bool:

@@ -85,7 +85,7 @@ class HuggingFace:
         if features is None or _label_column(features):
             return {}
         names = ", ".join(features.class_names) or "none is declared; remove this line if there is none"
-        return {"columns.label": f"the column with the label: {names}"}
+        return {"columns.label": f"WHICH column holds the label? One of: {names}"}
 
     def read(self, options: ReadOptions) -> Ingested:
         """Read every shard.

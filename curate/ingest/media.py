@@ -13,6 +13,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import json
 import lzma
 import os
 import threading
@@ -28,17 +29,17 @@ import pyarrow as pa
 from curate.ingest.listing import is_tar, is_zip
 from curate.ingest.location import MAX_IMAGE_BYTES, Located, Locator, member_uri
 from curate.ingest.parquet_images import ParquetImages, split_container
-from curate.ingest.source import Media
 from curate.schema import stable_id
 
 N_OPEN = 8  # containers held open by a thread
+WITHHELD = ".withheld.json"  # beside an unpacked archive: where the bytes lie that were erased on request
 
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, OSError)
 _DECODERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
-def open_media(root: Path, scratch: Path) -> Media:
+def open_media(root: Path, scratch: Path) -> FileMedia:
     """Return the media of a source that was ingested from `root`; containers are unpacked under `scratch`."""
     return FileMedia(root, scratch)
 
@@ -91,6 +92,23 @@ class FileMedia:
             found.append(target)
         return found
 
+    def withhold(self, samples: pa.Table) -> None:
+        """Never show these samples' bytes in what is unpacked from a compressed tar: they were erased on request.
+
+        Where they lie is written beside the unpacked archive, which is blanked there now and whenever it is unpacked.
+        """
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        for container, offset, n_bytes in zip(
+            *(samples[name].to_pylist() for name in ("container", "container_offset", "n_bytes")), strict=True
+        ):
+            if container is not None and is_tar(container) and offset is not None and n_bytes:
+                ranges.setdefault(container, []).append((offset, n_bytes))
+        for container, places in ranges.items():
+            located = self._locator.locate(container)
+            if not isinstance(located, Located):
+                continue
+            _withhold_in(self._unpacked(self._locator.base / located.uri, container), sorted(places))
+
     # -- reading --------------------------------------------------------------------------------------------
 
     @property
@@ -116,7 +134,8 @@ class FileMedia:
         located = self._locator.locate(uri)
         if not isinstance(located, Located) or located.n_bytes > MAX_IMAGE_BYTES:
             return None
-        return (self._locator.base / located.uri).read_bytes()
+        with open(f"{self._locator.base}/{located.uri}", "rb", buffering=0) as file:  # noqa: PTH123 - a third of the time
+            return file.read()
 
     def _tar_bytes(self, container: str, offset: int | None, n_bytes: int | None) -> bytes | None:
         if offset is None or not n_bytes or n_bytes > MAX_IMAGE_BYTES:
@@ -162,13 +181,16 @@ class FileMedia:
             decoder = _DECODERS.get(file.read(2))
         if decoder is None:
             return path
-        status = path.stat()
-        key = stable_id(container, str(status.st_size), str(status.st_mtime_ns))
-        target = self.scratch / "archives" / f"{key}.tar"
+        target = self._unpacked(path, container)
         if not target.is_file():
             with decoder(path, "rb") as source:
-                _write_beside(target, lambda out: _copy_readable(source, out))
+                _write_beside(target, lambda out: _copy_blanked(source, out, target))
         return target
+
+    def _unpacked(self, path: Path, container: str) -> Path:
+        status = path.stat()
+        key = stable_id(container, str(status.st_size), str(status.st_mtime_ns))
+        return self.scratch / "archives" / f"{key}.tar"
 
     def _target(self, digest: str, uri: str) -> Path:
         return self.scratch / "images" / digest[:2] / digest[:24] / own_name(uri)
@@ -200,6 +222,26 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
         if isinstance(name, str):
             members.setdefault(name, info)
     return archive, members
+
+
+def _withhold_in(target: Path, places: list[tuple[int, int]]) -> None:
+    _write_beside(target.with_suffix(WITHHELD), lambda out: out.write(json.dumps(places).encode()))
+    if target.is_file():
+        with target.open("r+b") as out:
+            _blank(out, target)
+
+
+def _copy_blanked(source: BinaryIO, out: BinaryIO, target: Path) -> None:
+    _copy_readable(source, out)
+    _blank(out, target)
+
+
+def _blank(out: BinaryIO, target: Path) -> None:
+    """Write zeros over what is withheld from an unpacked archive."""
+    listed = target.with_suffix(WITHHELD)
+    for offset, n_bytes in json.loads(listed.read_bytes()) if listed.is_file() else []:
+        out.seek(offset)
+        out.write(bytes(n_bytes))
 
 
 def _copy_readable(source: BinaryIO, out: BinaryIO) -> None:

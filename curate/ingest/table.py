@@ -23,7 +23,7 @@ are counted from 1 after the line with the names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,8 @@ class Table:
         columns = guess_columns(path)
         if columns is None or columns["label"] != MISSING:
             return {}
-        candidates = ", ".join(label_candidates(path)) or "no column looks like one; remove this line if so"
-        return {"columns.label": f"the column with the label: {candidates}"}
+        candidates = ", ".join(label_candidates(path)) or "none looks like it; remove this line if there is none"
+        return {"columns.label": f"WHICH column holds the label? One of: {candidates}"}
 
     def read(self, options: ReadOptions) -> Ingested:
         """Read every row.
@@ -218,30 +218,40 @@ class _Reader:
         columns = {name: self._translated(name, cells) for name, cells in batch.columns.items()}
         cells = {role: columns[name] for role, name in options.columns.items() if name in columns}
         nothing: Text = [None] * batch.n_rows
-        labels, splits, *others = (cells.get(role, nothing) for role in _ROW_ROLES)
-        attributes = {name: columns[column] for name, column in options.attributes.items()}
-        groups = {name: columns[column] for name, column in options.groups.items()}
+        roles = [cells.get(role, nothing) for role in _ROW_ROLES]
+        attributes = _rows_of({name: columns[column] for name, column in options.attributes.items()}, nothing)
+        groups = _rows_of({name: columns[column] for name, column in options.groups.items()}, nothing)
         shown_name = shown(shard.name)
-        for index, place in enumerate(self._places(shard, batch, container)):
-            number = batch.first_row + index + 1
+        key_prefix = "" if is_only else f"{shown_name}:"
+        add, number = self.collector.add_labeled_image, batch.first_row
+        for place, label, split, annotator, reference_label, license_id, subject_id, attribute, group in zip(
+            self._places(shard, batch, container), *roles, attributes, groups, strict=True
+        ):
+            number += 1
             row = f"{shown_name} row {number}"
             if isinstance(place, Problem):
                 self.collector.put_out(row, "image", place.code, place.args)
                 continue
-            annotator, reference_label, license_id, subject_id = (column[index] for column in others)
-            self.collector.add_labeled_image(
+            add(
                 row,
-                label=labels[index],
-                split=split_name(splits[index]) or shard.split,
-                source_key=str(number) if is_only else f"{shown_name}:{number}",
-                attributes={name: cells[index] for name, cells in attributes.items()},
-                groups={name: cells[index] for name, cells in groups.items()},
+                label=label,
+                split=(split_name(split) if split else None) or shard.split,
+                source_key=f"{key_prefix}{number}",
+                attributes=attribute,
+                groups=group,
                 annotator=annotator,
                 reference_label=reference_label,
                 license=license_id,
                 subject_id=subject_id,
                 **place,
             )
+
+
+def _rows_of(columns: Mapping[str, Text], nothing: Text) -> Iterable[Mapping[str, str | None] | None]:
+    """Return a mapping for each row; None for each where there is no column."""
+    if not columns:
+        return (None for _ in nothing)
+    return (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 SOURCE = Table()

@@ -56,9 +56,10 @@ def row_places(
     paths = _struct_paths(batch.images)
     values = encoded_images(batch.images).cast(pa.large_binary())
     lengths = np.asarray(pc.fill_null(pc.binary_length(values), -1).to_numpy(zero_copy_only=False))
+    starts = _starts(values)
     places: list[Place | Problem] = []
-    for index in range(batch.n_rows):
-        row, n_bytes = batch.first_row + index, int(lengths[index])
+    for index, n_bytes in enumerate(lengths.tolist()):
+        row = batch.first_row + index
         own = names[index] if names else None
         path = paths[index] if paths else None
         if n_bytes < 0:
@@ -67,19 +68,18 @@ def row_places(
         if n_bytes == 0:
             places.append(Problem("zero_bytes", {"path": own or path or f"{batch.file} row {row + 1}"}))
             continue
-        data = values[index].as_buffer()
         uri = own or (path if paths_are_names else None)
         if uri is None:
             uri = f"{batch.file}/{row}/{posixpath.basename(path)}" if path else f"{batch.file}/{row}"
         place: Place = {
-            "uri": uri if is_image_name(uri) else f"{uri}.{_ending(data)}",
+            "uri": uri if is_image_name(uri) else f"{uri}.{_ending(starts[index])}",
             "container": container,
             "container_offset": row,
             "n_bytes": n_bytes,
             "mtime_ns": mtime_ns,
         }
         if own is not None:  # the same name may come again; it is the same image only with the same bytes
-            place["token"] = (n_bytes, zlib.crc32(data))
+            place["token"] = (n_bytes, zlib.crc32(values[index].as_buffer()))
         places.append(place)
     return places
 
@@ -91,8 +91,13 @@ def _struct_paths(images: pa.Array) -> Text | None:
     return [path or None for path in pc.struct_field(images, "path").to_pylist()]
 
 
-def _ending(data: pa.Buffer) -> str:
-    start = data[:16].to_pybytes()
+def _starts(values: pa.Array) -> list[bytes | None]:
+    starts: list[bytes | None] = pc.binary_slice(values.cast(pa.large_binary()), 0, 16).to_pylist()
+    return starts
+
+
+def _ending(start: bytes | None) -> str:
+    start = start or b""
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "webp"
     return next((ending for signature, ending in _SIGNATURES if start.startswith(signature)), "bin")

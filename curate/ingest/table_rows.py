@@ -21,7 +21,8 @@ TEXT_ENDINGS = (".csv", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".pq")
 CSV_ROWS = 16_384
 PARQUET_ROWS = 16_384
-IMAGE_ROWS = 128  # of a batch that holds encoded images
+IMAGE_ROWS = 128  # of a batch that holds encoded images, at least
+IMAGE_BATCH_BYTES = 16 * 2**20  # of small images more are taken at once
 MAX_CELL_CHARS = 1 << 20
 
 Text = list[str | None]
@@ -209,11 +210,17 @@ def parquet_batches(path: Path, file_name: str, wanted: Sequence[str], image: st
     with pq.ParquetFile(path) as file:
         names = [*wanted, image] if image else list(wanted)
         first_row = 0
-        for batch in file.iter_batches(IMAGE_ROWS if image else PARQUET_ROWS, columns=names):
+        for batch in file.iter_batches(_image_rows(file) if image else PARQUET_ROWS, columns=names):
             columns = {name: as_text(batch[name], name) for name in wanted}
             images = batch[image] if image else None
             yield RowBatch(file_name, first_row, batch.num_rows, columns, images)
             first_row += batch.num_rows
+
+
+def _image_rows(file: pq.ParquetFile) -> int:
+    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+    largest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0.0)
+    return int(min(max(IMAGE_BATCH_BYTES / max(largest, 1.0), IMAGE_ROWS), PARQUET_ROWS))
 
 
 def as_text(column: pa.Array, name: str) -> Text:

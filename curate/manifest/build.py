@@ -115,11 +115,11 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     ).combine_chunks()
     counts = _counts(labels, samples, outcomes, data, excluded)
     soft = None
-    if predictions is not None and policy.soft_labels:
+    if predictions is not None and policy.soft_labels and predictions.num_columns > 1:  # else no teacher answered
         ids = data.select(["sample_id", "label_id"])
         soft = soft_labels(ids, predictions, classes, weights=teacher_weights, temperature=policy.temperature)
     given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
-    judged = _sorted(judge(given, policy.all_gates()))
+    judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
     teachers = [_card(card) for card in cards]
     inputs = {
@@ -166,10 +166,11 @@ def _all_statistics(
     if validate is not None:
         more, further = validate(data)
         parts.append(more.cast(schema.STATISTICS))
-    return _sorted(pa.concat_tables(parts)), further
+    return sorted_statistics(pa.concat_tables(parts)), further
 
 
-def _sorted(statistics: pa.Table) -> pa.Table:
+def sorted_statistics(statistics: pa.Table) -> pa.Table:
+    """Return `schema.STATISTICS` in the order in which they are written."""
     keys = ("check", "name", "group", "value", "detail")
     return statistics.sort_by([(name, "ascending") for name in keys]).combine_chunks()
 
@@ -233,12 +234,15 @@ def _counts(
 
 def own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
     """Return `ingest.share_out` (unless a stage gave it) and `release.share_*`."""
-    n_in, n_outcomes = data.num_rows + excluded.num_rows, outcomes.num_rows
-    n_out = pc.sum(pc.equal(outcomes["outcome"], "out")).as_py() or 0
+    # what was erased on request says nothing about how well the source could be read
+    n_erased = pc.sum(pc.equal(pc.list_flatten(excluded["reason_codes"]), "erased")).as_py() or 0
+    n_in = data.num_rows + excluded.num_rows - n_erased
+    readable = outcomes.filter(pc.fill_null(pc.not_equal(outcomes["reason_code"], "erased"), True))  # noqa: FBT003
+    n_out, n_outcomes = pc.sum(pc.equal(readable["outcome"], "out")).as_py() or 0, readable.num_rows
     waiting = pc.sum(pc.equal(excluded["action"], "review")).as_py() or 0
     changed = pc.sum(pc.equal(data["action"], "relabel")).as_py() or 0
     parts = {
-        "share_excluded": (excluded.num_rows, n_in),
+        "share_excluded": (excluded.num_rows - n_erased, n_in),
         "share_waiting_for_review": (waiting, n_in),
         "share_relabeled": (changed, data.num_rows),
     }

@@ -16,6 +16,7 @@ from curate import schema
 from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError, VerificationError, did_you_mean
 from curate.manifest.place import Place, names_in, put_new, read_all
+from curate.manifest.tombstone import read_tombstone
 
 _ENTRY = re.compile(r"(\d{10})\.json")
 MIN_PREFIX = 4
@@ -128,7 +129,12 @@ def resolve(root: str | Place, reference: str) -> Place:
     """
     name, _, wanted = reference.partition("@")
     chosen = version_id_of(read_log(root, name), root, name, wanted)
-    path = release_folder(root, name) / "versions" / chosen
+    base = release_folder(root, name)
+    path = base / "versions" / chosen
+    gone = read_tombstone(base, chosen)
+    if gone is not None:
+        heir = f"Its successor is {name}@{gone.successor}." if gone.successor else "It has no successor."
+        raise ConfigError(f"The version {chosen[:12]} of {name} was erased on {gone.at[:10]}: {gone.why}. {heir}")
     if not (path.is_dir() if isinstance(path, Path) else (path / "manifest.json").is_file()):
         msg = f"The log of {name} names the version {chosen}, but {path} is not there (moved or deleted?)."
         raise VerificationError(msg)
@@ -225,6 +231,22 @@ def add(
         entry = LogEntry(number=number, at=now(), host=socket.gethostname(), **content)
         if put_entry(root, name, entry):
             return entry, entries
+
+
+def append_erasure(
+    root: str | Place, name: str, version_id: str, *, succeeds: str, gates: str, counts: Mapping[str, Any]
+) -> LogEntry:
+    """Say that `version_id` takes the place of `succeeds`; an entry that says so already is returned."""
+    said: list[LogEntry] = []
+
+    def decide(entries: list[LogEntry]) -> dict[str, Any] | None:
+        wanted = ("erase", version_id, (succeeds,))
+        said[:] = [entry for entry in entries if (entry.kind, entry.id, entry.parents) == wanted]
+        content = {"kind": "erase", "id": version_id, "parents": (succeeds,), "gates": gates, "counts": counts}
+        return None if said else content
+
+    written, _ = add(root, name, decide)
+    return written or said[0]
 
 
 def next_number(root: str | Place, name: str) -> int:

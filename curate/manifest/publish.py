@@ -12,6 +12,7 @@ from curate.manifest import log, publish_folder, publish_store
 from curate.manifest.build import Release
 from curate.manifest.place import Place, place_of
 from curate.manifest.store import write_version
+from curate.manifest.tombstone import read_tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Published:
     retracted: str = ""
 
 
-def publish(release: Release, root: str | Place, name: str) -> Published:
+def publish(release: Release, root: str | Place, name: str, *, succeeds: str | None = None) -> Published:
     """Publish a release under `root`/`name` and return where it is.
 
     In a folder `versions/ID` appears in one rename, complete and fsynced; in a store its manifest.json is written
@@ -45,6 +46,12 @@ def publish(release: Release, root: str | Place, name: str) -> Published:
     the next publisher or `curate gc` removes. The log entry follows; if the process dies between the two, the next
     publisher of the same content writes it. A version that is there and intact is left as it is; a damaged one is
     written again (in a folder, the damaged one is kept in `damaged/`).
+
+    Args:
+        release: what to publish.
+        root: folder of all releases, or the URL of a place in an object store.
+        name: of the release.
+        succeeds: ID of a version whose place this one takes, since rows were erased from it; else None.
 
     Raises:
         ConfigError: a name that cannot be a folder's, or a URL that no store has.
@@ -55,6 +62,10 @@ def publish(release: Release, root: str | Place, name: str) -> Published:
     gates, counts = release.gates.outcome, release.head["counts"]
     try:
         version_id, repaired = _put(release, base, name)
+        if succeeds is not None:
+            made = log.append_erasure(place, name, version_id, succeeds=succeeds, gates=gates, counts=counts)
+            successor: Any = base / "versions" / version_id
+            return Published(version_id, made.number, successor, is_new=True, gates=gates, repaired=repaired)
         entry, written = log.append(place, name, version_id, gates=gates, counts=counts)
         if repaired and written is None:
             log.add(place, name, lambda _: {"kind": "repair", "id": version_id, "gates": gates})
@@ -76,12 +87,22 @@ def _put(release: Release, base: Place, name: str) -> tuple[str, bool]:
     if isinstance(base, StorePath):
         with publish_store.staging(base) as staged:
             version_id = write_version(release, staged, name)
+            _refuse_erased(base, version_id, name)
             return version_id, publish_store.place(staged, version_id, base)
     with publish_folder.staging(base) as own:
         staged = own / "version"
         staged.mkdir()
         version_id = write_version(release, staged, name)
+        _refuse_erased(base, version_id, name)
         return version_id, publish_folder.place(staged, version_id, base)
+
+
+def _refuse_erased(base: Place, version_id: str, name: str) -> None:
+    if read_tombstone(base, version_id) is not None:
+        raise StageError(
+            f"The version {version_id[:12]} of {name} was erased on request and is not published again. "
+            f"Is the list of what was erased ({base.parent.parent / 'erasure'}) still there?"
+        )
 
 
 def collect_leftovers(root: str | Place, name: str, **limits: Any) -> list[str]:  # noqa: ANN401 - of `publish_store.collect`

@@ -17,6 +17,7 @@ from curate.manifest.place import Place
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.read import load_evidence, load_manifest
 from curate.manifest.signatures import sign
+from curate.manifest.tombstone import read_tombstone
 from curate.manifest.verify import Promise, require, verify
 
 SHORT_ID = 7
@@ -31,7 +32,13 @@ def log_entries(root: Place, name: str) -> list[dict[str, Any]]:
     entries = log.read_log(root, name)
     if not entries:
         log.resolve(root, name)  # says which releases there are if this is none
-    return [_bare(asdict(entry)) for entry in reversed(entries)]
+    base = log.release_folder(root, name)
+    told = [_bare(asdict(entry)) for entry in reversed(entries)]
+    for entry in told:
+        gone = read_tombstone(base, entry["id"])
+        if gone is not None:
+            entry["tombstone"] = gone.to_json()
+    return told
 
 
 def _bare(entry: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +50,7 @@ def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
     """Return the cells of an entry as the terminal shows them."""
     counts = entry["counts"]
     version = f"v{entry['number']}" if entry["kind"] in log.NUMBERED else entry["kind"]
+    version += " (erased)" if "tombstone" in entry else ""
     rows = (counts.get("n_released", ""), counts.get("n_excluded", ""))
     said = " ".join(part for part in (entry.get("tag", ""), entry.get("why", "")) if part)
     return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"], said)

@@ -11,6 +11,7 @@ from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_manifest
 from curate.manifest.signatures import signature_promise
 from curate.manifest.store import MANIFEST
+from curate.manifest.tombstone import read_tombstone
 from curate.manifest.verify_deep import DEEP
 from curate.manifest.verify_files import Progress, file_promises
 from curate.manifest.verify_meaning import BY_MEANING, kept
@@ -86,8 +87,15 @@ def _from_log(version: Place) -> list[Promise]:
     if not entries:
         return [Promise("parents", None, "not checked: no log beside this folder names the version")]
     parents = sorted({parent for entry in entries for parent in entry.parents})
-    lost = [f"{parent} is not there" for parent in parents if not (version.parent / parent / MANIFEST).is_file()]
-    told = [promise_of("parents", lost, f"{len(parents)} parents are there")]
+    lost = [parent for parent in parents if not (version.parent / parent / MANIFEST).is_file()]
+    try:
+        erased = [parent for parent in parents if read_tombstone(base, parent) is not None]
+    except VerificationError as error:
+        return [Promise("parents", ok=False, detail=str(error))]
+    missing = [f"{parent} is not there" for parent in lost if parent not in erased]
+    detail = f"{len(parents) - len(erased)} parents are there"
+    detail += f", {len(erased)} tombstoned (erased on request)" if erased else ""
+    told = [promise_of("parents", missing, detail)]
     gone = log.retractions(entries).get(version.name)
     if gone:
         told.append(Promise("retracted", None, f"RETRACTED {gone.at}: {gone.why}"))

@@ -16,6 +16,7 @@ from curate.errors import CurateError, InputError
 from curate.manifest import log
 from curate.manifest.place import Place, sha256_of
 from curate.manifest.read import load_manifest, load_table
+from curate.manifest.tombstone import read_tombstone
 
 SHORT_ID = 7
 _N_SHOWN = 5
@@ -92,6 +93,8 @@ def holding(root: Place, wanted: Wanted, names: Sequence[str] | None = None) -> 
         entries = log.read_log(root, name)
         head, gone = log.latest(entries), log.retractions(entries)
         for entry in reversed(log.publications(entries).values()):
+            if read_tombstone(log.release_folder(root, name), entry.id):
+                continue  # erased on request: it holds nothing
             try:
                 found = _found_in(log.release_folder(root, name) / "versions" / entry.id, wanted)
             except CurateError as error:

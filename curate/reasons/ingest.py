@@ -30,5 +30,6 @@ SENTENCES: dict[str, str] = {
     "box_not_numbers": "The box {box} is not four finite numbers.",
     "box_inverted": "The box is inverted: width {w}, height {h} (relative to the image).",
     "box_zero_area": "The box has no area: width {w}, height {h} (relative to the image).",
+    "erased": "The row was erased on request and stays out.",
     "box_outside": "The box leaves the image: x {x}, y {y}, width {w}, height {h} (relative to the image).",
 }

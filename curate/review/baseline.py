@@ -10,11 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 
+def collection_name(dataset_id: object) -> str:
+    """Return the name of the baselines' collection of the dataset with that id."""
+    return f"curate.baselines.{dataset_id}"
+
+
 def collection_of(dataset: Any) -> Any:  # noqa: ANN401 - fiftyone and pymongo are loaded late
     """Return the baselines' collection of a FiftyOne dataset."""
     import fiftyone.core.odm as foo  # noqa: PLC0415 - costs seconds to import
 
-    return foo.get_db_conn()[f"curate.baselines.{dataset._doc.id}"]  # noqa: SLF001 - direct writes need the id
+    return foo.get_db_conn()[collection_name(dataset._doc.id)]  # noqa: SLF001 - direct writes need the id
 
 
 def samples_of(dataset: Any) -> Any:  # noqa: ANN401 - see above

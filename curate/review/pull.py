@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from curate.adapters.mongod import ensure_database
-from curate.review import baseline as baselines
 from curate.review import dataset as datasets
 from curate.review import ledger
 from curate.review.documents import GROUND_TRUTH
 from curate.review.merge import Held, held_signals, shown_signals, sole_label
 from curate.review.signals import Target, compare, refused, standing_signals
+from curate.review.stored import Stored, of_dataset, open_stored
 
 _CHUNK = 5_000
 _LABEL_PARTS = ("_id", "_cls", "label", "tags", "bounding_box")
@@ -49,8 +49,11 @@ def pull(name: str, *, workspace: Path, classes: Sequence[str] = (), reviewer: s
     Raises:
         ConfigError: there is no such dataset, or curate did not make it.
     """
-    ensure_database(workspace)
-    return pull_open(datasets.open_dataset(name), ledger.ledger_folder(workspace, name), classes, reviewer)
+    folder = ledger.ledger_folder(workspace, name)
+    with open_stored(ensure_database(workspace).uri, name) as stored:
+        if stored is not None:
+            return pull_stored(stored, folder, classes, reviewer)
+    return pull_open(datasets.open_dataset(name), folder, classes, reviewer)
 
 
 def pull_open(
@@ -59,21 +62,27 @@ def pull_open(
     classes: Sequence[str] = (),
     reviewer: str | None = None,
 ) -> PullReport:
-    """Like `pull`, for a dataset that is open and the folder of its ledger."""
+    """Like `pull`, for a dataset that FiftyOne has open and the folder of its ledger."""
+    return pull_stored(of_dataset(dataset), folder, classes, reviewer)
+
+
+def pull_stored(
+    stored: Stored, folder: Path, classes: Sequence[str] = (), reviewer: str | None = None
+) -> PullReport:
+    """Like `pull`, for a dataset as it is stored and the folder of its ledger."""
     held_ledger = ledger.read(folder)
     problems = list(held_ledger.problems)
     held = standing_signals(held_ledger.decisions)
     by_sample: dict[str, set[Target]] = defaultdict(set)
     for target in held:
         by_sample[target[0]].add(target)
-    allowed = list(classes) or list(dataset.info[datasets.MARK].get("classes") or ())
-    n_known = baselines.collection_of(dataset).estimated_document_count()
-    broken = _broken(dataset, n_known)
+    allowed = list(classes) or list(stored.classes)
+    broken = _broken(stored)
     if broken:
         return PullReport(held_ledger.decisions.slice(0, 0), 0, (*problems, broken))
     rows: list[dict[str, Any]] = []
     n_samples = 0
-    for known, shown in _chunks(dataset):
+    for known, shown in _chunks(stored):
         n_samples += len(known)
         for before in known:
             targets = by_sample.get(str(before["_id"]), set())
@@ -85,30 +94,29 @@ def pull_open(
     )
 
 
-def _broken(dataset: Any, n_known: int) -> str | None:  # noqa: ANN401 - see above
+def _broken(stored: Stored) -> str | None:
     """Return why this state is no reviewer's work: taken at its word it would drop everything."""
-    if datasets.ground_truth_kind(dataset) is None:
-        return f"The field {GROUND_TRUTH} is gone from {dataset.name}; nothing was pulled. Run the pipeline again."
-    if n_known and not len(dataset):
-        return f"{dataset.name} was emptied; nothing was pulled. Run the pipeline again to fill it."
+    if stored.kind is None:
+        return f"The field {GROUND_TRUTH} is gone from {stored.name}; nothing was pulled. Run the pipeline again."
+    if stored.baselines.estimated_document_count() and stored.samples.find_one({}, {"_id": 1}) is None:
+        return f"{stored.name} was emptied; nothing was pulled. Run the pipeline again to fill it."
     return None
 
 
-def _chunks(dataset: Any) -> Iterator[tuple[list[dict[str, Any]], dict[Any, dict[str, Any]]]]:  # noqa: ANN401
+def _chunks(stored: Stored) -> Iterator[tuple[list[dict[str, Any]], dict[Any, dict[str, Any]]]]:
     """Yield chunks of baselines with the samples that they are about, without masks."""
     parts = {f"{GROUND_TRUTH}.{name}": 1 for name in _LABEL_PARTS}
     for inner in ("detections", "classifications"):
         parts |= {f"{GROUND_TRUTH}.{inner}.{name}": 1 for name in _LABEL_PARTS}
-    samples = baselines.samples_of(dataset)
     chunk: list[dict[str, Any]] = []
-    cursor = baselines.collection_of(dataset).find({"pending": {"$exists": False}}, {"digest": 0}).sort("_id", 1)
+    cursor = stored.baselines.find({"pending": {"$exists": False}}, {"digest": 0}).sort("_id", 1)
     for document in cursor:
         chunk.append(document)
         if len(chunk) == _CHUNK:
-            yield chunk, _shown(samples, chunk, parts)
+            yield chunk, _shown(stored.samples, chunk, parts)
             chunk = []
     if chunk:
-        yield chunk, _shown(samples, chunk, parts)
+        yield chunk, _shown(stored.samples, chunk, parts)
 
 
 def _shown(samples: Any, chunk: list[dict[str, Any]], parts: dict[str, int]) -> dict[Any, dict[str, Any]]:  # noqa: ANN401

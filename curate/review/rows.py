@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curate import schema
 
@@ -136,6 +134,9 @@ def families(findings: pa.Table | None, issues: tuple[str, ...]) -> dict[str, st
     if len(ids) == 0:
         return {}
     edges = tuple(pc.index_in(side, value_set=ids).to_numpy(zero_copy_only=False) for side in (left, right))
+    from scipy.sparse import coo_array  # noqa: PLC0415 - reading decisions needs no graph
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 - as above
+
     graph = coo_array((np.ones(len(left), dtype=np.int8), edges), shape=(len(ids), len(ids)))
     _, component = connected_components(graph, directed=False)
     _, first = np.unique(component, return_index=True)  # ids are sorted: the first of a component is its least

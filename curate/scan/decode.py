@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curate.scan.header import READERS, Damage, damage_of, ends_early, format_of, kind_of
+from curate.scan.header import READERS, Damage, damage_of, ends_early, format_of, kind_of, png_has_exif
 
 _GPS_IFD = 0x8825
 _ORIENTATION = 0x0112
@@ -81,7 +81,7 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded | Refused:  # noqa: PLR09
         return Refused(Damage("not_an_image", {"looks_like": kind_of(data), "first_bytes": data[:8].hex(" ")}))
     try:
         image = _open(data, name)
-        header = _header_of(image, name)
+        header = _header_of(image, name, data, max_pixels)
     except Exception as error:  # noqa: BLE001 - decoders raise anything, from struct.error to SyntaxError
         return Refused(damage_of(data, name) or _damage_from(error, data, name), format=name)
     n_pixels = header.width_px * header.height_px
@@ -108,12 +108,14 @@ def _open(data: bytes, format_name: str) -> Any:  # noqa: ANN401 - PIL's image
     return getattr(import_module(f"PIL.{module}"), reader)(io.BytesIO(data))
 
 
-def _header_of(image: Any, format_name: str) -> Header:  # noqa: ANN401 - PIL's image
+def _header_of(image: Any, format_name: str, data: bytes, max_pixels: int) -> Header:  # noqa: ANN401 - PIL's image
     width, height = image.size
     if width < 1 or height < 1:
         msg = f"the header says {width} x {height} pixels"
         raise ValueError(msg)
-    orientation, has_gps = _exif(image)
+    # PIL looks for the EXIF of a PNG behind its pixels, and decodes all of them to get there
+    unasked = format_name == "PNG" and (width * height > max_pixels or not png_has_exif(data))
+    orientation, has_gps = (1, False) if unasked else _exif(image)
     return Header(format_name, str(image.mode), width, height, _n_frames(image), orientation, has_gps)
 
 

@@ -46,6 +46,9 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x59\xa6\x6a\x95", "SUN"),
 )
 
+_PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_EXIF_KEYWORDS = (b"Raw profile type", b"XML:com.adobe.xmp", b"xmp", b"exif")  # those that PIL reads EXIF from
+
 _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -155,21 +158,35 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         position += 2 + max(2, length)
 
 
-def _png_damage(data: bytes) -> Damage | None:
+def png_has_exif(data: bytes) -> bool:
+    """Return whether a chunk of a PNG may say which way is up: EXIF, or text that tools keep EXIF or XMP in."""
+    for kind, start, _ in _png_chunks(data):
+        if kind == b"eXIf" or (kind in _PNG_TEXT and data.startswith(_EXIF_KEYWORDS, start)):
+            return True
+    return False
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start of the payload, end of the checksum) of each whole chunk."""
     position = 8
-    view = memoryview(data)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
-            break
+            return
+        yield kind, position + 8, end
+        position = end
+
+
+def _png_damage(data: bytes) -> Damage | None:
+    view = memoryview(data)
+    for kind, start, end in _png_chunks(data):
         if (
             kind[:1].isupper()
-            and zlib.crc32(view[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
+            and zlib.crc32(view[start - 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]
         ):
             name = kind.decode("ascii", "replace")
             return Damage("unreadable", {"message": f"the checksum of the PNG chunk {name} does not match"})
         if kind == b"IEND":
             return None
-        position = end
     return Damage("truncated", {"n_bytes": len(data), "needed": "the closing chunk IEND"})

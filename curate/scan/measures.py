@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,13 @@ COLOR_PIXELS = 16_384
 HASH_SIDE_PX = 32
 HASH_BITS_SIDE = 8
 _BRIGHTNESS_BINS = 1024
-_RGB_WEIGHTS = (0.241, 0.691, 0.068)  # Finley, HSP colour model: perceived brightness of R, G, B
+_EDGES = np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], np.float32)
+_PIXEL = np.dtype("V3")
+_LEVELS = np.arange(256)
+_SQUARED_LEVELS = _LEVELS * _LEVELS
+_RGB_WEIGHTS = np.array(
+    [[0.241, 0.691, 0.068]], np.float32
+)  # Finley, HSP colour model: perceived brightness of R, G, B
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +71,50 @@ def brightness_percentiles(pixels: Pixels) -> tuple[float, float, float]:
     """Return the 5th, 50th and 99th percentile of sqrt(.241 R² + .691 G² + .068 B²) / 255, in [0, 1]."""
     sampled = _even_grid(pixels)
     if sampled.ndim == 2:
-        counts = np.bincount(sampled.ravel(), minlength=256)
-        levels = np.arange(256) / 255.0
+        n_bins, counts = 256, _counts(sampled)
     else:
-        index = np.sqrt(_squared_brightness(sampled)) * (_BRIGHTNESS_BINS - 1) + 0.5
-        counts = np.bincount(index.astype(np.int32).ravel(), minlength=_BRIGHTNESS_BINS)
-        levels = np.arange(len(counts)) / (_BRIGHTNESS_BINS - 1)
+        n_bins, counts = _BRIGHTNESS_BINS, _counts(_brightness_bins(sampled), _BRIGHTNESS_BINS)
     below = np.cumsum(counts)
-    ranks = np.array([0.05, 0.50, 0.99]) * (below[-1] - 1)
-    lower = levels[np.searchsorted(below, np.floor(ranks), side="right")]
-    upper = levels[np.searchsorted(below, np.ceil(ranks), side="right")]
-    p05, p50, p99 = np.minimum(lower + (upper - lower) * (ranks - np.floor(ranks)), 1.0)
-    return float(p05), float(p50), float(p99)
+    ranks = [share * (int(below[-1]) - 1) for share in (0.05, 0.50, 0.99)]
+    whole = [math.floor(rank) for rank in ranks] + [math.ceil(rank) for rank in ranks]
+    levels = (np.searchsorted(below, whole, side="right") / (n_bins - 1)).tolist()
+    parts = (rank - math.floor(rank) for rank in ranks)
+    p05, p50, p99 = (
+        min(lower + (upper - lower) * part, 1.0)
+        for lower, upper, part in zip(levels[:3], levels[3:], parts, strict=True)
+    )
+    return p05, p50, p99
 
 
-def _squared_brightness(rgb: Pixels) -> npt.NDArray[np.float32]:
+def _brightness_bins(rgb: Pixels) -> npt.NDArray[np.uint16]:
     import cv2  # noqa: PLC0415 - as above
 
     squares = cv2.multiply(rgb, rgb, dtype=cv2.CV_32F, scale=1.0 / (255.0 * 255.0))
-    weighted: npt.NDArray[np.float32] = cv2.transform(squares, np.array([_RGB_WEIGHTS], np.float32))
-    return weighted
+    brightness = cv2.transform(squares, _RGB_WEIGHTS)
+    np.sqrt(brightness, out=brightness)
+    brightness *= _BRIGHTNESS_BINS - 1
+    brightness += 0.5
+    binned: npt.NDArray[np.uint16] = brightness.astype(np.uint16)
+    return binned
+
+
+def _counts(values: npt.NDArray[Any], n_bins: int = 256) -> npt.NDArray[np.int64]:
+    """Return how often each of the whole numbers below `n_bins` stands in an image; exact below 2**24 pixels."""
+    import cv2  # noqa: PLC0415 - as above
+
+    counts: npt.NDArray[np.float32] = cv2.calcHist([values], [0], None, [n_bins], [0, n_bins])
+    return counts.ravel().astype(np.int64)
 
 
 def _even_grid(pixels: Pixels, most: int = SAMPLED_PIXELS) -> Pixels:
     """Return every n-th row and column, about `most` pixels; no averaging, which would hide extremes."""
     step = int(np.ceil(np.sqrt(pixels.shape[0] * pixels.shape[1] / most)))
-    return np.ascontiguousarray(pixels[::step, ::step]) if step > 1 else pixels
+    if step == 1:
+        return pixels
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels[::step, ::step])
+    whole = np.ascontiguousarray(pixels).view(_PIXEL)[::step, ::step]  # copied pixel by pixel, not byte by byte
+    return np.ascontiguousarray(whole).view(np.uint8)
 
 
 def working_luma(luma: Pixels) -> Pixels:
@@ -116,16 +141,18 @@ def sharpness(luma: Pixels) -> tuple[float, float]:
     Few edges mean blur only in a picture whose histogram is spread out: high counts in few bins are a drawing, a
     scan or a flat area, which are meant to be smooth.
     """
-    from PIL import Image, ImageFilter  # noqa: PLC0415 - as above
+    import cv2  # noqa: PLC0415 - as above
 
-    edges = np.asarray(Image.fromarray(luma).filter(ImageFilter.FIND_EDGES))
-    counts = np.bincount(luma.ravel(), minlength=256)
-    return float(edges.std()), float(counts.std())
+    edges = luma.copy()
+    edges[1:-1, 1:-1] = cv2.filter2D(luma, -1, _EDGES)[1:-1, 1:-1]
+    levels = _counts(edges)
+    edge_std = _std(luma.size, int(levels @ _LEVELS), int(levels @ _SQUARED_LEVELS))
+    return edge_std, float(_counts(luma).std())
 
 
 def entropy_bits(luma: Pixels) -> float:
     """Return the Shannon entropy of the 256-bin luma histogram, in [0, 8]."""
-    counts = np.bincount(_even_grid(luma).ravel(), minlength=256)
+    counts = _counts(_even_grid(luma))
     share = counts[counts > 0] / counts.sum()
     return float(max(0.0, -(share * np.log2(share)).sum()))
 
@@ -134,10 +161,25 @@ def colorfulness(pixels: Pixels) -> float:
     """Return the colourfulness of Hasler and Süsstrunk (2003); 0 for gray, about 15 slight, over 80 extreme."""
     if pixels.ndim == 2:
         return 0.0
-    red, green, blue = np.moveaxis(_even_grid(pixels, COLOR_PIXELS), -1, 0).astype(np.float64)
-    red_green, yellow_blue = red - green, (red + green) / 2 - blue
-    spread = np.hypot(red_green.std(), yellow_blue.std())
-    return float(spread + 0.3 * np.hypot(red_green.mean(), yellow_blue.mean()))
+    import cv2  # noqa: PLC0415 - as above
+
+    rows = _even_grid(pixels, COLOR_PIXELS).reshape(-1, 3)
+    # sums of whole numbers below 2**53: exact, whatever the order they are added in
+    products = cv2.mulTransposed(rows, aTa=True, dtype=cv2.CV_64F).astype(np.int64)
+    (rr, rg, rb), (_, gg, gb), (_, _, bb) = products.tolist()
+    red, green, blue = (int(total) for total in cv2.sumElems(rows.reshape(-1, 1, 3))[:3])
+    n = len(rows)
+    red_green, yellow_blue_twice = red - green, red + green - 2 * blue
+    spread = math.hypot(
+        _std(n, red_green, rr - 2 * rg + gg),
+        _std(n, yellow_blue_twice, rr + gg + 4 * bb + 2 * rg - 4 * rb - 4 * gb) / 2,
+    )
+    return spread + 0.3 * math.hypot(red_green / n, yellow_blue_twice / (2 * n))
+
+
+def _std(n: int, total: int, squares: int) -> float:
+    """Return the standard deviation of `n` whole numbers from their sum and that of their squares, both exact."""
+    return math.sqrt(n * squares - total * total) / n
 
 
 def perceptual_hash(luma: Pixels) -> int:
@@ -154,7 +196,8 @@ def perceptual_hash(luma: Pixels) -> int:
     small = cv2.resize(luma, (HASH_SIDE_PX, HASH_SIDE_PX), interpolation=cv2.INTER_AREA)
     frequencies = cv2.dct(small.astype(np.float32))[:HASH_BITS_SIDE, :HASH_BITS_SIDE].ravel()
     rounded = np.round(frequencies.astype(np.float64), 1)
-    bits = rounded > np.median(rounded)
+    middle = np.sort(rounded)[rounded.size // 2 - 1 : rounded.size // 2 + 1]
+    bits = rounded > (middle[0] + middle[1]) / 2
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 

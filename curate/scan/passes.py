@@ -9,7 +9,6 @@ import tempfile
 import threading
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,12 @@ from curate.ingest.media import open_media
 from curate.ingest.source import Media
 from curate.scan.decode import Decoded, decode
 from curate.scan.header import Damage, format_of
-from curate.scan.measures import measure
+from curate.scan.measures import Measures, measure
 
 MAX_PIXELS = 100_000_000
-SHARD_ROWS = 96  # a second or less of photos: small enough to bisect and to show progress, large enough to send
+SHARD_ROWS = (
+    64  # half a second or less of photos: small enough to bisect and to show progress, large enough to send
+)
 _SIGNATURE_BYTES = 32
 
 
@@ -72,7 +73,8 @@ def scan_bytes(data: bytes | None, uri: str, max_pixels: int = MAX_PIXELS) -> di
             "has_gps": header.has_gps,
         }
     if isinstance(found, Decoded):
-        return row | asdict(measure(found.pixels))
+        measures = measure(found.pixels)
+        return row | {name: getattr(measures, name) for name in Measures.__slots__}
     return {"format": found.format, **row, **_error(found.damage, uri)}
 
 

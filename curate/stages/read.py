@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import runs, schema
-from curate.adapters.execution import map_shards
+from curate.adapters.execution import map_shards, slices
 from curate.errors import InputError
-from curate.incremental import known_keys, reuse_rows
+from curate.governance.suppression import load_suppression, suppress, suppress_bytes
+from curate.incremental import forget_rows, known_keys, reuse_rows
 from curate.ingest import Ingested, Media, ReadOptions, source_named
+from curate.ingest.media import open_media
 from curate.splits import assign_splits
 from curate.stages.context import Context
 
+if TYPE_CHECKING:
+    from curate.state import Gathered
+
+_PLACE = (
+    "container",
+    "container_offset",
+    "n_bytes",
+)  # where erased bytes lie in an archive, and nothing else of them
 INGEST_VERSION = 1
 SCAN_VERSION = 1
 
@@ -41,14 +52,30 @@ def ingest(context: Context) -> Ingested:
         "listing": listing if context.spec.source.path else "generated",
         "root": str(options.root),
     }
+    erased = load_suppression(context.run.workspace.root)
+    if erased:
+        key["erased"] = erased.digest
 
     def compute() -> Mapping[str, pa.Table]:
-        read = source.read(options)
+        given = source.read(options)
+        read = suppress(given, erased, source=options.source)
         classes = pa.table({"class": pa.array(read.classes, pa.string())})
-        return {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
+        made = {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
+        if erased:
+            stays = pc.is_in(given.samples["sample_id"], value_set=read.samples["sample_id"].combine_chunks())
+            made["withheld"] = given.samples.filter(pc.invert(stays)).select(_PLACE)
+        return made
 
-    tables = context.run.stage("ingest", key, ("samples", "labels", "outcomes", "classes"), compute)
+    names = ("samples", "labels", "outcomes", "classes", *(("withheld",) if erased else ()))
+    tables = context.run.stage("ingest", key, names, compute)
+    if erased:
+        open_media(context.source_root, context.run.workspace.media).withhold(tables["withheld"])
     samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
+    if context.spec.license is not None:  # of images for which the source names none
+        licenses = pc.fill_null(samples["license"], context.spec.license)
+        samples = samples.set_column(
+            samples.schema.get_field_index("license"), samples.schema.field("license"), licenses
+        )
     read = Ingested(samples, tables["labels"], tables["outcomes"], tuple(tables["classes"]["class"].to_pylist()))
     return read if context.limit is None else _sampled(read, context.limit)
 
@@ -82,7 +109,7 @@ def _sampled(read: Ingested, limit: int) -> Ingested:
 
 def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
     """Measure every image that was not measured before; an image is known by id, place, size and time."""
-    from curate.scan import quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder
+    from curate.scan import SHARD_ROWS, quarantined, scan_batch  # noqa: PLC0415 - pulls in the decoder
 
     keys = _file_keys(samples, context.spec.max_pixels)
     folder = context.run.workspace.cache / "scan"
@@ -91,14 +118,15 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
     measure = partial(scan_batch, media=media, max_pixels=context.spec.max_pixels)
 
     def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:
-        tables = [samples.take(shard) for shard in shards]
-        return map_shards(
+        total = sum(map(len, shards))
+        pieces = map_shards(
             measure,
-            tables,
+            (piece for shard in shards for piece in slices(samples.take(shard), SHARD_ROWS)),
             workers=context.workers,
-            progress=context.run.listener.progress,
+            progress=lambda n_done, _: context.run.listener.progress(n_done, total),
             quarantine=partial(quarantined, media=media),
         )
+        return _regrouped(pieces, [len(shard) for shard in shards])
 
     with context.run.timed("scan") as timing:
         table, n_new = reuse_rows(folder, keys, compute, schema=schema.SCAN)
@@ -106,6 +134,32 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
         timing.details |= {"n_images": samples.num_rows, "n_new": n_new}
         timing.note = f"{n_new:,} new of {samples.num_rows:,} images"
     return table
+
+
+def withhold_erased(context: Context, found: Gathered) -> None:
+    """Take out samples whose bytes were erased, under whatever name they came back, and forget their scan."""
+    erased = load_suppression(context.run.workspace.root)
+    if not erased:
+        return
+    n_before = found.samples.num_rows
+    before = found.scan
+    found.samples, found.labels, found.outcomes, found.scan = suppress_bytes(
+        found.samples, found.labels, found.outcomes, before, erased
+    )
+    if found.samples.num_rows < n_before:
+        ids = found.scan["sample_id"].combine_chunks()
+        gone = before.filter(pc.invert(pc.is_in(before["sample_id"], value_set=ids)))["sample_id"].to_pylist()
+        forget_rows(context.run.workspace.cache / "scan", "sample_id", gone)
+
+
+def _regrouped(pieces: Iterator[pa.Table], sizes: Iterable[int]) -> Iterator[pa.Table]:
+    """Yield tables of the given sizes: what workers get is smaller than what is worth a file."""
+    for size in sizes:
+        taken, n = [], 0
+        while n < size:
+            taken.append(next(pieces))
+            n += taken[-1].num_rows
+        yield pa.concat_tables(taken)
 
 
 def _file_keys(samples: pa.Table, max_pixels: int) -> list[str]:

@@ -31,11 +31,10 @@ def recall(context: Context, *, enabled: bool) -> pa.Table:
     with context.run.timed("decisions") as timing:
         if enabled and _shown_file(context).exists():
             from curate.adapters.mongod import ensure_database  # noqa: PLC0415 - only where a view was loaded
-            from curate.review.dataset import exists  # noqa: PLC0415 - FiftyOne takes seconds to import
             from curate.review.pull import pull  # noqa: PLC0415 - as above
 
             ensure_database(workspace.root)
-            if exists(workspace.name):
+            if _is_there(context):
                 pulled = pull(workspace.name, workspace=workspace.root)
                 timing.note = f"{pulled.decisions.num_rows:,} new from the App"
         held = ledger.read(ledger.ledger_folder(workspace.root, workspace.name))
@@ -91,9 +90,17 @@ def _shown_file(context: Context) -> Path:
 
 
 def _is_there(context: Context) -> bool:
-    from curate.review.dataset import exists  # noqa: PLC0415 - FiftyOne takes seconds to import
+    """Return whether the view exists; FiftyOne, which takes seconds to import, is asked only where it may not."""
+    from curate.adapters.mongod import ensure_database  # noqa: PLC0415 - only where a view was loaded
+    from curate.review.stored import open_stored  # noqa: PLC0415 - as above
 
-    return exists(context.run.workspace.name)
+    workspace = context.run.workspace
+    with open_stored(ensure_database(workspace.root).uri, workspace.name) as stored:
+        if stored is not None:
+            return True
+    from curate.review.dataset import exists  # noqa: PLC0415 - as said above
+
+    return exists(workspace.name)
 
 
 def _by_sample(predictions: pa.Table | None, labels: pa.Table) -> pa.Table | None:

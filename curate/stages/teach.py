@@ -18,6 +18,7 @@ from curate.spec import TeacherSpec
 from curate.stages.context import Context
 
 VERSION = 2
+FAMILIES_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
 
 
@@ -57,7 +58,7 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
     if not view.num_rows or not context.spec.teachers:
         return Taught(view.select(["label_id"]), (), schema.empty(schema.STATISTICS))
     good = views.readable(samples)
-    families = fold_families(good, view)
+    families = _fold_families(context, good, view)
     key = {
         "version": VERSION,
         "teachers": [_teacher_key(context, spec) for spec in context.spec.teachers],
@@ -144,6 +145,24 @@ def _statistics(cards: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str
         for error in errors
     ]
     return plug.build_statistics("teachers", rows)
+
+
+def _fold_families(context: Context, samples: pa.Table, labels: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
+    from curate.checks.pictures import NEEDS  # noqa: PLC0415 - as in `fold_families`
+
+    groups = [name for name in samples.column_names if name.startswith(schema.GROUP_PREFIX)]
+    key = {
+        "version": FAMILIES_VERSION,
+        "pictures": runs.digest_table(samples.select([*NEEDS, *groups])),
+        "labels": runs.digest_table(labels.select(["sample_id"])),
+    }
+
+    def compute() -> Mapping[str, pa.Table]:
+        return {"families": pa.table({"family": fold_families(samples, labels)})}
+
+    tables = context.run.stage("families", key, ("families",), compute)
+    chosen: np.ndarray[Any, np.dtype[np.int64]] = tables["families"]["family"].to_numpy()
+    return chosen
 
 
 def fold_families(samples: pa.Table, labels: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:

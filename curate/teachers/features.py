@@ -56,7 +56,7 @@ def extracted(version: str, dim: int, extract: Extract, request: Request) -> np.
 
 
 def _stored(version: str, dim: int, extract: Extract, request: Request) -> np.ndarray:
-    keys = _keys(request.labels, version)
+    keys = feature_keys(request.labels, version)
     field = pa.field("features", pa.list_(pa.float16(), dim))
 
     def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:
@@ -91,7 +91,8 @@ def _extractor(name: str, request: Request) -> tuple[str, int, Extract]:
     return made
 
 
-def _keys(labels: pa.Table, version: str) -> list[str]:
+def feature_keys(labels: pa.Table, version: str) -> list[str]:
+    """Return the cache key of each label row: what was computed for the same bytes and box is found again by it."""
     boxes: list[Any] = labels["bbox"].to_pylist() if "bbox" in labels.column_names else [None] * labels.num_rows
     shas = labels["content_sha256"].to_pylist()
     return [schema.stable_id(version, str(sha), repr(box)) for sha, box in zip(shas, boxes, strict=True)]

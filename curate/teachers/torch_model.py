@@ -63,11 +63,14 @@ class TorchModel:
                     given = torch.from_numpy(self.preparation.batch(group))
                     try:
                         raw = run(given)
-                    except RuntimeError as error:
+                    except (
+                        RuntimeError,
+                        AssertionError,
+                    ) as error:  # an exported program asserts what it was made for
                         raise InputError(
                             f"The network of {self.source} does not take a batch of the shape "
-                            f"{tuple(given.shape)}: {error}. Is size_px, (height, width), that of its "
-                            "training?"
+                            f"{tuple(given.shape)}: {error}. Is size_px, (height, width), that of its training? "
+                            "A program has to be exported for any number of images (dynamic_shapes)."
                         ) from error
                     if not isinstance(raw, torch.Tensor):
                         raise InputError(f"The network of {self.source} returns {type(raw).__name__}, no tensor.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.adapters import mongod, mongod_binary
+from curate.adapters import mongod, mongod_binary, mongod_process
 from curate.adapters.mongod import database_status, ensure_database, stop_database
 from curate.errors import ConfigError, StageError
 
@@ -135,12 +135,12 @@ def test_two_workspaces_have_two_databases(workspace: Path, tmp_path: Path) -> N
 
 
 def test_a_port_that_is_taken_between_asking_and_binding(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = mongod._free_port
+    free = mongod_process._free_port
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ports = [taken.getsockname()[1]]
-        monkeypatch.setattr(mongod, "_free_port", lambda: ports.pop() if ports else free())
+        monkeypatch.setattr(mongod_process, "_free_port", lambda: ports.pop() if ports else free())
         database = ensure_database(workspace)
         assert f":{taken.getsockname()[1]}/" not in database.uri
         assert not ports

@@ -8,6 +8,7 @@ import io
 import json
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -244,8 +245,9 @@ def test_coco_leaves_out_what_it_would_tell_wrongly(tmp_path: Path, root: Path) 
         row("../escape.png", 4, "cat", bbox=[0, 0, 1, 1]),
         row("gone.png", 5, "cat", bbox=[0, 0, 1, 1]),
     ]
+    rows.append(row("new\nline.png", 6, "cat", bbox=[0, 0, 1, 1]))  # the one that it can hold
     result = run(table(rows), tmp_path / "out", "coco", root)
-    assert (result.n_images, result.n_labels) == (0, 0)
+    assert (result.n_images, result.n_labels) == (1, 1)
     assert set(result.left_out["reason_code"].to_pylist()) == {
         "export_holds_no_unlabeled",
         "export_no_label_held",
@@ -255,6 +257,15 @@ def test_coco_leaves_out_what_it_would_tell_wrongly(tmp_path: Path, root: Path) 
         "missing_file",
     }
     assert not (tmp_path / "escape.png").exists()
+
+
+def test_a_format_that_can_hold_nothing_of_a_release_is_an_error_and_writes_nothing(
+    tmp_path: Path, root: Path
+) -> None:
+    rows = [row(name, number, "cat", task="classification") for number, name in enumerate(NAMES)]
+    with pytest.raises(InputError, match=r"coco can hold none .* no whole image class.*--format csv"):
+        run(table(rows), tmp_path / "out", "coco", root)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
@@ -388,9 +399,9 @@ def test_wrong_calls_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_every_reason_of_this_part_has_a_sentence() -> None:
-    from curate.reasons import annotations, ingest  # noqa: PLC0415 - what is tested
-
-    known = {**annotations.SENTENCES, **ingest.SENTENCES}
+    # by name: `from curate.reasons import annotations` may give the `__future__` feature of its `__init__`
+    modules = [import_module(f"curate.reasons.{name}") for name in ("annotations", "ingest")]
+    known = {**modules[0].SENTENCES, **modules[1].SENTENCES}
     sources = ["ingest/coco", "ingest/voc", "ingest/yolo", "ingest/masks", "ingest/fiftyone_format", "ingest/rle"]
     sources += ["ingest/polygons", "ingest/tree", "ingest/xml_nodes", "export/release", "export/coco"]
     sources += ["export/voc", "export/yolo", "export/__init__"]

@@ -116,7 +116,7 @@ def test_what_is_not_declared_is_asked_for(tmp_path: Path) -> None:
     rows = [{"image": {"bytes": awkward.png(), "path": "a.png"}, "fine": 0, "coarse": 1}]
     file = write_shard(tmp_path / "t.parquet", rows, features)
     assert SOURCE.recognises(file) == {"columns": {"image": "image", "label": MISSING}}
-    assert SOURCE.comments(file) == {"columns.label": "the column with the label: fine, coarse"}
+    assert SOURCE.comments(file) == {"columns.label": "WHICH column holds the label? One of: fine, coarse"}
     with pytest.raises(ConfigError, match=r"columns\.label is needed: none of fine, coarse"):
         read(file)
     assert [label for *_, label in table_of(read(file, columns={"label": "coarse"}))] == ["cat"]

@@ -281,7 +281,7 @@ def test_init_takes_a_label_only_if_it_is_called_one(tmp_path: Path) -> None:
     )
     table = source_named("table")
     assert table.recognises(faces) == {"columns": {"image": "image", "name": "file", "label": MISSING}}
-    assert SOURCE.comments(faces) == {"columns.label": "the column with the label: age, race"}
+    assert SOURCE.comments(faces) == {"columns.label": "WHICH column holds the label? One of: age, race"}
     named = parquet(
         tmp_path / "n.parquet",
         file=files,

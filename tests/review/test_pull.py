@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from curate.adapters.mongod import ensure_database
 from curate.errors import ConfigError
-from curate.review import dataset, ledger
+from curate.review import dataset, ledger, stored
 from curate.review.load import load_dataset
 from curate.review.pull import pull
 
@@ -179,3 +180,26 @@ def test_a_dataset_that_is_not_there_is_named(database: Path, pets: Any) -> None
     load_dataset("digits", **pets.arguments)
     with pytest.raises(ConfigError, match="Did you mean 'digits'"):
         pull("digitz", workspace=database)
+
+
+@pytest.mark.parametrize("kind", ["pets", "street"])
+def test_what_is_stored_is_what_fiftyone_opens(kind: str, database: Path, request: pytest.FixtureRequest) -> None:
+    load_dataset(f"stored-{kind}", **request.getfixturevalue(kind).arguments)
+    opened = stored.of_dataset(dataset.open_dataset(f"stored-{kind}"))
+    with stored.open_stored(ensure_database(database).uri, f"stored-{kind}") as found:
+        assert found is not None
+        assert (found.name, found.classes, found.kind) == (opened.name, opened.classes, opened.kind)
+        assert found.samples.full_name == opened.samples.full_name
+        assert found.baselines.full_name == opened.baselines.full_name
+        assert found.baselines.count_documents({}) == found.samples.count_documents({}) > 0
+
+
+def test_a_dataset_in_a_database_of_another_name_is_left_to_fiftyone(
+    pets: Any, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_dataset("elsewhere", **pets.arguments)
+    edit("elsewhere", pets.sample_ids[1], lambda x: setattr(x.ground_truth, "label", "cat"))
+    monkeypatch.setenv("FIFTYONE_DATABASE_NAME", "another")
+    with stored.open_stored(ensure_database(database).uri, "elsewhere") as found:
+        assert found is None
+    assert [kind for kind, *_ in decided(pull("elsewhere", workspace=database))] == ["relabel"]

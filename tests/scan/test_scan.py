@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from curate import schema
 from curate.adapters.execution import Engine, map_shards, slices
@@ -129,6 +129,43 @@ def test_max_pixels_is_the_callers_and_not_a_library_s() -> None:
     assert "error_code" not in scan_bytes(PNG, "a.png", max_pixels=150 * 90)
     wide = encoded(Image.new("L", (10_000, 9_100)), "PNG")  # over the size at which PIL warns
     assert scan_bytes(wide, "w.png", max_pixels=100_000_000)["width_px"] == 10_000
+
+
+@pytest.mark.parametrize(("max_pixels", "n_loads"), [(150 * 90, 1), (150 * 90 - 1, 0)])
+def test_exif_behind_the_pixels_of_a_png_is_found_and_nothing_is_decoded_for_it_where_too_large(
+    max_pixels: int, n_loads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = encoded(RGB, "PNG", exif=exif.tobytes())
+    start = whole.index(b"eXIf") - 4
+    end = start + 12 + struct.unpack_from(">I", whole, start)[0]
+    behind = whole[:start] + whole[end:-12] + whole[start:end] + whole[-12:]
+    loads = []
+    load = PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: loads.append(1) or load(self))
+    row = scan_bytes(behind, "a.png", max_pixels=max_pixels)
+    assert len(loads) == n_loads
+    assert (row["exif_orientation"], row["width_px"]) == ((6, 90) if n_loads else (1, 150))
+
+
+@pytest.mark.parametrize("text", [None, "Software", "exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"])
+@pytest.mark.parametrize("kind", ["tEXt", "iTXt", "zTXt"])
+def test_a_png_says_which_way_is_up_as_pil_reads_it(text: str | None, kind: str) -> None:
+    info = PngImagePlugin.PngInfo()
+    if text:
+        said = '<x tiff:Orientation="8"/>'
+        if kind == "iTXt":
+            info.add_itxt(text, said)
+        else:
+            info.add_text(text, said, zip=kind == "zTXt")
+    data = encoded(RGB, "PNG", pnginfo=info)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = image.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001 - metadata that PIL chokes on is as none
+        upright = 1
+    assert scan_bytes(data, "a.png")["exif_orientation"] == upright
 
 
 def test_a_jpeg_without_its_end_marker_is_truncated_as_a_strict_loader_says() -> None:

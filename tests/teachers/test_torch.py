@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,33 @@ def test_code_runs_only_with_trust(make_request: Make, tmp_path: Path) -> None:
     torch.save(colour_mlp(), tmp_path / "pickled.pt")
     with pytest.raises(InputError, match="pickled models are never loaded"):
         ask(request, weights="pickled.pt", architecture="mlp")
+
+
+def test_programs_and_factories_that_are_trusted_judge_like_their_weights(
+    make_request: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(TRUTH)
+    network = colour_mlp()
+    torch.save(network.state_dict(), tmp_path / "m.pt")
+    expected = ask(request, weights="m.pt", architecture="mlp")
+    example = (torch.zeros(2, 3, 16, 16),)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, while it exports
+        free = torch.export.export(network, example, dynamic_shapes=({0: torch.export.Dim("n")},))
+        torch.export.save(free, tmp_path / "free.pt2")
+        torch.export.save(torch.export.export(network, example), tmp_path / "pairs.pt2")
+    (tmp_path / "made_elsewhere.py").write_text(
+        "from curate.teachers.architectures import Mlp\n\n\ndef build():\n    return Mlp(3 * 16 * 16, 3, 3)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    program = ask(request, program="free.pt2", trust_code=True)
+    factory = ask(request, factory="made_elsewhere:build", weights="m.pt", trust_code=True)
+    for answer in (program, factory):
+        np.testing.assert_allclose(answer.probs, expected.probs, atol=1e-6)
+    assert len({expected.card.digest, program.card.digest, factory.card.digest}) == 3
+    assert any("factory" in warning for warning in factory.card.warnings)
+    with pytest.raises(InputError, match=r"batch of the shape \(1, 3, 16, 16\).*dynamic_shapes"):
+        ask(request, program="pairs.pt2", trust_code=True)
 
 
 def test_what_cannot_be_used_says_what_to_do(make_request: Make, tmp_path: Path) -> None:

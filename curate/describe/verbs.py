@@ -1,0 +1,148 @@
+"""`curate describe`: a folder that describes a version and holds its files, so that it can be published as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from curate import schema
+from curate.describe.card import card
+from curate.describe.croissant import croissant
+from curate.describe.datasheet import datasheet
+from curate.describe.facts import UNKNOWN, Facts, gather
+from curate.describe.lineage import events
+from curate.describe.strict import problems
+from curate.errors import ConfigError, StageError
+from curate.export.record import MARKER, record_export
+from curate.manifest import log
+from curate.manifest.store import MANIFEST
+
+PAGES = ("croissant.json", "README.md", "DATASHEET.md", "openlineage.jsonl")
+
+
+def describe_version(workspace: Path, reference: str, *, out: Path, files: str = "link") -> dict[str, Any]:
+    """Write the descriptions of a version to the folder `out`, with its files beside them; return what was written.
+
+    `out` appears whole or not at all; an earlier description there is replaced, anything else is not.
+
+    Args:
+        workspace: where the release is.
+        reference: NAME, NAME@ID or NAME@vN.
+        out: the folder to write.
+        files: link (hard links where the file system allows it, else copies), copy, or none.
+
+    Raises:
+        ConfigError: no such version, or `out` holds something else.
+        StageError: the description breaks its own rules; nothing is written.
+    """
+    if files not in {"link", "copy", "none"}:
+        raise ConfigError(f"--files must be link, copy or none; given: {files}.")
+    version = log.resolve(workspace / "manifests", reference)
+    _refuse_foreign(out)
+    facts = gather(version)
+    described = croissant(facts)
+    wrong = problems(described)
+    if wrong:
+        raise StageError("The description is not what it should be; nothing was written:\n  " + "\n  ".join(wrong))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        beside.chmod(0o755)
+        _write_pages(beside, facts, described)
+        if files != "none":
+            for relative in [MANIFEST, *(entry["path"] for entry in facts.manifest["files"])]:
+                _place(version / relative, beside / relative, link=files == "link")
+        validated = _validate(beside / PAGES[0]) if files != "none" else "not checked: it needs the files beside it"
+        _swap(beside, out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    name = reference.partition("@")[0]
+    if files != "none":
+        record_export(workspace, name, version=facts.id, kind="describe", out=out)
+    return {
+        "version": facts.id,
+        "out": str(out),
+        "files": [*PAGES],
+        "mlcroissant": validated,
+        "unknown": [key for key, value in described.items() if value in (UNKNOWN, [UNKNOWN])],
+    }
+
+
+def describe_lines(result: Mapping[str, Any]) -> list[str]:
+    """Return what was written, for people."""
+    told = [f"{', '.join(result['files'])} → {result['out']}", f"  mlcroissant: {result['mlcroissant']}"]
+    if result["unknown"]:
+        told.append(f"  unknown, since nobody said (about: in the spec): {', '.join(result['unknown'])}")
+    return told
+
+
+def _write_pages(folder: Path, facts: Facts, described: Mapping[str, Any]) -> None:
+    marker = {"format": "describe", "version": facts.id}
+    lines = [schema.canonical_json(event) + "\n" for event in events(facts)] if facts.at else []
+    pages = {
+        "croissant.json": json.dumps(described, indent=1, ensure_ascii=False) + "\n",
+        "README.md": card(facts),
+        "DATASHEET.md": datasheet(facts),
+        "openlineage.jsonl": "".join(lines),
+        MARKER: json.dumps(marker, indent=1) + "\n",
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _validate(file: Path) -> str:
+    """Return what mlcroissant says of a description.
+
+    Raises:
+        StageError: it refuses it.
+    """
+    if find_spec("mlcroissant") is None:
+        return "not checked: pip install 'curate[describe]'"
+    import mlcroissant  # noqa: PLC0415 - takes seconds to import, and is an extra
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # between mlcroissant and rdflib
+            found = mlcroissant.Dataset(jsonld=file).metadata.issues.warnings
+    except (mlcroissant.ValidationError, ValueError) as error:
+        raise StageError(f"mlcroissant refuses the description; nothing was written: {error}") from error
+    return "valid" if not found else f"valid; it warns: {'; '.join(sorted(found))}"
+
+
+def _place(source: Path, target: Path, *, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        try:
+            target.hardlink_to(source)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ConfigError(f"A description is a folder; {out} is there and is none. Give another path.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise ConfigError(f"{out} holds files that curate did not write, so it is left alone. Give another folder.")
+
+
+def _swap(beside: Path, out: Path) -> None:
+    """Put the finished folder in its place; an earlier description is moved away first and then removed."""
+    if not out.is_dir():
+        beside.replace(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    out.replace(old)
+    try:
+        beside.replace(out)
+    except OSError:
+        old.replace(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

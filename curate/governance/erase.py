@@ -1,0 +1,224 @@
+"""Erase: take samples out of every version and everything derived, so that they stay out. Begun, it is finished.
+
+The journal is written first; every step may be killed and repeated; the journal goes last, when a look at every file
+of the workspace finds nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock
+
+from curate.errors import ConfigError, VerificationError
+from curate.export.record import MARKER
+from curate.governance import database, derived
+from curate.governance.journal import Erasure, journal_file, read_journal, write_journal
+from curate.governance.plan import Plan
+from curate.governance.secret import ensure_secret, keyed
+from curate.governance.successor import successor
+from curate.governance.suppression import add_to_suppression, subject_value
+from curate.governance.sweep import leftovers
+from curate.manifest import log
+from curate.manifest.publish import collect_leftovers, publish
+from curate.manifest.read import load_release
+from curate.manifest.store import MANIFEST
+from curate.manifest.tombstone import Tombstone, read_tombstone, write_tombstone
+from curate.runs import Listener, Silent, Workspace
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure did.
+
+    Attributes:
+        n_samples: that are gone.
+        successors: dataset -> old ID -> ID of the version in its place.
+        n_swept_files: files of the dataset's folder that were deleted beyond what the steps knew of.
+        left: files in the workspace that are not curate's to change and still name something: sources, exports.
+    """
+
+    n_samples: int
+    successors: Mapping[str, Mapping[str, str | None]]
+    n_swept_files: int
+    left: Sequence[Path]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "erased": True,
+            "n_samples": self.n_samples,
+            "successors": {name: dict(pairs) for name, pairs in self.successors.items()},
+            "n_swept_files": self.n_swept_files,
+            "left": [str(file) for file in self.left],
+        }
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        told = [f"Erased: {self.n_samples:,} sample{'s' * (self.n_samples != 1)}"]
+        for name, pairs in self.successors.items():
+            told += [f"  {name} {old[:7]} → {new[:7] if new else 'gone'}" for old, new in pairs.items()]
+        told += [f"warning: {file} is not curate's to change and still names them" for file in self.left]
+        clean = "Every file of the workspace was decoded: nothing names them any more."
+        return [
+            *told,
+            *([] if self.left else [clean]),
+            "No run brings them back.",
+            f"next: curate run SPEC (checks and teachers anew) · curate verify {next(iter(self.successors), 'NAME')}",
+        ]
+
+
+def erase(root: Path, plan: Plan, *, listener: Listener | None = None) -> Erased:
+    """Do what a plan says; killed at any moment, `resume_erasure` finishes it.
+
+    Raises:
+        ConfigError: another erasure was begun and not finished.
+        StageError: a version cannot be published or the database cannot be rebuilt; resume when the cause is gone.
+    """
+    root = root.resolve()
+    with _lock(root):
+        if journal_file(root).exists():
+            raise ConfigError(f"An erasure in {root} was begun and not finished: curate erase --resume")
+        ensure_secret(root)
+        write_journal(root, plan.erasure)
+        return _finish(root, plan.erasure, listener or Silent())
+
+
+def resume_erasure(root: Path, *, listener: Listener | None = None) -> Erased:
+    """Finish an erasure that was begun.
+
+    Raises:
+        ConfigError: there is none.
+        StageError: as for `erase`.
+    """
+    root = root.resolve()
+    with _lock(root):
+        erasure = read_journal(root)
+        if erasure is None:
+            raise ConfigError(f"No erasure in {root} waits to be finished.")
+        return _finish(root, erasure, listener or Silent())
+
+
+def _lock(root: Path) -> FileLock:
+    (root / "erasure").mkdir(parents=True, exist_ok=True)
+    return FileLock(root / "erasure" / ".lock")
+
+
+def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
+    secret = ensure_secret(root)
+    places = [Workspace(root, name) for name in erasure.datasets]
+    listed = [("sample", one) for one in erasure.sample_ids] + [("content", one) for one in erasure.content_sha256]
+    if erasure.subject is not None:
+        listed += [("subject", subject_value(source, erasure.subject)) for source in erasure.sources]
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("suppress", lambda: add_to_suppression(root, listed)),
+        ("successors", lambda: _successors(root, erasure, secret)),
+        ("old versions", lambda: _delete_versions(root, erasure)),
+        ("ledger", lambda: [derived.clear_ledger(place, erasure, secret) for place in places]),
+        ("stages", lambda: [derived.clear_stages(place) for place in places]),
+        ("features", lambda: [derived.clear_features(place, erasure) for place in places]),
+        ("scan", lambda: [derived.clear_scan(place, erasure) for place in places]),
+        ("ingest", lambda: [derived.clear_ingest(place, erasure) for place in places]),
+        ("media", lambda: [derived.clear_media(place, erasure) for place in places]),
+        ("reports", lambda: [derived.clear_reports(place) for place in places]),
+        ("runs", lambda: [derived.clear_runs(place, erasure) for place in places]),
+        ("database", lambda: database.clear_database(root, erasure)),
+    ]
+    for name, step in steps:
+        began_s = time.monotonic()
+        listener.stage_started(name)
+        step()
+        listener.stage_done(name, time.monotonic() - began_s, cached=False, note="")
+    began_s = time.monotonic()
+    listener.stage_started("last look")
+    n_swept, left = _sweep(root, erasure)
+    note = f"{len(left)} files of others still name it" if left else "nothing is left"
+    listener.stage_done("last look", time.monotonic() - began_s, cached=False, note=note)
+    heirs = {name: {one: _heir(root, name, one) for one in ids} for name, ids in erasure.versions.items()}
+    journal_file(root).unlink()
+    return Erased(len(erasure.sample_ids), heirs, n_swept, tuple(left))
+
+
+def _successors(root: Path, erasure: Erasure, secret: bytes) -> None:
+    wanted, traces = pa.array(list(erasure.sample_ids), pa.string()), erasure.traces
+    manifests = root / "manifests"
+    for name, ids in erasure.versions.items():
+        base = log.release_folder(manifests, name)
+        logged = {entry.id for entry in log.read_log(manifests, name)}
+        for version_id in ids:
+            if read_tombstone(base, version_id) is not None:
+                continue
+            version = load_release(base / "versions" / version_id)
+            release = successor(version, wanted, traces)
+            heir = publish(release, manifests, name, succeeds=version_id).id if version_id in logged else None
+            held = set(version.data["sample_id"].to_pylist()) | set(version.excluded["sample_id"].to_pylist())
+            gone = sorted(held & set(erasure.sample_ids))
+            n_after = release.data.num_rows + release.excluded.num_rows
+            write_tombstone(
+                base,
+                Tombstone(
+                    id=version_id,
+                    successor=heir,
+                    at=erasure.at,
+                    why=erasure.why,
+                    n_samples=len(gone),
+                    n_rows=version.data.num_rows + version.excluded.num_rows - n_after,
+                    hashes=sorted(keyed(secret, "sample", one) for one in gone),
+                ),
+            )
+
+
+def _delete_versions(root: Path, erasure: Erasure) -> None:
+    """Delete the data of tombstoned versions, their attestations, and copies of damaged or unfinished ones."""
+    for name, ids in erasure.versions.items():
+        base = log.release_folder(root / "manifests", name)
+        for version_id in ids:
+            version = base / "versions" / version_id
+            (version / MANIFEST).unlink(missing_ok=True)  # first: half a version must not look like one
+            for folder in (version, base / "attestations" / version_id):
+                if folder.exists():
+                    shutil.rmtree(folder)
+        shutil.rmtree(base / "damaged", ignore_errors=True)
+        collect_leftovers(root / "manifests", name)
+
+
+def _heir(root: Path, name: str, version_id: str) -> str | None:
+    gone = read_tombstone(log.release_folder(root / "manifests", name), version_id)
+    return gone.successor if gone else None
+
+
+def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Path]]:
+    """Delete derived files that the steps did not know of; return how many, and what else still names something.
+
+    Only a dataset's own folder holds what is derived. Sources, exports and files of others are left as they are.
+
+    Raises:
+        VerificationError: a file of a release still names something; the journal stays.
+    """
+    n_swept, left = 0, []
+    own = [root / name for name in erasure.datasets]
+    sources = [Path(one) for one in erasure.roots if not any(Path(one) == place / "media" for place in own)]
+    for part in root.rglob(".*.part"):  # what a killed writer left beside its place
+        part.unlink(missing_ok=True)
+    for file in leftovers(root, erasure):
+        if file.is_relative_to(root / "manifests"):
+            raise VerificationError(
+                f"{file} still names what was to be erased. Run curate erase --resume; if it stays, delete the file."
+            )
+        is_derived = any(map(file.is_relative_to, own)) and not any(map(file.is_relative_to, sources))
+        if is_derived and not _is_export(file, root):
+            file.unlink()
+            n_swept += 1
+        else:
+            left.append(file)
+    return n_swept, left
+
+
+def _is_export(file: Path, root: Path) -> bool:
+    return any((folder / MARKER).is_file() for folder in file.parents if folder.is_relative_to(root))

@@ -1,0 +1,103 @@
+"""The last look: every file of a workspace decoded, and whatever still names an erased sample named in turn."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.governance.journal import Erasure, journal_file
+from curate.governance.secret import secret_file
+from curate.governance.traces import Traces
+
+_DATABASES = ("mongo", "mongo.rebuilt", "mongo.old")  # decoded as collections, not as files
+_CHUNK_BYTES = 1 << 22
+_OVERLAP_BYTES = 1 << 12
+
+
+def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[Path]:
+    """Return the files of a workspace that still hold something erased, sorted.
+
+    Parquet is decoded by value, JSON by value, zip and gzip are unpacked, everything else is read as text; a file
+    with erased bytes is known by its hash. What was embedded in other bytes (a thumbnail) is not recognised: that is
+    why pages are deleted whole.
+
+    Args:
+        root: the workspace.
+        erasure: what is looked for.
+        private: leave out the journal of the erasure itself, which names what it erases while it lasts.
+    """
+    traces, hashes, sizes = erasure.traces, set(erasure.content_sha256), set(erasure.n_bytes)
+    left_out = {journal_file(root), secret_file(root)} if private else {secret_file(root)}
+    return [
+        file
+        for file in workspace_files(root)
+        if file not in left_out
+        and (traces.hits(file.relative_to(root).as_posix()) or _is_copy(file, hashes, sizes) or holds(file, traces))
+    ]
+
+
+def workspace_files(root: Path) -> Iterator[Path]:
+    """Yield every plain file of a workspace but the database's, in order."""
+    for top in sorted(root.iterdir()):
+        if top.is_file():
+            yield top
+        elif top.is_dir() and top.name not in _DATABASES:
+            yield from sorted(path for path in top.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def holds(file: Path, traces: Traces) -> bool:
+    """Return whether a file names something erased."""
+    with file.open("rb") as stream:
+        start = stream.read(4)
+    if start == b"PAR1":
+        return _parquet_holds(file, traces)
+    if start[:2] == b"PK" and zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            return any(
+                traces.hits(name) or traces.hits(archive.read(name).decode("utf-8", "ignore"))
+                for name in archive.namelist()
+            )
+    if start[:2] == b"\x1f\x8b":
+        with gzip.open(file) as unpacked:
+            return traces.hits(unpacked.read().decode("utf-8", "ignore"))
+    if file.suffix == ".json":
+        try:
+            return traces.json_hits(json.loads(file.read_bytes()))
+        except ValueError:
+            pass  # torn, or no JSON: read as text
+    return _text_holds(file, traces)
+
+
+def _parquet_holds(file: Path, traces: Traces) -> bool:
+    try:
+        parquet = pq.ParquetFile(file)
+        about = parquet.schema_arrow.metadata or {}
+        if any(traces.hits(value.decode("utf-8", "ignore")) for value in about.values()):
+            return True
+        return any(any(traces.rows(pa.Table.from_batches([batch]))) for batch in parquet.iter_batches())
+    except (OSError, pa.ArrowException):
+        return _text_holds(file, traces)
+
+
+def _text_holds(file: Path, traces: Traces) -> bool:
+    with file.open("rb") as stream:
+        before = b""
+        while chunk := stream.read(_CHUNK_BYTES):
+            if traces.hits((before + chunk).decode("utf-8", "ignore")):
+                return True
+            before = chunk[-_OVERLAP_BYTES:]
+    return False
+
+
+def _is_copy(file: Path, hashes: set[str], sizes: set[int]) -> bool:
+    if sizes and file.stat().st_size not in sizes:
+        return False
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() in hashes
