@@ -78,7 +78,7 @@ def _statistics(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str],
     from curate.manifest.build import own_statistics  # noqa: PLC0415 - `build` pulls in what verify does not need
 
     data = load_table(version, manifest, "data", ["sample_id", "action"])
-    excluded = load_table(version, manifest, "excluded", ["stage", "action"])
+    excluded = load_table(version, manifest, "excluded", ["action", "reason_codes"])
     stored = {_key(row): row["value"] for row in load_evidence(version, "statistics")}
     again = own_statistics(schema.empty(schema.STATISTICS), schema.empty(schema.INGEST_OUTCOMES), data, excluded)
     expected = {
