@@ -26,7 +26,7 @@ from curate.errors import ConfigError, InputError, did_you_mean
 
 Batches = Iterable[pa.RecordBatch]
 Scope = Literal["row", "sample", "sequence", "dataset"]
-View = Literal["samples", "labels"]
+View = Literal["samples", "labels", "annotations"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
 BUILTIN: tuple[str, ...] = (
@@ -41,6 +41,7 @@ BUILTIN: tuple[str, ...] = (
     "mask_sanity",
     "track_sanity",
     "label_noise",
+    "annotators",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
@@ -54,7 +55,8 @@ class Check:
     Attributes:
         name: unique, snake_case; findings and policies refer to it.
         version: raised whenever a finding could change; part of the cache key.
-        view: which of the two views it reads.
+        view: which view it reads: samples, given labels, or all annotators' answers (labels that are not the given
+            ones too, with the teachers' columns where there are any).
         needs: columns it reads; a pattern such as `prob_*` asks for at least one match.
         scope: what a shard must not split: row, sample, sequence or dataset.
         params: a frozen dataclass of plain values; part of the cache key.

@@ -5,7 +5,8 @@ spec → ingest → scan → image checks → teachers → label checks → verd
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -14,17 +15,19 @@ import pyarrow as pa
 
 from curate import config, runs, views
 from curate.adapters.execution import default_workers
+from curate.check import CheckResult
 from curate.checks.attributes import AttributeDeclaration
 from curate.errors import ExitCode, InputError
 from curate.evaluation import against_truth
 from curate.governance.journal import refuse_half_erased
-from curate.ingest import Media
+from curate.ingest import Ingested, Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
 from curate.manifest.place import place_of
 from curate.manifest.publish import Published, publish
 from curate.spec import Spec
 from curate.stages import Context, check, read, teach
+from curate.stages import audit as auditing
 from curate.stages import review as reviewing
 from curate.state import Gathered, RunResult
 from curate.verdicts import decide
@@ -32,7 +35,7 @@ from curate.verdicts import decide
 STAGES = ("ingest", "scan", "check", "teach", "flag", "review", "manifest", "report")
 
 
-def run(  # noqa: PLR0913 - a keyword for each option of the command
+def run(  # noqa: PLR0913 - one keyword for each option
     spec: str | Path,
     *,
     workspace: str | Path | None = None,
@@ -43,6 +46,8 @@ def run(  # noqa: PLR0913 - a keyword for each option of the command
     workers: int | None = None,
     listener: runs.Listener | None = None,
     manifests: str | None = None,
+    relabel: Callable[[Ingested], Ingested] | None = None,
+    suffix: str = "",
 ) -> RunResult:
     """Run the pipeline on a dataset spec.
 
@@ -56,6 +61,8 @@ def run(  # noqa: PLR0913 - a keyword for each option of the command
         workers: processes; default: the CPUs this process may use.
         listener: hears of stages and progress.
         manifests: where the version is published: a folder or the URL of an object store; wins over the spec's.
+        relabel: changes the labels after they came in; give a suffix with it.
+        suffix: of the name, so that no real version is touched.
 
     Raises:
         ConfigError: the spec cannot be used.
@@ -70,7 +77,9 @@ def run(  # noqa: PLR0913 - a keyword for each option of the command
         workers=workers,
         listener=listener or runs.Silent(),
         manifests=manifests,
+        suffix=suffix,
     )
+    context = dataclasses.replace(context, relabel=relabel)
     try:
         result = _run_stages(context, until=until, with_review=review)
     except KeyboardInterrupt as interrupt:
@@ -93,6 +102,7 @@ def open_run(
     workers: int | None,
     listener: runs.Listener,
     manifests: str | None = None,
+    suffix: str = "",
 ) -> Context:
     """Read the spec, find the workspace and open the run's record."""
     loaded = config.load_spec(spec)
@@ -103,7 +113,7 @@ def open_run(
     if published_at and not manifests and "://" not in published_at:
         published_at = str(loaded.resolve(published_at))
     place_of(published_at)  # a URL that no store has is an error before anything is read
-    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name, published_at)
+    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name + suffix, published_at)
     refuse_half_erased(place.root)
     run_record = runs.Run(
         place, listener, record={"spec": str(loaded.file), "description": loaded.spec.description}
@@ -117,6 +127,8 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     steps = STAGES[: STAGES.index(until) + 1]
     ingested = read.ingest(context)
     found = Gathered(ingested.samples, ingested.labels, ingested.outcomes, ingested.classes)
+    if ingested.annotations is not None:
+        found.annotations = ingested.annotations
     _refuse_nothing(found.samples, found.outcomes, "could be used")
     media = open_media(context.source_root, context.run.workspace.media)
     if "scan" in steps:
@@ -132,9 +144,13 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, found.predictions.statistics])
     if "flag" in steps:
         check_labels(context, found, after_teachers=True)
+        check_annotations(context, found)
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
+        statistics, proof = auditing.carry(context, found, readable_labels(found))
+        found.statistics = pa.concat_tables([found.statistics, statistics])
+        found.evidence |= proof
         found.verdicts = decide(
             found.view, readable_labels(found), found.findings, context.spec.policy, found.decisions
         )
@@ -177,6 +193,22 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
         statistics, proof = check.expectations(context, view, "labels", _allowed(found))
         found.statistics = pa.concat_tables([found.statistics, statistics])
         found.evidence["expectations_labels"] = proof
+
+
+def check_annotations(context: Context, found: Gathered) -> None:
+    """Run the checks that read every annotator's answers, the given ones and the others, beside the teachers."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "annotations"]
+    if found.labels["annotator"].null_count == found.labels.num_rows:
+        for one in chosen:
+            found.add(check.not_applicable(one, "no label names its annotator"))
+        return
+    answers = found.predictions.table if found.predictions is not None else None
+    view = views.annotations_view(found.labels, found.annotations, found.view, answers)
+    told = check.run_checks(context, view, chosen, _facts(context, found), "check")
+    given = found.labels["label_id"].combine_chunks()
+    about_given = pa.compute.is_in(told.findings["label_id"], value_set=given)
+    found.add(CheckResult(told.findings.filter(about_given), told.statistics))
 
 
 def build(context: Context, found: Gathered) -> Release:

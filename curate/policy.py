@@ -91,6 +91,9 @@ class Policy(_Frozen):
     release_review: bool = Field(default=False, description="release rows that still wait for review")
     soft_labels: bool = True
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    soft_layout: Literal["auto", "full", "top_k", "sampled"] = "auto"
+    soft_top_k: Annotated[int, Field(ge=1)] = 32
+    soft_each_teacher: bool = Field(default=False, description="store each teacher's soft labels too")
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
 
     def all_rules(self) -> tuple[Rule, ...]:

@@ -25,6 +25,9 @@ class Gathered:
     labels: pa.Table
     outcomes: pa.Table
     classes: tuple[str, ...]
+    annotations: pa.Table = field(
+        default_factory=lambda: schema.empty(schema.LABELS)
+    )  # answers that are not the given
     scan: pa.Table = field(default_factory=lambda: schema.empty(schema.SCAN))
     view: pa.Table = field(default_factory=lambda: schema.empty(schema.SAMPLES))  # samples joined with their scan
     findings: pa.Table = field(default_factory=lambda: schema.empty(schema.FINDINGS))

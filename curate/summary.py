@@ -121,7 +121,8 @@ def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[s
     if summary["findings"]:
         lines.append(f"  findings: {_listed(summary['findings'])}")
     if "predictions" in result.tables:
-        lines.append(f"  predictions: {', '.join(result.tables['predictions'].column_names[1:])}")
+        taught = [name for name in result.tables["predictions"].column_names if name.startswith("prob_")]
+        lines.append(f"  predictions: {', '.join(taught)}")
     return summary, lines
 
 

@@ -67,6 +67,31 @@ def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | Non
     return view
 
 
+def annotations_view(
+    labels: pa.Table, others: pa.Table, samples: pa.Table, predictions: pa.Table | None = None
+) -> pa.Table:
+    """Return one row per answer of any annotator: the given labels and the others, with the teachers' columns.
+
+    Teachers judged the given label of an image; what they say of a whole image is said to its other answers too.
+
+    Args:
+        labels: `schema.LABELS`, the given ones.
+        others: the same of the answers that are not the given ones.
+        samples: the samples view.
+        predictions: `label_id` and `prob_<teacher>` columns, or None.
+    """
+    both = pa.concat_tables([labels, others], promote_options="permissive")
+    if predictions is None:
+        return labels_view(both, samples)
+    whole = labels.filter(pc.equal(labels["task"], "classification"))
+    at = pc.index_in(both["sample_id"], value_set=whole["sample_id"].combine_chunks())
+    spread = predictions.take(
+        pc.index_in(whole["label_id"].take(at), value_set=predictions["label_id"].combine_chunks())
+    )
+    spread = spread.set_column(spread.column_names.index("label_id"), "label_id", both["label_id"])
+    return labels_view(both, samples, spread)
+
+
 def without_reference(view: pa.Table) -> pa.Table:
     """Return the view that checks and teachers see: a known truth is for evaluation, never for judging."""
     return view.drop_columns(["reference_label"]) if "reference_label" in view.column_names else view

@@ -33,7 +33,15 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 # once in the fork server, not once in each worker; so is the module of the first function that is mapped
-PRELOADED = ["numpy", "pyarrow", "pyarrow.compute", "cv2", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"]
+PRELOADED = [
+    "numpy",
+    "pyarrow",
+    "pyarrow.compute",
+    "cv2",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+    "threadpoolctl",
+]
 IN_FLIGHT_PER_WORKER = 2  # one that runs and one that waits: a worker never idles, memory stays bounded
 
 
@@ -317,7 +325,12 @@ def _start_worker() -> None:
     """Leave Ctrl-C to the driver, end when the driver is gone, even by SIGKILL, and write nothing to its terminal.
 
     Native libraries (libpng, libjpeg) print warnings for odd files; what a worker raises travels another way.
+    BLAS gets one thread: as many as CPUs in each of as many workers wait for each other most of the time, and the
+    bits of a product would depend on how many there are.
     """
+    import threadpoolctl  # type: ignore[import-untyped]  # noqa: PLC0415 - in workers only
+
+    threadpoolctl.threadpool_limits(limits=1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,13 @@ class LabelNoiseParams:
         classes: in the order of the probabilities; empty = the sorted distinct labels.
         features: (teacher, name of its features) from the cards; teachers with the same name share errors.
         independent: overrides what the cards say; None = they decide.
+        flag_risk: the risk from which on a label is flagged, as an audit places it; None = .5, the fitted cut.
     """
 
     classes: tuple[str, ...] = ()
     features: tuple[tuple[str, str], ...] = ()
     independent: bool | None = None
+    flag_risk: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +78,18 @@ def fit(batches: Batches, params: LabelNoiseParams) -> LabelNoiseState:
     judged = np.zeros(len(classes), dtype=np.int64)
     flagged = np.zeros(len(classes), dtype=np.int64)
     for g, p in zip(given, probs, strict=True):
-        scores = score_flags(model, g, names, p)
+        scores = _cut_at(score_flags(model, g, names, p), params.flag_risk)
         judged += np.bincount(g[scores.judged], minlength=len(classes))
         flagged += np.bincount(g[scores.flagged], minlength=len(classes))
     return LabelNoiseState(model, classes, judged, flagged, len(all_given))
 
 
-def score(batch: pa.RecordBatch, state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
+def score(batch: pa.RecordBatch, state: LabelNoiseState, params: LabelNoiseParams) -> pa.Table:
     """Return a finding for each label that is flagged or in doubt, and for each that could not be judged."""
     names = _teachers(batch.schema.names)
     given = _given(batch, state.classes)
     scores = score_flags(state.model, given, names, _probs(batch, names, len(state.classes)))
+    scores = _cut_at(scores, params.flag_risk)
     labels = label_strings(batch.column("label"))
     classes = pa.array(state.classes, pa.string())
     suggested = classes.take(pa.array(scores.suggested, mask=scores.suggested < 0))
@@ -104,6 +107,13 @@ def score(batch: pa.RecordBatch, state: LabelNoiseState, _params: LabelNoisePara
     return build_findings(NAME, rows)
 
 
+def _cut_at(scores: Scores, flag_risk: float | None) -> Scores:
+    """Return the scores with the labels flagged whose risk is at least `flag_risk`; None leaves them as they are."""
+    if flag_risk is None:
+        return scores
+    return replace(scores, flagged=scores.judged & (np.nan_to_num(scores.risk) >= flag_risk))
+
+
 def _finding(
     code: str, scores: Scores, row: int, label: str, classes: Sequence[str], names: Sequence[str]
 ) -> dict[str, Any]:
@@ -112,12 +122,13 @@ def _finding(
         args = {"given": label} if code == "label_outside_classes" else {"teacher": names[bad]}
         return {"issue": UNJUDGED_ISSUE, "risk": 0.0, "reason_code": code, "reason_args": args}
     suggested = classes[int(scores.suggested[row])]
+    differs = suggested != label  # a cut below .5 flags labels for which the teachers have no better one
     return {
         "issue": ISSUE,
         "risk": float(scores.risk[row]),
         "flagged": bool(scores.flagged[row]),
-        "suggested_label": suggested,
-        "suggested_prob": float(scores.suggested_prob[row]),
+        "suggested_label": suggested if differs else None,
+        "suggested_prob": float(scores.suggested_prob[row]) if differs else None,
         "reason_code": code,
         "reason_args": {
             "n_agree": int(scores.n_agree[row]),

@@ -30,6 +30,8 @@ VERBS = (
     stages.teach,
     stages.flag,
     people.review,
+    people.audit,
+    people.plant,
     releases.log,
     releases.show,
     releases.diff,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from curate.describe.facts import UNKNOWN, Facts, gather
 from curate.describe.lineage import events
 from curate.describe.strict import problems
 from curate.errors import ConfigError, StageError
+from curate.export.folder import refuse_foreign, written_beside
 from curate.export.record import MARKER, record_export
 from curate.manifest import log
 from curate.manifest.store import MANIFEST
@@ -44,24 +44,18 @@ def describe_version(workspace: Path, reference: str, *, out: Path, files: str =
     if files not in {"link", "copy", "none"}:
         raise ConfigError(f"--files must be link, copy or none; given: {files}.")
     version = log.resolve(workspace / "manifests", reference)
-    _refuse_foreign(out)
+    refuse_foreign(out)
     facts = gather(version)
     described = croissant(facts)
     wrong = problems(described)
     if wrong:
         raise StageError("The description is not what it should be; nothing was written:\n  " + "\n  ".join(wrong))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        beside.chmod(0o755)
+    with written_beside(out) as beside:
         _write_pages(beside, facts, described)
         if files != "none":
             for relative in [MANIFEST, *(entry["path"] for entry in facts.manifest["files"])]:
                 _place(version / relative, beside / relative, link=files == "link")
         validated = _validate(beside / PAGES[0]) if files != "none" else "not checked: it needs the files beside it"
-        _swap(beside, out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     name = reference.partition("@")[0]
     if files != "none":
         record_export(workspace, name, version=facts.id, kind="describe", out=out)
@@ -124,25 +118,3 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
             shutil.copyfile(source, target)
     else:
         shutil.copyfile(source, target)
-
-
-def _refuse_foreign(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ConfigError(f"A description is a folder; {out} is there and is none. Give another path.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise ConfigError(f"{out} holds files that curate did not write, so it is left alone. Give another folder.")
-
-
-def _swap(beside: Path, out: Path) -> None:
-    """Put the finished folder in its place; an earlier description is moved away first and then removed."""
-    if not out.is_dir():
-        beside.replace(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    out.replace(old)
-    try:
-        beside.replace(out)
-    except OSError:
-        old.replace(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

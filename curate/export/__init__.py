@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import pyarrow as pa
 
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.export import coco, table, voc, yolo
+from curate.export.folder import refuse_foreign, written_beside
 from curate.export.record import MARKER
 from curate.export.release import Image, LeftOut, class_order, released_images
 from curate.ingest.source import Media
@@ -75,8 +74,9 @@ def export(
         InputError: `data` lacks a needed column, or the format can hold none of its rows.
     """
     if format not in FORMATS:
+        known = [*FORMATS, "hf", "webdataset"]
         raise ConfigError(
-            f"There is no export format {format!r}. Formats: {', '.join(FORMATS)}. {did_you_mean(format, FORMATS)}"
+            f"There is no export format {format!r}. Formats: {', '.join(known)}. {did_you_mean(format, known)}"
         )
     if images not in {"link", "copy", "none"}:
         raise ConfigError(f"images must be link, copy or none; it is {images!r}.")
@@ -84,15 +84,12 @@ def export(
         raise ConfigError(
             f"To {images} images, an export needs to know where they are: give media, or images='none'."
         )
-    _refuse_foreign(out)
+    refuse_foreign(out)
     left_out = LeftOut()
     released = released_images(data, labels)
     if images != "none" and media is not None:
         files, released = _find_files(data, released, media, left_out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        beside.chmod(0o777 & ~_umask())
+    with written_beside(out) as beside:
         held = FORMATS[format](beside, released, class_order(released, classes), left_out)
         _refuse_empty(format, data, held, left_out)
         if images != "none":
@@ -106,9 +103,6 @@ def export(
         (beside / MARKER).write_text(json.dumps(marker, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         names = {image.file for image in held}
         paths = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
-        _swap(beside, out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     written = tuple(sorted(out / path for path in paths if path.as_posix() not in names))
     return ExportResult(len(held), n_labels, written, left_out.table())
 
@@ -122,21 +116,6 @@ def _refuse_empty(name: str, data: pa.Table, held: list[Image], left_out: LeftOu
         f"The format {name} can hold none of the {data.num_rows:,} released rows: {counts}. Nothing was written. "
         f"csv holds every kind of label: --format csv."
     )
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-def _refuse_foreign(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ConfigError(f"An export is a folder; {out} is there and is none. Give another path.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise ConfigError(
-            f"{out} holds files that are no export of curate, so it is left alone. Give another folder."
-        )
 
 
 def _find_files(
@@ -174,18 +153,3 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
             target.symlink_to(real)
     else:
         shutil.copyfile(real, target)
-
-
-def _swap(beside: Path, out: Path) -> None:
-    """Put the finished folder in its place; an earlier export is moved away first and then removed."""
-    if not out.is_dir():
-        beside.replace(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-    out.replace(old)
-    try:
-        beside.replace(out)
-    except OSError:
-        old.replace(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

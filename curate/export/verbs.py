@@ -12,11 +12,12 @@ from curate.export.record import record_export
 from curate.manifest import log
 from curate.manifest.life import refuse_retracted
 from curate.manifest.place import Place
-from curate.manifest.read import load_release
+from curate.manifest.read import load_manifest, load_release
 from curate.recorded import last_run
 from curate.runs import Workspace
 
 IMAGES = ("link", "copy", "none")
+PACKED = ("hf", "webdataset")  # with the images inside
 
 
 def export_version(
@@ -50,6 +51,10 @@ def export_version(
     root = root or workspace / "manifests"
     version = log.resolve(root, reference)
     refuse_retracted(root, reference, version.name, allowed=retracted)
+    if format in PACKED:
+        if root != workspace / "manifests":
+            raise ConfigError(f"--format {format} packs the images too, and reads releases of the workspace only.")
+        return _export_packed(workspace, reference, format=format, out=out, retracted=retracted)
     release = load_release(version)
     name = reference.partition("@")[0]
     media = None
@@ -79,10 +84,39 @@ def export_version(
     }
 
 
+def _export_packed(
+    workspace: Path,
+    reference: str,
+    *,
+    format: str,  # noqa: A002 - as above
+    out: Path,
+    retracted: bool,
+) -> dict[str, Any]:
+    """Write images, labels and soft labels in one; rows that are out are unlabeled images."""
+    from curate.export.packed import export_packed  # noqa: PLC0415 - the feed is read for these formats only
+    from curate.feed.release import open_feed  # noqa: PLC0415 - as above
+
+    feed = open_feed(reference, workspace=workspace, allow_failed_gates=True, allow_retracted=retracted)
+    written = export_packed(feed, out, format=format)
+    record_export(workspace, reference.partition("@")[0], version=feed.version_id, kind=format, out=out)
+    counts = load_manifest(log.resolve(workspace / "manifests", reference))[0]["counts"]
+    n_left_out = counts["n_released"] - feed.rows.table.num_rows
+    return {
+        "version": feed.version_id,
+        "format": format,
+        "out": str(out),
+        "n_images": written.n_images,
+        "n_labels": written.n_labels,
+        "n_left_out": n_left_out,
+        "left_out_by_reason": {"unlabeled": n_left_out} if n_left_out else {},
+    }
+
+
 def export_lines(result: Mapping[str, Any]) -> list[str]:
     """Return what was written, for people."""
     lines = [f"{result['format']}: {result['n_images']:,} images, {result['n_labels']:,} labels → {result['out']}"]
     if result["n_left_out"]:
         told = ", ".join(f"{n:,} {code.replace('_', ' ')}" for code, n in result["left_out_by_reason"].items())
-        lines.append(f"  the format cannot hold: {told} (left_out.csv; curate.csv has every row)")
+        where = "" if result["format"] in PACKED else " (left_out.csv; curate.csv has every row)"
+        lines.append(f"  the format cannot hold: {told}{where}")
     return lines

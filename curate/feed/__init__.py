@@ -1,1 +1,38 @@
-"""From a manifest to a training loop."""
+"""A published version as what a trainer reads: PyTorch datasets and a loss that takes the stored soft labels.
+
+import curate.feed
+feed = curate.feed.open("digits@v1", workspace="workspace", split="train")
+for batch in feed.stream(batch_size=64, size_px=(32, 32)):
+    loss = curate.feed.distillation_loss(model(batch["image"] / 255), **curate.feed.targets(batch))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curate.feed.batches import collate as collate
+    from curate.feed.loss import distillation_loss as distillation_loss
+    from curate.feed.loss import targets as targets
+    from curate.feed.release import Feed as Feed
+    from curate.feed.release import open_feed as open  # noqa: A004 - read as curate.feed.open
+
+_PUBLIC = {
+    "open": ("release", "open_feed"),
+    "Feed": ("release", "Feed"),
+    "collate": ("batches", "collate"),
+    "distillation_loss": ("loss", "distillation_loss"),
+    "targets": ("loss", "targets"),
+}
+__all__ = ["Feed", "collate", "distillation_loss", "open", "targets"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute
+    """Load a public name when it is first used: torch is imported by what needs it only."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'curate.feed' has no attribute {name!r}. Public names: {', '.join(__all__)}")
+    module, attribute = _PUBLIC[name]
+    value = getattr(import_module(f"curate.feed.{module}"), attribute)
+    globals()[name] = value
+    return value

@@ -151,6 +151,8 @@ def plan_erasure(
     """
     if not samples and subject is None:
         raise ConfigError("An erasure needs to know what: --sample URI-or-id, or --subject S.")
+    if not root.is_dir():
+        raise ConfigError(f"There is no workspace {root}. Name it with --workspace DIR.")
     known = gather(root)
     named = named_samples(known, root, name, samples=samples, subject=subject)
     ids, hashes = with_same_bytes(known, named)
@@ -243,6 +245,7 @@ def _derived(place: Workspace, erasure: Erasure) -> dict[str, int]:
         "decisions": derived.clear_ledger(place, erasure, b"", dry=True),
         "images and archives": derived.clear_media(place, erasure, dry=True),
         "pages": derived.clear_reports(place, dry=True),
+        "audits": derived.clear_audits(place, erasure, dry=True),
         "run records": derived.clear_runs(place, erasure, dry=True),
     }
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.checks.families import families, links
-from curate.checks.pictures import near_duplicate_links
+from curate.checks.pictures import SimilarityParams, near_duplicate_links
 from curate.errors import ConfigError, did_you_mean
 from curate.governance.suppression import SUBJECT_GROUP, load_suppression
 from curate.manifest.read import load_release
@@ -102,7 +102,7 @@ def gather(root: Path) -> Known:
             classes |= set(version.manifest["classes"])
             for table in (version.data, version.excluded):
                 rows = table.filter(pc.is_valid(table["sample_id"]))
-                samples.append(_known(rows, name))
+                samples.append(_known(rows.filter(pc.is_valid(rows["uri"])), name))
                 labels.append(_pairs(rows, "label_id"))
                 contents.append(_pairs(rows, "content_sha256"))
     scan = pa.concat_tables(scans).combine_chunks()
@@ -169,7 +169,7 @@ def with_same_bytes(known: Known, sample_ids: set[str]) -> tuple[set[str], set[s
 
 
 def near_duplicates(known: Known, sample_ids: set[str]) -> list[NearDuplicate]:
-    """Return the pictures in a family of near duplicates with one of these, nearest first; as the checks see it."""
+    """Return the near duplicates of these, nearest first, by the bounds of the checks; not those of those in turn."""
     first = pc.index_in(pc.unique(known.scan["sample_id"]), value_set=known.scan["sample_id"].combine_chunks())
     scan = known.scan.take(first).combine_chunks()
     view = scan.append_column("split", pa.nulls(scan.num_rows, pa.string()))
@@ -189,6 +189,8 @@ def near_duplicates(known: Known, sample_ids: set[str]) -> list[NearDuplicate]:
         bits = int(np.bitwise_count(prints ^ np.uint64(row["phash"] or 0)).min())
         place = where.get(row["sample_id"], {"dataset": "?", "uri": "?"})
         same = row["thumbnail_sha256"] in pixels
+        if not same and bits > SimilarityParams().max_distance_bits:
+            continue
         found.append(NearDuplicate(row["sample_id"], place["dataset"], place["uri"], bits, same))
     return sorted(found, key=lambda one: (not one.same_pixels, one.distance_bits, one.sample_id))
 

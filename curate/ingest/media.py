@@ -68,6 +68,10 @@ class FileMedia:
             for uri, container, offset, n_bytes in zip(*(c.to_pylist() for c in batch.columns), strict=True):
                 yield self._bytes(uri, container, offset, n_bytes)
 
+    def read_one(self, uri: str, container: str | None, offset: int | None, n_bytes: int | None) -> bytes | None:
+        """Return the encoded bytes of one image, by the values of its row; None where they are not there."""
+        return self._bytes(uri, container, offset, n_bytes)
+
     def paths(self, samples: pa.Table) -> list[Path]:
         """Return a plain file for each sample.
 

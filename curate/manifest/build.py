@@ -16,7 +16,9 @@ from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
-from curate.manifest.soft import TOP_K, soft_labels
+from curate.manifest.soft import soft_labels
+from curate.manifest.soft_layout import layout_for
+from curate.manifest.stale import refuse_stale_predictions, teachers_of
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.policy import Policy
 from curate.verdict_people import standing
@@ -114,14 +116,14 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
     ).combine_chunks()
     counts = _counts(labels, samples, outcomes, data, excluded)
+    teachers = [_card(card) for card in cards]
     soft = None
     if predictions is not None and policy.soft_labels and predictions.num_columns > 1:  # else no teacher answered
-        ids = data.select(["sample_id", "label_id"])
-        soft = soft_labels(ids, predictions, classes, weights=teacher_weights, temperature=policy.temperature)
+        refuse_stale_predictions(predictions, data, classes, teachers)
+        soft = _soft(data, predictions, classes, policy, teacher_weights, seed)
     given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
     judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
-    teachers = [_card(card) for card in cards]
     inputs = {
         **(digests or {}),
         "decisions": _digest(stands.to_pylist()),
@@ -149,7 +151,9 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
             "counts": counts,
             "gates": gates.outcome,
             "inputs": inputs,
-            "soft": None if soft is None else _describe_soft(soft, policy, predictions, teacher_weights),
+            "soft": None
+            if soft is None
+            else _describe_soft(soft, policy, predictions, teacher_weights, classes, teachers),
         },
         statistics=judged,
         gates=gates,
@@ -274,20 +278,51 @@ def digest_predictions(predictions: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def _soft(
+    data: pa.Table,
+    predictions: pa.Table,
+    classes: Sequence[str],
+    policy: Policy,
+    weights: Mapping[str, float] | None,
+    seed: int,
+) -> pa.Table:
+    return soft_labels(
+        data.select(["sample_id", "label_id"]),
+        predictions,
+        classes,
+        weights=weights,
+        temperature=policy.temperature,
+        layout=layout_for(len(classes), policy.soft_layout, policy.soft_top_k),
+        each_teacher=policy.soft_each_teacher,
+        seed=seed,
+    )
+
+
 def _describe_soft(
-    soft: pa.Table, policy: Policy, predictions: pa.Table, weights: Mapping[str, float] | None
+    soft: pa.Table,
+    policy: Policy,
+    predictions: pa.Table,
+    weights: Mapping[str, float] | None,
+    classes: Sequence[str],
+    cards: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
     teachers = [name.removeprefix(schema.PROB_PREFIX) for name in names]
     shown = {name: repr(float(1.0 if weights is None else weights.get(name, 0.0))) for name in teachers}
-    full = "probs" in soft.column_names
+    layout = layout_for(len(classes), policy.soft_layout, policy.soft_top_k)
+    first = layout.fields()[0].name
+    stored = [name for name in teachers if float(shown[name]) > 0] if policy.soft_each_teacher else []
     return {
         "kind": "ensemble",
-        "layout": "full" if full else "top_k",
-        "top_k": None if full else TOP_K,
-        "n_missing": soft["probs" if full else "top_probs"].null_count,
+        "layout": layout.name,
+        "top_k": layout.top_k or None,
+        "n_draws": layout.n_draws or None,
+        "n_missing": soft[first].null_count,
         "temperature": repr(float(policy.temperature)),
         "weights": shown,
+        "each_teacher": stored,
+        "classes_sha256": _digest(list(classes)),
+        "teachers": teachers_of(cards, teachers),
     }
 
 

@@ -11,26 +11,19 @@ from numpy.typing import NDArray
 
 from curate import schema
 from curate.errors import InputError
+from curate.manifest.soft_layout import Layout, Matrix, encode, layout_for, sampling_offsets
 
-TOP_K = 32
 CHUNK_ROWS = 16_384  # bounds memory: CHUNK_ROWS x K float32 a teacher
 
-Matrix = NDArray[np.float32]
+MADE_FOR = pa.field("made_for", pa.uint64())  # first 8 bytes of the sha256 of the image that was judged
 
 
-def soft_schema(n_classes: int, top_k: int = TOP_K) -> pa.Schema:
-    """Return the schema: full probabilities up to `top_k` classes, else the top ones and the mass of the rest."""
-    ids = [pa.field("sample_id", pa.string(), nullable=False), pa.field("label_id", pa.string())]
-    if n_classes <= top_k:
-        return pa.schema([*ids, pa.field("probs", pa.list_(pa.float16(), n_classes))])
-    return pa.schema(
-        [
-            *ids,
-            pa.field("top_classes", pa.list_(pa.int32(), top_k)),  # most probable first; ties: lower class first
-            pa.field("top_probs", pa.list_(pa.float16(), top_k)),
-            pa.field("tail_mass", pa.float16()),  # probability of all other classes together
-        ]
-    )
+def soft_schema(layout: Layout, teachers: Sequence[str] = ()) -> pa.Schema:
+    """Return the schema: ids, the image that was judged, the ensemble's columns, then those of each teacher."""
+    fields = [pa.field("sample_id", pa.string(), nullable=False), pa.field("label_id", pa.string()), MADE_FOR]
+    for teacher in (None, *teachers):
+        fields += layout.fields(teacher)
+    return pa.schema(fields)
 
 
 def soft_labels(
@@ -40,7 +33,9 @@ def soft_labels(
     *,
     weights: Mapping[str, float] | None = None,
     temperature: float = 1.0,
-    top_k: int = TOP_K,
+    layout: Layout | None = None,
+    each_teacher: bool = False,
+    seed: int = 0,
 ) -> pa.Table:
     """Return the soft label of each row, in the same order; null where no teacher has an answer.
 
@@ -49,11 +44,14 @@ def soft_labels(
 
     Args:
         rows: sample_id and label_id of the released rows (N).
-        predictions: label_id and `prob_<teacher>`, fixed_size_list<float>[K] each.
+        predictions: label_id, `prob_<teacher>`, fixed_size_list<float>[K] each, and `content_sha256` of the image
+            that was judged (without it `made_for` is null).
         classes: the K class names in the order of the probabilities.
         weights: teacher -> weight >= 0 (one that is not named counts 0); None = all alike.
         temperature: > 0; 1 leaves the probabilities as they are.
-        top_k: above this many classes only so many are stored.
+        layout: what to store of the K probabilities; None = `layout_for(K)`.
+        each_teacher: store the teachers of weight above 0 one by one too.
+        seed: of the draws of `sampled`.
 
     Raises:
         InputError: a width differs from the number of classes, a weight or a probability cannot be used.
@@ -62,14 +60,22 @@ def soft_labels(
     shares = _shares(names, weights)
     for name in names:
         _refuse_width(predictions[name], name, len(classes))
-    out = soft_schema(len(classes), top_k)
+    layout = layout or layout_for(len(classes))
+    alone = [name for name, share in shares.items() if share > 0] if each_teacher else []
+    teachers = [name.removeprefix(schema.PROB_PREFIX) for name in alone]
+    out = soft_schema(layout, teachers)
     at = pc.index_in(rows["label_id"], value_set=predictions["label_id"].combine_chunks(), skip_nulls=True)
     at = pc.fill_null(at, -1).to_numpy().astype(np.int64)
+    judged = _judged_images(predictions)
     tables = [out.empty_table()]
     for start in range(0, rows.num_rows, CHUNK_ROWS):
-        part = rows.slice(start, CHUNK_ROWS)
-        probs, answered = ensemble(predictions, at[start : start + CHUNK_ROWS], shares, len(classes), temperature)
-        columns = [part["sample_id"], part["label_id"], *_encode(probs, ~answered, top_k)]
+        part, here = rows.slice(start, CHUNK_ROWS), at[start : start + CHUNK_ROWS]
+        offsets = _offsets(part, layout, seed)
+        columns: list[pa.Array | pa.ChunkedArray] = [part["sample_id"], part["label_id"]]
+        columns.append(judged.take(pa.array(here, mask=here < 0)))
+        for pool in (shares, *({name: 1.0} for name in alone)):
+            probs, answered = ensemble(predictions, here, pool, len(classes), temperature)
+            columns += encode(probs, ~answered, layout, offsets)
         tables.append(pa.table(columns, schema=out))
     return pa.concat_tables(tables).combine_chunks()
 
@@ -100,28 +106,22 @@ def ensemble(
     return total, answered
 
 
-def _encode(probs: Matrix, missing: NDArray[np.bool_], top_k: int) -> list[pa.Array]:
-    n_classes = probs.shape[1]
-    mask = pa.array(missing)
-    half = probs.astype(np.float16)
-    if n_classes <= top_k:
-        return [pa.FixedSizeListArray.from_arrays(pa.array(half.ravel()), n_classes, mask=mask)]
-    # one unique integer a class: probability bits (monotone, they are not negative), then the lower class first
-    keys = (half.view(np.uint16).astype(np.uint64) << np.uint64(32)) | np.arange(
-        n_classes - 1, -1, -1, dtype=np.uint64
-    )
-    top = -np.sort(-np.partition(keys, n_classes - top_k, axis=1)[:, -top_k:].astype(np.int64), axis=1)
-    top_classes = (n_classes - 1 - (top & 0xFFFF_FFFF)).astype(np.int32)
-    top_probs = (top >> 32).astype(np.uint16).view(np.float16)
-    # summed by class order so that the rounding never depends on how the partition came out
-    kept = np.zeros_like(probs, dtype=np.bool_)
-    np.put_along_axis(kept, top_classes.astype(np.int64), values=True, axis=1)
-    tail = np.where(kept, np.float32(0), probs).sum(axis=1, dtype=np.float64)
-    return [
-        pa.FixedSizeListArray.from_arrays(pa.array(top_classes.ravel()), top_k, mask=mask),
-        pa.FixedSizeListArray.from_arrays(pa.array(top_probs.ravel()), top_k, mask=mask),
-        pa.array(tail.astype(np.float16), mask=missing),
-    ]
+def image_keys(hashes: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return the first 8 bytes of hex sha256 digests as uint64; null for null."""
+    texts = hashes.to_pylist()
+    return pa.array([None if text is None else int(text[:16], 16) for text in texts], pa.uint64())
+
+
+def _judged_images(predictions: pa.Table) -> pa.Array:
+    if "content_sha256" not in predictions.column_names:
+        return pa.nulls(predictions.num_rows, pa.uint64())
+    return image_keys(predictions["content_sha256"])
+
+
+def _offsets(part: pa.Table, layout: Layout, seed: int) -> NDArray[np.float64]:
+    if layout.name != "sampled":
+        return np.zeros(part.num_rows)
+    return sampling_offsets(pc.coalesce(part["label_id"], part["sample_id"]).to_pylist(), seed)
 
 
 def _shares(names: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:

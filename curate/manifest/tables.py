@@ -17,6 +17,7 @@ DATA = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("container", pa.string()),
         pa.field("container_offset", pa.int64()),
+        pa.field("n_bytes", pa.int64()),  # of the encoded image; what a tar needs to find its end
         pa.field("content_sha256", pa.string()),
         pa.field("split", pa.string()),
         pa.field("task", pa.string()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from curate.gates import gate_result
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_evidence, load_table
+from curate.manifest.soft import MADE_FOR, image_keys
+from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers
 from curate.manifest.store import describe
 from curate.policy import Policy
 from curate.verdicts import decide
@@ -63,10 +66,31 @@ def _soft(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
     if "soft" not in manifest["tables"]:
         return [], "none in this version"
     ids = ["sample_id", "label_id"]
-    soft, data = (load_table(version, manifest, kind, ids).combine_chunks() for kind in ("soft", "data"))
-    aligned = soft.num_rows == data.num_rows and all(soft[name].equals(data[name]) for name in ids)
-    detail = f"beside data/ row by row, temperature {manifest['soft']['temperature']}"
-    return ([] if aligned else ["the rows of soft/ are not those of data/"]), detail
+    soft = load_table(version, manifest, "soft", [*ids, MADE_FOR.name]).combine_chunks()
+    data = load_table(version, manifest, "data", [*ids, "uri", "content_sha256"]).combine_chunks()
+    told = manifest["soft"]
+    detail = f"{told['layout']}, beside data/ row by row, temperature {told['temperature']}; none is stale"
+    if soft.num_rows != data.num_rows or not all(soft[name].equals(data[name]) for name in ids):
+        return ["the rows of soft/ are not those of data/"], detail
+    try:
+        if MADE_FOR.name in soft.column_names:
+            refuse_other_images(data, soft[MADE_FOR.name], image_keys(data["content_sha256"]))
+        _refuse_other_words(version, manifest)
+    except InputError as error:
+        return [str(error)], detail
+    return [], detail
+
+
+def _refuse_other_words(version: Place, manifest: Mapping[str, Any]) -> None:
+    """Refuse soft files that name other classes or another temperature, and teachers that are not those of the cards."""
+    for entry in manifest["files"]:
+        if entry["path"].startswith("soft/"):
+            words = parquet_file(version / entry["path"]).schema_arrow.metadata or {}
+            refuse_other_classes(json.loads(words.get(b"classes", b"[]")), manifest["classes"])
+            if words.get(b"temperature", b"").decode() != manifest["soft"]["temperature"]:
+                raise InputError(f"{entry['path']} has another temperature than the manifest")
+    cards = {card["name"]: card for card in load_evidence(version, "teachers") if "name" in card}
+    refuse_other_teachers(manifest["soft"].get("teachers", {}), cards)
 
 
 def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.manifest.read import LoadedRelease
-from curate.report import balance, charts, content, galleries
+from curate.report import balance, charts, content, galleries, people
 from curate.report.pictures import ReadImages
 from curate.report.wording import file_names, interval, percent, quantity, sentence
 
@@ -83,6 +83,8 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         "n_decisions": release.decisions.num_rows,
         "noise": _noise(rows, noise) if usable and noise else None,
         "noise_why": _why_not(ran, noise),
+        "audit": people.audit(release, rows),
+        "annotators": people.annotators(rows),
         "evaluation": _evaluation(rows) if usable else [],
         "truth": content.one(rows, "evaluation", "n_wrong"),
         "confusion": content.confusion(release),

@@ -66,7 +66,7 @@ def open_app(
     Raises:
         ConfigError: no such dataset or view, or the port is taken.
     """
-    chosen = _port(port)
+    chosen = free_port(port)
     ensure_database(workspace)
     dataset = datasets.open_dataset(name)
     if view is not None and view not in dataset.list_saved_views():
@@ -78,16 +78,20 @@ def open_app(
     shown = dataset if view is None else dataset.load_saved_view(view)
     with contextlib.redirect_stdout(sys.stderr):  # it prints while it waits for its server; stdout is the caller's
         session = fo.launch_app(shown, remote=True, address=ADDRESS, port=chosen, auto=False)
-    slug = None if view is None else dataset._get_saved_view_doc(view).slug  # noqa: SLF001 - URLs name views by slug
-    query = f"?{urlencode({'view': slug})}" if slug else ""
-    url = f"http://{ADDRESS}:{chosen}/datasets/{quote(dataset.name)}{query}"
-    opened = AppSession(dataset.name, view, url, chosen, session)
+    opened = AppSession(dataset.name, view, url_of(dataset, view, chosen), chosen, session)
     if wait:
         opened.wait()
     return opened
 
 
-def _port(wanted: int | None) -> int:
+def url_of(dataset: Any, view: str | None, port: int) -> str:  # noqa: ANN401 - fiftyone is loaded late
+    """Return what to open in a browser for a saved view of a dataset."""
+    slug = None if view is None else dataset._get_saved_view_doc(view).slug  # noqa: SLF001 - URLs name views by slug
+    query = f"?{urlencode({'view': slug})}" if slug else ""
+    return f"http://{ADDRESS}:{port}/datasets/{quote(dataset.name)}{query}"
+
+
+def free_port(wanted: int | None) -> int:
     """Return a port that nobody listens on: FiftyOne would attach to whatever App is there, of any workspace."""
     if _is_free(wanted or DEFAULT_PORT):
         return wanted or DEFAULT_PORT

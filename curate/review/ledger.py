@@ -23,6 +23,7 @@ from curate.errors import ConfigError
 
 DECISION_KINDS = ("accept", "reject", "relabel", "drop", "keep", "note")
 WITHDRAWS = "withdraws decision "
+AUDITED = "audit "  # the `why` of a decision that came from an audit's answer and not from a mark in the App
 REVIEWER = "CURATE_REVIEWER"
 _LOCK_TIMEOUT_S = 60
 

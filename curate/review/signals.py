@@ -28,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.errors import did_you_mean
-from curate.review.ledger import WITHDRAWS
+from curate.review.ledger import AUDITED, WITHDRAWS
 
 TAG_PREFIX = "curate:"
 PLAIN_TAGS = ("accept", "reject", "keep", "drop")
@@ -70,7 +70,7 @@ def bbox_value(bbox: Sequence[float]) -> str:
 
 
 def standing_signals(decisions: pa.Table) -> dict[Target, dict[Signal, Standing]]:
-    """Return what the ledger holds per target and was not withdrawn."""
+    """Return what the ledger holds per target and was not withdrawn, as far as the App shows it: no audit's answer."""
     found: dict[Target, dict[Signal, Standing]] = defaultdict(dict)
     said: dict[str, tuple[Target, Signal]] = {}
     for row in decisions.to_pylist():
@@ -82,6 +82,8 @@ def standing_signals(decisions: pa.Table) -> dict[Target, dict[Signal, Standing]
             if what in found[where] and found[where][what].decision_id == gone:
                 del found[where][what]
             continue
+        if why.startswith(AUDITED):
+            continue  # the App does not show it, so its absence there takes nothing back
         new = _signal_of_row(row)
         if new is not None:
             said[row["decision_id"]] = (target, new)

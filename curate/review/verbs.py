@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.review import app
+from curate.review.dataset import PREFIX
 from curate.review.pull import PullReport
 from curate.review.pull import pull as pull_decisions
 from curate.review.views import SUSPECTS
@@ -27,7 +28,7 @@ class Opened:
         return [
             f"Open {self.session.url}",
             "Edit labels, or tag samples curate:accept, curate:reject, curate:drop, curate:relabel:CLASS.",
-            "Ctrl-C ends it; then: curate review NAME --pull",
+            f"Ctrl-C ends it; then: curate review {self.session.dataset.removeprefix(PREFIX)} --pull",
         ]
 
     def wait(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from curate import runs
 from curate.config import LoadedSpec
+from curate.ingest import Ingested
 from curate.spec import Spec
 
 
@@ -19,6 +21,7 @@ class Context:
     workers: int
     limit: int | None = None
     rehash: bool = False
+    relabel: Callable[[Ingested], Ingested] | None = None  # what came in, with other labels: see `curate.plant`
 
     @property
     def spec(self) -> Spec:

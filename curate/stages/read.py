@@ -17,7 +17,7 @@ from curate.adapters.execution import map_shards, slices
 from curate.errors import InputError
 from curate.governance.suppression import load_suppression, suppress, suppress_bytes
 from curate.incremental import forget_rows, known_keys, reuse_rows
-from curate.ingest import Ingested, Media, ReadOptions, source_named
+from curate.ingest import Ingested, Media, ReadOptions, read_rows, source_named
 from curate.ingest.media import open_media
 from curate.splits import assign_splits
 from curate.stages.context import Context
@@ -30,7 +30,7 @@ _PLACE = (
     "container_offset",
     "n_bytes",
 )  # where erased bytes lie in an archive, and nothing else of them
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 SCAN_VERSION = 1
 
 
@@ -57,16 +57,18 @@ def ingest(context: Context) -> Ingested:
         key["erased"] = erased.digest
 
     def compute() -> Mapping[str, pa.Table]:
-        given = source.read(options)
+        given = read_rows(source, options)
         read = suppress(given, erased, source=options.source)
         classes = pa.table({"class": pa.array(read.classes, pa.string())})
+        others = read.annotations if read.annotations is not None else schema.empty(schema.LABELS)
         made = {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
+        made["annotations"] = others
         if erased:
             stays = pc.is_in(given.samples["sample_id"], value_set=read.samples["sample_id"].combine_chunks())
             made["withheld"] = given.samples.filter(pc.invert(stays)).select(_PLACE)
         return made
 
-    names = ("samples", "labels", "outcomes", "classes", *(("withheld",) if erased else ()))
+    names = ("samples", "labels", "outcomes", "classes", "annotations", *(("withheld",) if erased else ()))
     tables = context.run.stage("ingest", key, names, compute)
     if erased:
         open_media(context.source_root, context.run.workspace.media).withhold(tables["withheld"])
@@ -76,8 +78,10 @@ def ingest(context: Context) -> Ingested:
         samples = samples.set_column(
             samples.schema.get_field_index("license"), samples.schema.field("license"), licenses
         )
-    read = Ingested(samples, tables["labels"], tables["outcomes"], tuple(tables["classes"]["class"].to_pylist()))
-    return read if context.limit is None else _sampled(read, context.limit)
+    classes_read = tuple(tables["classes"]["class"].to_pylist())
+    read = Ingested(samples, tables["labels"], tables["outcomes"], classes_read, tables["annotations"])
+    read = read if context.limit is None else _sampled(read, context.limit)
+    return read if context.relabel is None else context.relabel(read)
 
 
 def read_options(context: Context) -> ReadOptions:
@@ -104,7 +108,8 @@ def _sampled(read: Ingested, limit: int) -> Ingested:
     def keep(table: pa.Table) -> pa.Table:
         return table.filter(pc.is_in(table["sample_id"], value_set=ids))
 
-    return Ingested(kept, keep(read.labels), keep(read.outcomes), read.classes)
+    others = keep(read.annotations) if read.annotations is not None else None
+    return Ingested(kept, keep(read.labels), keep(read.outcomes), read.classes, others)
 
 
 def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:

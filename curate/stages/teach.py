@@ -17,7 +17,7 @@ from curate.ingest import Media
 from curate.spec import TeacherSpec
 from curate.stages.context import Context
 
-VERSION = 2
+VERSION = 3
 FAMILIES_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
 

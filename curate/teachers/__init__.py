@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 import pyarrow as pa
 
 from curate.errors import ConfigError
-from curate.schema import PROB_PREFIX
+from curate.schema import PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
 from curate.teachers.protocol import Answer, Predictions, Request, Teacher, TeacherError, prob_column
 
@@ -64,4 +64,11 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
             continue
         columns[column] = prob_column(answer.probs)
         cards.append(answer.card)
-    return Predictions(pa.table(columns), tuple(cards), tuple(errors))
+    table = pa.table(columns)
+    if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale
+        table = table.append_column("content_sha256", request.labels["content_sha256"])
+    about = {
+        "classes": canonical_json(list(request.classes)),
+        "teachers": canonical_json({card.name: card.digest for card in cards}),
+    }
+    return Predictions(table.replace_schema_metadata(about), tuple(cards), tuple(errors))

@@ -41,6 +41,13 @@ class Preparation:
     channels_last: bool = False
     dtype: str = "float32"
 
+    @property
+    def words(self) -> str:
+        """What is done, for people and for the teacher's card."""
+        colour = "RGB" if self.channels == 3 else "luma"
+        norm = "" if self.dtype == "uint8" else f", mean {self.mean}, std {self.std}"
+        return f"{colour} stretched to {self.width_px} x {self.height_px} px{norm}, {self.dtype}"
+
     def batch(self, images: Sequence[Pixels]) -> np.ndarray:
         """Return (n, channels, height, width), or (n, height, width, channels)."""
         import cv2  # noqa: PLC0415 - loaded in the workers that decode

@@ -90,6 +90,7 @@ class OnnxTeacher:
         digest = model.digest
         raw = extracted(f"onnx-{digest}", len(names), model, request)
         card = model_card(spec.name, "onnx", spec.trained_on, digest, names, told)
+        card = replace(card, preprocessing=model.preparation.words)
         return [judged(card, raw, names, request)]
 
 

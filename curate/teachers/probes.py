@@ -108,6 +108,7 @@ class Probes:
             digest=hashlib.sha256(canonical_json(about).encode()).hexdigest(),
             n_predicted=len(probs) - n_silent,
             warnings=tuple(told),
+            preprocessing=f"features {self.spec.features} of the upright image, cropped to the box where there is one",
         )
 
 

@@ -33,6 +33,7 @@ class TeacherCard:
         digest: sha256 of weights, preprocessing and the versions that matter.
         n_predicted: rows with an answer.
         warnings: what a reader has to know, as sentences.
+        preprocessing: what was done to pixels before the model saw them, in words; None = unknown. Part of the digest.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TeacherCard:
     digest: str
     n_predicted: int
     warnings: tuple[str, ...] = ()
+    preprocessing: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a mapping of plain JSON values."""

@@ -58,6 +58,7 @@ class TableTeacher:
             )
         names, about_names = resolve_names(probs.shape[1], spec.classes, inherent, request, teacher=spec.name)
         at = pc.index_in(request.labels[spec.key], value_set=ids).to_numpy(zero_copy_only=False)
+        _refuse_other_bytes(table, at, request, spec)
         found = np.isfinite(at.astype(np.float64))
         if spec.key != "label_id":
             ambiguous = _several_labels(request)
@@ -90,6 +91,20 @@ class TableTeacher:
             digest=digest.hexdigest(),
             n_predicted=len(full) - silent,
             warnings=tuple(told),
+        )
+
+
+def _refuse_other_bytes(table: pa.Table, at: np.ndarray, request: Request, spec: TableTeacherSpec) -> None:
+    """Refuse a table whose column `content_sha256` says that it was made for other images than there are now."""
+    if "content_sha256" not in table.column_names or "content_sha256" not in request.labels.column_names:
+        return
+    then = table["content_sha256"].take(pa.array(at, pa.int64(), from_pandas=True))
+    differs = pc.fill_null(pc.not_equal(then, request.labels["content_sha256"]), fill_value=False)
+    stale = request.labels.filter(differs)
+    if stale.num_rows:
+        raise InputError(
+            f"{stale.num_rows:,} rows of the table of the teacher {spec.name} were made for other image bytes: "
+            f"{named(stale['uri'].to_pylist())}. Compute these rows of {spec.path} again, or leave them out."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -129,6 +129,7 @@ class TorchTeacher:
         if spec.factory:
             told = (*told, "its factory's code is not part of its digest; give it another name when it changes")
         card = model_card(spec.name, "torch", spec.trained_on, model.digest, names, told)
+        card = replace(card, preprocessing=model.preparation.words)
         return [judged(card, raw, names, request)]
 
 

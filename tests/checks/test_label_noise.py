@@ -108,3 +108,19 @@ def test_too_little_data_is_insufficient_and_never_a_pass() -> None:
 def test_classes_that_do_not_fit_are_an_error() -> None:
     with pytest.raises(InputError, match="2 distinct"):
         run_check(check(classes=()), view()[0].filter(pa.compute.not_equal(view()[0]["label"], "dog")))
+
+
+@pytest.mark.parametrize("cut", [0.036, 0.97])
+def test_an_audited_cut_decides_what_is_flagged_and_suggests_only_another_class(cut: float) -> None:
+    table, _ = view()
+    plain = run_check(check(), table).findings.to_pylist()
+    result = run_check(check(flag_risk=cut), table)
+    flagged = [row for row in result.findings.to_pylist() if row["flagged"]]
+    n_plain = sum(row["flagged"] for row in plain)
+    assert (len(flagged) > n_plain) == (cut < 0.5)
+    assert (len(flagged) < n_plain) == (cut > 0.5)
+    assert all(row["risk"] >= cut for row in flagged)
+    given = dict(zip(table["label_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    assert all(row["suggested_label"] != given[row["label_id"]] for row in flagged)
+    counted = {row["name"]: row["value"] for row in result.statistics.to_pylist() if row["group"] is None}
+    assert counted["n_flagged"] == len(flagged)

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.manifest.soft import TOP_K, soft_labels, soft_schema
+from curate.manifest.soft import soft_labels, soft_schema
+from curate.manifest.soft_layout import TOP_K, Layout, encode, layout_for, sampling_offsets
+
+WHOLE = 2 * TOP_K + 1  # up to here full takes no more bytes than top_k
 
 
 def predictions(**teachers: Any) -> pa.Table:  # noqa: ANN401 - array-likes
@@ -59,7 +62,7 @@ def test_many_classes_are_stored_as_the_top_ones_and_the_rest() -> None:
     k = 100
     probs = np.random.default_rng(0).dirichlet(np.full(k, 0.1), size=5)
     table = soft_labels(rows("l3", None, "l0"), predictions(a=probs), [f"c{i}" for i in range(k)])
-    assert table.schema.equals(soft_schema(k))
+    assert table.schema.equals(soft_schema(layout_for(k)))
     row = table.to_pylist()[0]
     half = probs[3].astype(np.float16).astype(float)
     order = np.argsort(-half, kind="stable")[:TOP_K]
@@ -71,7 +74,7 @@ def test_many_classes_are_stored_as_the_top_ones_and_the_rest() -> None:
 
 
 def test_ties_go_to_the_lower_class() -> None:
-    table = soft_labels(rows("l0"), predictions(a=np.full((1, 40), 1 / 40)), [str(i) for i in range(40)])
+    table = soft_labels(rows("l0"), predictions(a=np.full((1, 80), 1 / 80)), [str(i) for i in range(80)])
     assert table["top_classes"][0].as_py() == list(range(TOP_K))
 
 
@@ -89,7 +92,7 @@ def test_what_does_not_fit_is_an_error_with_the_numbers() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(k=st.integers(2, 70), n=st.integers(0, 20), seed=st.integers(0, 99))
+@given(k=st.integers(2, 90), n=st.integers(0, 20), seed=st.integers(0, 99))
 def test_laws(k: int, n: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     made = predictions(
@@ -102,10 +105,93 @@ def test_laws(k: int, n: int, seed: int) -> None:
     shuffled = made.take(pa.array(generator.permutation(made.num_rows)))
     assert table.equals(soft_labels(wanted, shuffled, classes))
     for row in table.to_pylist():
-        listed = row["probs"] if k <= TOP_K else row["top_probs"]
-        total = sum(listed) + (0.0 if k <= TOP_K else row["tail_mass"])
+        listed = row["probs"] if k <= WHOLE else row["top_probs"]
+        total = sum(listed) + (0.0 if k <= WHOLE else row["tail_mass"])
         assert total == pytest.approx(1.0, abs=0.02)
         assert min(listed) >= 0
-        if k > TOP_K:
+        if k > WHOLE:
             assert listed == sorted(listed, reverse=True)
             assert len(set(row["top_classes"])) == TOP_K
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "asked", "top_k", "expected"),
+    [
+        (10, "auto", 32, "full"),
+        (65, "auto", 32, "full"),  # 130 bytes either way
+        (66, "auto", 32, "top_k"),
+        (1000, "auto", 32, "top_k"),
+        (1000, "full", 32, "full"),
+        (1000, "sampled", 32, "sampled"),
+        (20, "auto", 4, "top_k"),
+        (4, "top_k", 4, "full"),  # nothing would be left out
+        (3, "sampled", 32, "full"),
+    ],
+)
+def test_the_layout_is_the_smaller_one(n_classes: int, asked: Any, top_k: int, expected: str) -> None:  # noqa: ANN401 - a literal
+    assert layout_for(n_classes, asked, top_k).name == expected
+
+
+def test_classes_beyond_sixteen_bits_keep_their_number() -> None:
+    layout = layout_for(70_000, top_k=2)
+    probs = np.zeros((1, 70_000), dtype=np.float32)
+    probs[0, [69_999, 3]] = 0.75, 0.25
+    classes, kept, tail = encode(probs, np.zeros(1, bool), layout, np.zeros(1))
+    assert (classes.to_pylist(), kept.to_pylist(), tail.to_pylist()) == ([[69_999, 3]], [[0.75, 0.25]], [0.0])
+
+
+def test_each_teacher_is_stored_beside_the_ensemble_if_asked_for() -> None:
+    made = predictions(a=[[0.8, 0.2]], b=[[0.4, 0.6]], c=[[0.0, 1.0]])
+    table = soft_labels(rows("l0"), made, ("x", "y"), weights={"a": 1, "b": 1, "c": 0}, each_teacher=True)
+    assert [name for name in table.column_names if name.startswith("probs")] == ["probs", "probs_a", "probs_b"]
+    assert table["probs_a"][0].as_py() == pytest.approx([0.8, 0.2], abs=1e-3)
+    assert table["probs"][0].as_py() == pytest.approx([0.6, 0.4], abs=1e-3)
+
+
+def test_a_row_says_for_which_image_it_was_made() -> None:
+    made = predictions(a=[[0.8, 0.2]]).append_column("content_sha256", pa.array(["ff" * 8 + "00" * 24]))
+    assert soft_labels(rows("l0", "l1"), made, ("x", "y"))["made_for"].to_pylist() == [2**64 - 1, None]
+
+
+def draws(probs: Any, n_draws: int, seed: int) -> tuple[Any, Any]:  # noqa: ANN401 - array-likes
+    """Return the (n, K) estimate of the probabilities that the sampled layout stores, and its tail mass."""
+    n, k = probs.shape
+    layout = Layout("sampled", k, 2, n_draws)
+    keys = [f"row-{i}" for i in range(n)]
+    columns = encode(probs, np.zeros(n, bool), layout, sampling_offsets(keys, seed))
+    classes, kept, tail, drawn = (np.asarray(c.to_pylist(), dtype=float) for c in columns)
+    estimate = np.zeros((n, k))
+    np.put_along_axis(estimate, classes.astype(int), kept, axis=1)
+    for row in range(n):
+        np.add.at(estimate[row], drawn[row].astype(int), tail[row] / n_draws)
+    return estimate, tail
+
+
+def test_the_sampled_tail_is_unbiased_and_the_top_alone_is_not() -> None:
+    one = np.random.default_rng(3).dirichlet(np.full(30, 0.5)).astype(np.float32)
+    probs = np.repeat(one[None], 4000, axis=0)
+    estimate, _ = draws(probs, 4, seed=0)
+    error = estimate.mean(axis=0) - one
+    spread = estimate.std(axis=0) / np.sqrt(len(probs))
+    assert (np.abs(error) <= 5 * spread + 1e-3 * one + 1e-5).all()  # the rest is the rounding to float16
+    assert one[np.argsort(-one)[2:]].sum() > 0.3  # what top-k of two would have cut off
+
+
+@settings(max_examples=30, deadline=None)
+@given(k=st.integers(4, 40), n=st.integers(1, 12), m=st.integers(1, 9), seed=st.integers(0, 99))
+def test_draws_are_of_the_tail_and_depend_on_the_id_only(k: int, n: int, m: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    probs = generator.dirichlet(np.full(k, 0.3), size=n).astype(np.float32)
+    probs[0] = 0
+    probs[0, 1] = 1  # nothing is left to draw from
+    layout = Layout("sampled", k, 2, m)
+    keys = [f"row-{i}" for i in range(n)]
+    columns = encode(probs, np.zeros(n, bool), layout, sampling_offsets(keys, seed))
+    again = encode(probs[::-1], np.zeros(n, bool), layout, sampling_offsets(keys[::-1], seed))
+    assert columns[3].to_pylist() == again[3].to_pylist()[::-1]
+    for row, (top, tail, drawn) in enumerate(
+        zip(columns[0].to_pylist(), columns[2].to_pylist(), columns[3].to_pylist(), strict=True)
+    ):
+        assert len(drawn) == m
+        assert tail == 0 or set(drawn).isdisjoint(top)
+        assert tail == 0 or (probs[row, drawn] > 0).all()

@@ -156,3 +156,14 @@ def test_the_digest_follows_the_table(make_request: Make, tmp_path: Path) -> Non
     assert ask(request, path="t.parquet").card.digest == first
     pq.write_table(pa.table({"uri": request.labels["uri"], "p": PROBS[::-1]}), tmp_path / "t.parquet")
     assert ask(request, path="t.parquet").card.digest != first
+
+
+def test_a_table_made_for_other_bytes_is_refused_by_name(make_request: Make, tmp_path: Path) -> None:
+    request = make_request(TRUTH)
+    hashes = request.labels["content_sha256"].to_pylist()
+    columns = {"uri": request.labels["uri"], "p": PROBS}
+    pq.write_table(pa.table({**columns, "content_sha256": hashes}), tmp_path / "t.parquet")
+    assert ask(request, path="t.parquet").card.n_predicted == 4
+    pq.write_table(pa.table({**columns, "content_sha256": [*hashes[:3], "00" * 32]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"1 rows .* other image bytes: .*0003.png"):
+        ask(request, path="t.parquet")

@@ -1,0 +1,132 @@
+"""The labels that an audit speaks for: every given label of a readable image, with its risk and flag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curate import schema
+from curate.audit.design import POPULATION
+from curate.errors import ConfigError, InputError
+from curate.manifest.read import LoadedRelease
+
+_LABELS = ("label_id", "sample_id", "uri", "given_label", "bbox", "content_sha256")
+
+
+def of_release(release: LoadedRelease, further_risk: pa.Table | None = None) -> pa.Table:
+    """Return `POPULATION` of a version: its released labels and those that a verdict holds back.
+
+    Args:
+        release: the version.
+        further_risk: `label_id`, `risk` of labels without a finding; they order what the findings leave out.
+    """
+    held = release.excluded.filter(
+        pc.and_(pc.equal(release.excluded["stage"], "verdict"), pc.is_null(release.excluded["error_code"]))
+    )
+    parts = [table.select(_LABELS) for table in (release.data, held)]
+    labels = pa.concat_tables(parts, promote_options="permissive")
+    return of_labels(labels.filter(pc.is_valid(labels["label_id"])), release.findings, further_risk)
+
+
+def of_labels(labels: pa.Table, findings: pa.Table, further_risk: pa.Table | None = None) -> pa.Table:
+    """Return `POPULATION` from labels and what the teachers found about them.
+
+    A finding counts where it is about one label and its check has a cut: `flagged` is not null. Of several about
+    one label the flagged one counts, then the riskiest.
+
+    Args:
+        labels: `label_id`, `sample_id`, `uri`, `given_label`, `bbox`, `content_sha256`.
+        findings: `schema.FINDINGS`.
+        further_risk: see `of_release`.
+    """
+    found = label_error_findings(findings)
+    at = pc.index_in(labels["label_id"], value_set=found["label_id"].combine_chunks())
+    risk = found["risk"].take(at)
+    if further_risk is not None:
+        place = pc.index_in(labels["label_id"], value_set=further_risk["label_id"].combine_chunks())
+        risk = pc.coalesce(risk, further_risk["risk"].take(place))
+    columns = {name: labels[name] for name in _LABELS} | {
+        "risk": pc.fill_null(risk, 0.0),
+        "flagged": pc.fill_null(found["flagged"].take(at), False),  # noqa: FBT003 - pyarrow's fill value
+        "suggested_label": found["suggested_label"].take(at),
+        "finding_id": found["finding_id"].take(at),
+    }
+    return pa.table({name: columns[name] for name in POPULATION.names}).cast(POPULATION).combine_chunks()
+
+
+def label_error_findings(findings: pa.Table) -> pa.Table:
+    """Return the finding that counts for each label, of the checks that hold teachers against labels."""
+    from curate.check import discover  # noqa: PLC0415 - checks are plug-ins; loaded when they are asked for
+
+    names = pa.array([check.name for check in discover().values() if check.after_teachers], pa.string())
+    about = pc.and_(pc.is_in(findings["check"], value_set=names), pc.is_valid(findings["label_id"]))
+    found = findings.filter(pc.and_(about, pc.is_valid(findings["flagged"])))
+    keys = [
+        ("label_id", "ascending"),
+        ("flagged", "descending"),
+        ("risk", "descending"),
+        ("finding_id", "ascending"),
+    ]
+    found = found.take(pc.sort_indices(found, sort_keys=keys))
+    ids = found["label_id"].to_pylist()
+    first = [at for at in range(len(ids)) if at == 0 or ids[at] != ids[at - 1]]
+    return found.take(pa.array(first, pa.int64()))
+
+
+def of_table(path: Path) -> pa.Table:
+    """Return `POPULATION` of a table of flags, such as `curate flag` writes.
+
+    It needs `risk` and `flagged`; `sample_id` (or `label_id`), `label`, `suggested_label` and a column that names
+    the image (`image`, `uri`, `file`) are used where they are there. A risk that is null counts as 0.
+
+    Raises:
+        ConfigError: there is no file.
+        InputError: it is no Parquet, or a column is missing or of the wrong kind.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"There is no table at {path}. Write one with: curate flag TABLE.parquet --out {path.name}"
+        )
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet: {error}.") from error
+    missing = [name for name in ("risk", "flagged") if name not in table.column_names]
+    if missing:
+        raise InputError.from_missing_columns(missing, table.column_names, needed_by="An audit of a table")
+    names = set(table.column_names)
+    key = next((name for name in ("label_id", "sample_id") if name in names), None)
+    n = table.num_rows
+    ids = pc.cast(table[key], pa.string()) if key else pa.array([str(row) for row in range(n)])
+    image = next((name for name in ("image", "uri", "file") if name in names and _is_text(table, name)), key)
+    risk = pc.fill_null(pc.cast(table["risk"], pa.float64()), 0.0)
+    if n and not bool(np.isfinite(risk.to_numpy()).all()):
+        raise InputError(f"{path}: every risk must be a number or null; some are infinite or not a number.")
+    columns = {
+        "label_id": ids,
+        "sample_id": ids,
+        "uri": pc.cast(table[image], pa.string()) if image else ids,
+        "given_label": _text(table, "label" if "label" in names else "given_label"),
+        "bbox": pa.nulls(n, schema.BBOX),
+        "risk": risk,
+        "flagged": pc.fill_null(table["flagged"], False),  # noqa: FBT003 - pyarrow's fill value
+        "suggested_label": _text(table, "suggested_label"),
+        "finding_id": pa.nulls(n, pa.string()),
+        "content_sha256": pa.nulls(n, pa.string()),
+    }
+    return pa.table(columns).cast(POPULATION).combine_chunks()
+
+
+def _is_text(table: pa.Table, name: str) -> bool:
+    kind = table.schema.field(name).type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
+
+
+def _text(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
+    if name not in table.column_names:
+        return pa.nulls(table.num_rows, pa.string())
+    return pc.cast(table[name], pa.string())

@@ -1,0 +1,177 @@
+"""`curate audit`: draw, hand out, take in, conclude."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate import runs
+from curate.audit import population, store
+from curate.audit.answers import Answer
+from curate.audit.decisions import decision_rows
+from curate.audit.design import draw
+from curate.audit.result import AuditResult, lines, result_of
+from curate.audit.sheet import read_sheet, write_sheet
+from curate.audit.store import Audit
+from curate.errors import ConfigError
+from curate.review import ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came in: answers that say something new, decisions that they are, what could not be taken, and the result."""
+
+    n_fresh: int
+    n_decisions: int
+    result: AuditResult
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "n_new_answers": self.n_fresh,
+            "n_decisions": self.n_decisions,
+            "problems": list(self.problems),
+            **self.result.to_json(),
+        }
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        told = [f"{self.n_fresh:,} new answers, {self.n_decisions:,} decisions in the ledger"]
+        told += [f"  problem: {problem}" for problem in self.problems]
+        return [*(told if self.n_fresh or self.problems else []), *lines(self.result)]
+
+
+def open_audit(
+    workspace: Path,
+    name: str,
+    *,
+    budget: int,
+    seed: int = 0,
+    target_precision: float | None = None,
+    new: bool = False,
+) -> tuple[Audit, bool]:
+    """Return the audit of a dataset that is still open, or draw one; and whether it was drawn now.
+
+    Args:
+        workspace: where the dataset is.
+        name: NAME, of which the latest version is audited, or NAME@ID.
+        budget: looks.
+        seed: of the draw.
+        target_precision: see `design.draw`.
+        new: draw another one though one is open or done.
+
+    Raises:
+        ConfigError: nothing was published, or the latest audit is complete and no new one was asked for.
+    """
+    from curate.manifest import log  # noqa: PLC0415 - only where a version is read
+    from curate.manifest.read import load_release  # noqa: PLC0415 - as above
+
+    plain = name.partition("@")[0]
+    place = store.audits_folder(workspace, plain)
+    held = store.folders(place)
+    if held and not new:
+        audit = store.read(held[-1])
+        if audit.open_looks:
+            return audit, False
+        raise ConfigError(
+            f"The audit {audit.short_id} of {plain} is complete. See it with: curate audit {plain} --result. "
+            f"Draw another one with --new."
+        )
+    from curate.audit.ranking import rest_risk  # noqa: PLC0415 - pulls in SciPy
+
+    release = load_release(log.resolve(Path(workspace) / "manifests", name))
+    labels = population.of_release(release, rest_risk(runs.Workspace(Path(workspace), plain), release))
+    number = int(held[-1].name) + 1 if held else 1
+    subject = {"name": plain, "version": release.id, "number": number}
+    design, membership = draw(labels, subject=subject, budget=budget, seed=seed, target_precision=target_precision)
+    return store.record(place / f"{number:04d}", design, membership), True
+
+
+def open_table_audit(
+    table: Path, sheet: Path, *, budget: int, seed: int = 0, target_precision: float | None = None
+) -> tuple[Audit, bool]:
+    """Return the audit of a table of flags that belongs to a sheet, or draw one; and whether it was drawn now.
+
+    The design is kept beside the sheet, in `SHEET.audit`.
+
+    Raises:
+        ConfigError: no table, or an audit of another table is beside the sheet.
+        InputError: the table holds no flags.
+    """
+    folder = table_folder(sheet)
+    digest = runs.digest_file(table) if table.is_file() else ""
+    if folder.exists():
+        audit = store.read(folder)
+        if audit.design.subject.get("table_sha256") != digest:
+            raise ConfigError(f"{folder} holds the audit of another table. Name another sheet with --csv.")
+        return audit, False
+    labels = population.of_table(table)
+    subject = {"name": table.name, "table_sha256": digest}
+    design, membership = draw(labels, subject=subject, budget=budget, seed=seed, target_precision=target_precision)
+    return store.record(folder, design, membership), True
+
+
+def table_folder(sheet: Path) -> Path:
+    """Return where the design of a table's audit is kept."""
+    return sheet.with_name(f"{sheet.name}.audit")
+
+
+def latest_audit(workspace: Path, name: str) -> Audit:
+    """Return the latest audit of a dataset.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    held = store.folders(store.audits_folder(workspace, name))
+    if not held:
+        raise ConfigError(f"There is no audit of {name} in {workspace}. Draw one with: curate audit {name}")
+    return store.read(held[-1])
+
+
+def hand_out(audit: Audit, sheet: Path) -> None:
+    """Write the sheet to fill in."""
+    write_sheet(audit.design, sheet)
+
+
+def take_sheet(
+    audit: Audit,
+    sheet: Path,
+    *,
+    reviewer: str | None,
+    ledger_folder: Path | None,
+    target_precision: float | None = None,
+) -> Taken:
+    """Take the answers of a sheet in; see `take`."""
+    answers = read_sheet(audit.design, sheet, reviewer=ledger.reviewer_name(reviewer))
+    return take(audit, answers, ledger_folder=ledger_folder, target_precision=target_precision)
+
+
+def take(
+    audit: Audit,
+    answers: Sequence[Answer],
+    *,
+    ledger_folder: Path | None,
+    target_precision: float | None = None,
+) -> Taken:
+    """Append answers to the audit, and what they decide to the ledger of the dataset.
+
+    Args:
+        audit: of the dataset or table.
+        answers: what people said.
+        ledger_folder: None = a table, which has no ledger.
+        target_precision: see `result.result_of`.
+
+    Raises:
+        InputError: an answer to a look that was never asked for.
+    """
+    held, fresh = store.append(audit, answers)
+    n_decisions = 0
+    if ledger_folder is not None:
+        rows = decision_rows(held, fresh, ledger.read(ledger_folder).decisions)
+        for reviewer in sorted({str(row["reviewer"]) for row in rows}):
+            mine = [row for row in rows if row["reviewer"] == reviewer]
+            n_decisions += ledger.append(ledger_folder, mine, reviewer=reviewer).num_rows
+    return Taken(len(fresh), n_decisions, result_of(held, target_precision=target_precision))

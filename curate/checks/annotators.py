@@ -1,0 +1,317 @@
+"""Who labels how well, and who disagrees with whom: annotators against each other and against the teachers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import schema
+from curate.check import Batches, Check, build_findings, build_statistics
+from curate.checks.emit import Fitted, score_by_label, summarize
+from curate.statistics.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
+from curate.statistics.exact import share_interval
+from curate.teachers.consensus import Consensus, error_rates, find_consensus
+from curate.teachers.label_columns import prob_matrix
+from curate.teachers.noise import Floats, Ints
+
+NAME = "annotators"
+COLUMNS = ("label_id", "sample_id", "task", "label", "annotator")
+INSUFFICIENT = "insufficient data"
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorsParams:
+    """What is reported.
+
+    Attributes:
+        classes: in the order of the probabilities; empty = the sorted distinct labels.
+        min_labels: an annotator with fewer labels that can be held against others is not judged.
+        min_shared: two annotators with fewer shared images are not compared.
+        max_pairs: pairs that are reported, those that share most images.
+        min_ratio: an annotator stands out on a class from this multiple of the average error on.
+    """
+
+    classes: tuple[str, ...] = ()
+    min_labels: int = 10
+    min_shared: int = 10
+    max_pairs: int = 200
+    min_ratio: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """All answers, sorted by label id; `image` and `annotator` are indices, `names` who they are."""
+
+    label_ids: list[str]
+    sample_ids: list[str]
+    image: Ints
+    annotator: Ints
+    label: Ints
+    names: list[str]
+    classes: tuple[str, ...]
+    counts: Ints  # (images, classes)
+
+
+def fit(batches: Batches, params: AnnotatorsParams) -> Fitted:
+    """Hold every answer against all others of its image, and count."""
+    views = [pa.table(batch.select(_columns(batch.schema.names))) for batch in batches]
+    table = pa.concat_tables(views) if views else None
+    answers = _answers(table, params) if table is not None else None
+    if table is None or answers is None:
+        row = {"name": "n_annotators", "value": 0.0, "n": 0, "outcome": INSUFFICIENT}
+        row["detail"] = {
+            "why": "no label names its annotator, all are of one class, or an image has several classes"
+        }
+        return Fitted(build_findings(NAME, []), build_statistics(NAME, [row]))
+    found = find_consensus(
+        answers.image,
+        answers.annotator,
+        answers.label,
+        n_images=len(answers.counts),
+        n_classes=len(answers.classes),
+        teachers=_teachers(table, answers),
+    )
+    rows, standing_out = _error_rates(answers, found, params)
+    statistics = [*_whole(answers, found), *rows, *_pairs(answers, params)]
+    return Fitted(
+        build_findings(NAME, [*_outvoted(answers, found), *_prone(answers, found, standing_out)]),
+        build_statistics(NAME, statistics),
+    )
+
+
+def _columns(names: list[str]) -> list[str]:
+    return [*COLUMNS, *(name for name in names if name.startswith(schema.PROB_PREFIX))]
+
+
+def _answers(table: pa.Table, params: AnnotatorsParams) -> _Answers | None:
+    usable = pc.and_(pc.is_valid(table["annotator"]), pc.equal(table["task"], "classification"))
+    chosen = table.filter(usable).select(COLUMNS).sort_by("label_id")
+    known = params.classes or tuple(sorted(set(chosen["label"].to_pylist())))
+    chosen = chosen.filter(pc.is_in(chosen["label"], value_set=pa.array(known, pa.string())))
+    if not chosen.num_rows or len(known) < 2:
+        return None
+    samples, image = np.unique(np.asarray(chosen["sample_id"].to_pylist(), dtype=str), return_inverse=True)
+    names, annotator = np.unique(np.asarray(chosen["annotator"].to_pylist(), dtype=str), return_inverse=True)
+    place = {name: at for at, name in enumerate(known)}
+    label = np.array([place[name] for name in chosen["label"].to_pylist()], dtype=np.int64)
+    pairs = image.astype(np.int64) * len(names) + annotator
+    if len(np.unique(pairs)) < len(pairs):
+        return None  # several classes an image: who gave one more or less has not erred by that
+    counts = np.zeros((len(samples), len(known)), dtype=np.int64)
+    np.add.at(counts, (image, label), 1)
+    ids, owners = chosen["label_id"].to_pylist(), chosen["sample_id"].to_pylist()
+    return _Answers(ids, owners, image, annotator, label, names.tolist(), known, counts)
+
+
+def _teachers(table: pa.Table, answers: _Answers) -> Floats | None:
+    """Return (images, classes), the mean of the teachers for each image; rows of NaN where none has an answer."""
+    columns = [name for name in table.column_names if name.startswith(schema.PROB_PREFIX)]
+    if not columns:
+        return None
+    first = dict(zip(answers.sample_ids, answers.image.tolist(), strict=True))
+    rows = [(at, first[s]) for at, s in enumerate(table["sample_id"].to_pylist()) if s in first]
+    at = np.array([row for row, _ in rows])
+    image = np.array([number for _, number in rows])
+    total = np.zeros((len(answers.counts), len(answers.classes)))
+    n = np.zeros(len(answers.counts))
+    for name in columns:
+        probs = prob_matrix(table[name].combine_chunks(), len(answers.classes), name)[at].astype(np.float64)
+        known = np.isfinite(probs).all(axis=1)
+        np.add.at(total, image[known], probs[known])
+        np.add.at(n, image[known], 1.0)
+    return np.where(n[:, None] > 0, total / np.maximum(n, 1.0)[:, None], np.nan)
+
+
+def _whole(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
+    n_answers = answers.counts.sum(axis=1)
+    alpha, kappa = krippendorff_alpha(answers.counts), fleiss_kappa(answers.counts)
+    wrong = 1.0 - found.own_prob[found.has_reference]
+    several = n_answers >= 2
+    agreed = (answers.counts.max(axis=1) == n_answers)[several]
+    low, high = share_interval(int(agreed.sum()), len(agreed))
+    return [
+        {"name": "n_annotators", "value": float(len(answers.names)), "n": len(answers.label)},
+        {"name": "n_answers_per_image", "value": float(n_answers.mean()), "n": len(n_answers)},
+        _value("krippendorff_alpha", alpha, int(several.sum()), "no image has two answers"),
+        _value(
+            "fleiss_kappa", kappa, len(n_answers), "images do not all have the same number of answers, two or more"
+        ),
+        _value("share_unanimous", float(agreed.mean()) if len(agreed) else None, len(agreed), "as above")
+        | ({"low": low, "high": high} if len(agreed) else {}),
+        _value(
+            "error_rate", float(wrong.mean()) if len(wrong) else None, len(wrong), "nobody to hold answers against"
+        ),
+        _value("consensus_quality", float(found.probs.max(axis=1).mean()), len(found.probs), ""),
+    ]
+
+
+def _value(name: str, value: float | None, n: int, why: str) -> dict[str, Any]:
+    if value is None:
+        return {"name": name, "n": n, "outcome": INSUFFICIENT, "detail": {"why": why}}
+    return {"name": name, "value": value, "n": n}
+
+
+def _error_rates(
+    answers: _Answers, found: Consensus, params: AnnotatorsParams
+) -> tuple[list[dict[str, Any]], dict[tuple[int, int], dict[str, Any]]]:
+    """Return the error rate of each annotator and, by (annotator, class), those that stand out.
+
+    On a class that he gives, an answer counts as contradicted where all others of its image together find another
+    class likeliest. An annotator stands out where the exact lower limit of his share is above that of the others on
+    that class even after all classes of all annotators were looked at (Bonferroni); where the others err, both rise.
+    """
+    judged = found.has_reference
+    wrong = judged & (found.others != answers.label)
+    n_by, wrong_by = (np.zeros((len(answers.names), len(answers.classes)), dtype=np.int64) for _ in range(2))
+    np.add.at(n_by, (answers.annotator[judged], answers.label[judged]), 1)
+    np.add.at(wrong_by, (answers.annotator[wrong], answers.label[wrong]), 1)
+    rate, low, high = error_rates(
+        found.own_prob[judged],
+        answers.annotator[judged],
+        n_annotators=len(answers.names),
+        n_classes=len(answers.classes),
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "name": "error_rate",
+            "group": f"annotator={name}",
+            "value": float(rate[who]),
+            "low": float(low[who]),
+            "high": float(high[who]),
+            "n": int(n_by[who].sum()),
+            "detail": {"n_contradicted": int(wrong_by[who].sum())},
+        }
+        for who, name in enumerate(answers.names)
+        if n_by[who].sum() >= params.min_labels
+    ]
+    n_others, wrong_others = n_by.sum(axis=0) - n_by, wrong_by.sum(axis=0) - wrong_by
+    average = np.where(n_others > 0, wrong_others / np.maximum(n_others, 1), 0.0)
+    candidates = np.argwhere(n_by >= params.min_labels)
+    each = ALPHA / max(1, len(candidates))
+    standing_out: dict[tuple[int, int], dict[str, Any]] = {}
+    for who, label in candidates.tolist():
+        n, n_wrong, usual = int(n_by[who, label]), int(wrong_by[who, label]), float(average[who, label])
+        if (
+            usual <= 0
+            or n_wrong / n < params.min_ratio * usual
+            or share_interval(n_wrong, n, alpha=2 * each)[0] <= usual
+        ):
+            continue
+        low_end, high_end = share_interval(n_wrong, n)
+        rows.append(
+            {
+                "name": "share_contradicted",
+                "group": f"annotator={answers.names[who]},class={answers.classes[label]}",
+                "value": n_wrong / n,
+                "low": low_end,
+                "high": high_end,
+                "n": n,
+                "detail": {"average": usual, "ratio": n_wrong / n / usual},
+            }
+        )
+        standing_out[who, label] = {
+            "annotator": answers.names[who],
+            "label": answers.classes[label],
+            "ratio": round(n_wrong / n / usual, 1),
+            "n_wrong": n_wrong,
+            "n": n,
+            "average": round(usual, 3),
+        }
+    return rows, standing_out
+
+
+def _pairs(answers: _Answers, params: AnnotatorsParams) -> list[dict[str, Any]]:
+    """Return how far pairs agree and on which classes they do not, those with most images in common first."""
+    by_image: dict[int, list[int]] = {}
+    for row, image in enumerate(answers.image.tolist()):
+        by_image.setdefault(image, []).append(row)
+    shared: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for rows in by_image.values():
+        for one, other in combinations(sorted(rows, key=lambda row: (answers.annotator[row], row)), 2):
+            pair = (int(answers.annotator[one]), int(answers.annotator[other]))
+            if pair[0] != pair[1]:
+                shared.setdefault(pair, []).append((int(answers.label[one]), int(answers.label[other])))
+    enough = [(pair, seen) for pair, seen in shared.items() if len(seen) >= params.min_shared]
+    told: list[dict[str, Any]] = []
+    for (one, other), seen in sorted(enough, key=lambda item: (-len(item[1]), item[0]))[: params.max_pairs]:
+        group = f"annotators={answers.names[one]}|{answers.names[other]}"
+        first, second = (np.array(side) for side in zip(*seen, strict=True))
+        n_apart = int((first != second).sum())
+        low, high = share_interval(n_apart, len(seen))
+        most = Counter((a, b) for a, b in seen if a != b).most_common(3)
+        classes = [
+            [answers.classes[a], answers.classes[b], n] for (a, b), n in sorted(most, key=lambda m: (-m[1], m[0]))
+        ]
+        told.append(
+            {"name": "share_disagreement", "group": group, "value": n_apart / len(seen), "low": low, "high": high}
+            | {"n": len(seen), "detail": {"classes": classes}}
+        )
+        kappa = cohen_kappa(first, second, len(answers.classes))
+        told.append({**_value("cohen_kappa", kappa, len(seen), "both gave one class only"), "group": group})
+    return told
+
+
+def _outvoted(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
+    """Return a finding for each label that the consensus of its image contradicts, itself included."""
+    n_answers = answers.counts.sum(axis=1)
+    best = found.probs.argmax(axis=1)
+    rows = []
+    for row in np.flatnonzero((best[answers.image] != answers.label) & (n_answers[answers.image] > 1)).tolist():
+        image = int(answers.image[row])
+        prob = float(found.probs[image, best[image]])
+        args = {
+            "given": answers.classes[answers.label[row]],
+            "suggested": answers.classes[best[image]],
+            "n_agree": int(answers.counts[image, best[image]]),
+            "n_answers": int(n_answers[image]),
+            "quality": round(prob, 2),
+        }
+        rows.append(
+            _finding(answers, row, "annotators_outvote", 1.0 - float(found.probs[image, answers.label[row]]), args)
+            | {"suggested_label": args["suggested"], "suggested_prob": prob, "flagged": True}
+        )
+    return rows
+
+
+def _prone(
+    answers: _Answers, found: Consensus, standing_out: dict[tuple[int, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a finding for each doubted label of an annotator who stands out on its class."""
+    rows = []
+    doubted = found.has_reference & (found.others != answers.label)
+    for row in np.flatnonzero(doubted).tolist():
+        args = standing_out.get((int(answers.annotator[row]), int(answers.label[row])))
+        if args is not None:
+            rows.append(_finding(answers, row, "annotator_error_prone", 1.0 - float(found.own_prob[row]), args))
+    return rows
+
+
+def _finding(answers: _Answers, row: int, issue: str, risk: float, args: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "issue": issue,
+        "sample_id": answers.sample_ids[row],
+        "label_id": answers.label_ids[row],
+        "risk": min(1.0, max(0.0, risk)),
+        "reason_code": issue,
+        "reason_args": args,
+    }
+
+
+CHECK = Check(
+    name=NAME,
+    version=1,
+    view="annotations",
+    needs=COLUMNS,
+    scope="dataset",
+    params=AnnotatorsParams(),
+    fit=fit,
+    score=score_by_label,
+    summarize=summarize,
+)

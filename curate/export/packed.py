@@ -1,0 +1,254 @@
+"""Versions with images, labels and soft labels in one: Parquet for Hugging Face `datasets`, tar shards for WebDataset."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate import schema
+from curate.errors import ConfigError
+from curate.export.folder import written_beside
+from curate.export.record import MARKER
+from curate.export.release import safe_folder
+from curate.feed.release import Feed
+from curate.scan.header import format_of
+
+SHARD_BYTES = 500_000_000
+_GROUP_BYTES = 32_000_000  # of images in a row group: what a reader of one image has to read
+_ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PPM": "ppm"}
+
+
+@dataclass(frozen=True, slots=True)
+class PackedResult:
+    """What was written: images, labels and the files, sorted."""
+
+    n_images: int
+    n_labels: int
+    paths: tuple[Path, ...]
+
+
+def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHARD_BYTES) -> PackedResult:  # noqa: A002 - what the command line calls it
+    """Write what a feed hands out to the folder `out`, which appears whole or not at all.
+
+    hf: `data/SPLIT-00000-of-00001.parquet`, read by `datasets.load_dataset(str(out))`: an Image feature with the bytes,
+    `label` as ClassLabel (or `objects` with boxes in COCO pixels), weight, id, given label, action, and the soft labels.
+    webdataset: `SPLIT-000000.tar`: for each item its image, `cls` (not for boxes), `json` and an `npy` for each array
+    of its soft label. Bytes are a function of the version: no clock, no user.
+
+    Args:
+        feed: of the version; every image is held against its hash while it is packed.
+        out: the folder to write.
+        format: hf or webdataset.
+        shard_bytes: of images in a file, about.
+
+    Raises:
+        ConfigError: another format, or `out` holds something else.
+        VerificationError: an image is not there or not the one of the version.
+    """
+    if format not in PACKED:
+        raise ConfigError(f"There is no packed format {format!r}. Formats: {', '.join(PACKED)}.")
+    n_labels = int((feed.rows.labels >= 0).sum())
+    with written_beside(out) as beside:
+        for split, items in _splits(feed).items():
+            PACKED[format](feed, items, beside, safe_folder(split), shard_bytes)
+        told = {"format": format, "version": feed.version_id, "n_images": len(feed), "n_labels": n_labels}
+        told |= {"classes": list(feed.classes), "temperature": feed.temperature}
+        (beside / MARKER).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        paths = sorted(path.relative_to(beside) for path in beside.rglob("*") if path.is_file())
+    return PackedResult(len(feed), n_labels, tuple(out / path for path in paths))
+
+
+def _splits(feed: Feed) -> dict[str, list[int]]:
+    splits: dict[str, list[int]] = {}
+    named = feed.rows.table["split"].take(pa.array(feed.rows.starts[:-1])).to_pylist()
+    for at, split in enumerate(named):
+        splits.setdefault(split or "unsplit", []).append(at)
+    return dict(sorted(splits.items()))
+
+
+def _encoded(feed: Feed, items: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:
+    """Yield item, uri and encoded bytes, each held against its hash."""
+    places = feed.rows.places()
+    columns = [places[name].combine_chunks() for name in places.column_names]
+    for at in items:
+        place = [column[at].as_py() for column in columns]
+        yield at, place[0], feed.images.read(*place)
+
+
+def _shards(feed: Feed, items: Sequence[int], n_bytes: int) -> list[list[int]]:
+    """Cut items into runs of about so many bytes."""
+    sizes = feed.rows.places()["n_bytes"].to_pylist()
+    shards: list[list[int]] = [[]]
+    filled = 0
+    for at in items:
+        if shards[-1] and filled + (sizes[at] or 0) > n_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(at)
+        filled += sizes[at] or 0
+    return shards
+
+
+def _about(feed: Feed, at: int, extra: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return id, label (or boxes) and the further columns of an item."""
+    rows = feed.rows
+    start, stop = int(rows.starts[at]), int(rows.starts[at + 1])
+    if rows.boxes is None:
+        return {
+            "id": (rows.table["label_id"][start].as_py() or rows.table["sample_id"][start].as_py()),
+            "label": int(rows.labels[start]),
+            "weight": float(rows.weights[start]),
+            **{name: values[start] for name, values in extra.items()},
+        }
+    kept = [row for row in range(start, stop) if rows.labels[row] >= 0]
+    width, height = extra["width_px"][start], extra["height_px"][start]
+    x0, y0, x1, y1 = rows.boxes[kept].astype(np.float64).T if kept else np.zeros((4, 0))
+    boxes = np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1).round(3)
+    objects = {
+        "id": [rows.table["label_id"][row].as_py() for row in kept],
+        "bbox": boxes.tolist(),
+        "category": rows.labels[kept].tolist(),
+        "weight": rows.weights[kept].tolist(),
+        "given_label": [extra["given_label"][row] for row in kept],
+        "action": [extra["action"][row] for row in kept],
+    }
+    return {"id": rows.table["sample_id"][start].as_py(), "width": width, "height": height, "objects": objects}
+
+
+def _extra(feed: Feed) -> dict[str, list[Any]]:
+    names = ["given_label", "action"] + (["width_px", "height_px"] if feed.rows.boxes is not None else [])
+    return {name: feed.rows.table[name].to_pylist() for name in names}
+
+
+# -- Hugging Face ---------------------------------------------------------------------------------------------
+
+
+def _write_hf(feed: Feed, items: Sequence[int], folder: Path, split: str, shard_bytes: int) -> None:
+    (folder / "data").mkdir(exist_ok=True)
+    columns, features = _hf_columns(feed)
+    words = {"huggingface": json.dumps({"info": {"features": features}})}
+    table_schema = pa.schema(columns, metadata=words)
+    extra = _extra(feed)
+    shards = _shards(feed, items, shard_bytes)
+    for number, shard in enumerate(shards):
+        path = folder / "data" / f"{split}-{number:05d}-of-{len(shards):05d}.parquet"
+        with pq.ParquetWriter(path, table_schema, compression="zstd", use_dictionary=False) as writer:
+            for group in _shards(feed, shard, _GROUP_BYTES):
+                rows = []
+                for at, uri, data in _encoded(feed, group):
+                    image = {"bytes": data, "path": uri.rsplit("/", 1)[-1]}
+                    rows.append({"image": image, **_about(feed, at, extra), **_soft_of(feed, at)})
+                writer.write_table(pa.Table.from_pylist(rows, schema=table_schema))
+
+
+def _hf_columns(feed: Feed) -> tuple[list[pa.Field], dict[str, Any]]:
+    """Return the Arrow fields, and the features as `datasets` reads them from a file's metadata."""
+    names: dict[str, Any] = {"names": list(feed.classes), "_type": "ClassLabel"}
+    image = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    plain: list[pa.Field]
+    if feed.rows.boxes is None:
+        plain = [pa.field("id", pa.string()), pa.field("label", pa.int64()), pa.field("weight", pa.float32())]
+        plain += [pa.field("given_label", pa.string()), pa.field("action", pa.string())]
+    else:
+        plain = [pa.field("id", pa.string()), pa.field("width", pa.int32()), pa.field("height", pa.int32())]
+        inner = [("id", pa.string()), ("bbox", pa.list_(pa.float32(), 4)), ("category", pa.int64())]
+        inner += [("weight", pa.float32()), ("given_label", pa.string()), ("action", pa.string())]
+        plain.append(pa.field("objects", pa.struct([(name, pa.list_(kind)) for name, kind in inner])))
+    fields = [image, *plain, *_soft_fields(feed)]
+    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    features |= {field.name: _feature(field.type) for field in fields[1:]}
+    if feed.rows.boxes is None:
+        features["label"] = names
+    else:
+        features["objects"]["category"] = {"feature": names, "_type": "Sequence"}
+    return fields, features
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_struct(kind):
+        return {kind.field(at).name: _feature(kind.field(at).type) for at in range(kind.num_fields)}
+    if pa.types.is_fixed_size_list(kind):
+        return {"feature": _feature(kind.value_type), "length": kind.list_size, "_type": "Sequence"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "Sequence"}
+    words = {"halffloat": "float16", "float": "float32", "double": "float64"}
+    return {"dtype": words.get(str(kind), str(kind)), "_type": "Value"}
+
+
+def _soft_fields(feed: Feed) -> list[pa.Field]:
+    soft = feed.rows.soft
+    if soft is None:
+        return []
+    fields = []
+    for name, array in soft.arrays.items():
+        inner = pa.from_numpy_dtype(array.dtype)
+        kind = pa.list_(inner, array.shape[1]) if array.ndim == 2 else inner
+        fields.append(pa.field(name, kind if feed.rows.boxes is None else pa.list_(kind)))
+    return fields
+
+
+def _soft_of(feed: Feed, at: int) -> dict[str, Any]:
+    """Return the soft label of an item (of each of its boxes), None where there is none."""
+    soft, rows = feed.rows.soft, feed.rows
+    if soft is None:
+        return {}
+    start, stop = int(rows.starts[at]), int(rows.starts[at + 1])
+    if rows.boxes is None:
+        return {name: array[start] if soft.known[start] else None for name, array in soft.arrays.items()}
+    kept = [row for row in range(start, stop) if rows.labels[row] >= 0]
+    return {name: [a[row] if soft.known[row] else None for row in kept] for name, a in soft.arrays.items()}
+
+
+# -- WebDataset -----------------------------------------------------------------------------------------------
+
+
+def _write_webdataset(feed: Feed, items: Sequence[int], folder: Path, split: str, shard_bytes: int) -> None:
+    extra = _extra(feed)
+    for number, shard in enumerate(_shards(feed, items, shard_bytes)):
+        with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for at, uri, data in _encoded(feed, shard):
+                about = {"uri": uri, **_about(feed, at, extra)}
+                key = about["id"]
+                _add(tar, f"{key}.{_ENDINGS.get(format_of(data) or '', 'img')}", data)
+                if feed.rows.boxes is None:
+                    about["class"] = feed.classes[about["label"]]
+                    _add(tar, f"{key}.cls", str(about["label"]).encode())
+                _add(tar, f"{key}.json", schema.canonical_json(about).encode())
+                for name, array in _soft_of(feed, at).items():
+                    if array is not None and feed.rows.boxes is None:
+                        _add(tar, f"{key}.{name}.npy", _npy(array))
+                    elif feed.rows.boxes is not None:
+                        _add(tar, f"{key}.{name}.npy", _npy(_stacked(feed, name, array)))
+
+
+def _stacked(feed: Feed, name: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - an array
+    """Return (n_boxes, …); NaN (or class 0) where a box has no soft label."""
+    assert feed.rows.soft is not None  # noqa: S101 - the caller has them from there
+    array = feed.rows.soft.arrays[name]
+    nothing = np.full(array.shape[1:], np.nan if array.dtype.kind == "f" else 0, array.dtype)
+    return np.stack([nothing if value is None else value for value in values]) if values else array[:0]
+
+
+def _npy(array: Any) -> bytes:  # noqa: ANN401 - an array
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    tar.addfile(info, io.BytesIO(data))
+
+
+Writer = Callable[[Feed, Sequence[int], Path, str, int], None]
+PACKED: Mapping[str, Writer] = {"hf": _write_hf, "webdataset": _write_webdataset}

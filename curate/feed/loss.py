@@ -1,0 +1,139 @@
+"""The distillation loss on stored soft labels: Kullback-Leibler to what is stored, cross-entropy to the hard label.
+
+Source: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network": alpha T² KL(p ‖ q) + (1 - alpha) CE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from curate.errors import ConfigError, InputError
+
+Tensor = torch.Tensor
+NO_LABEL = -1
+
+
+def targets(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `distillation_loss` takes from a batch of a classification feed: soft, hard, weight."""
+    return {"soft": batch.get("soft"), "hard": batch["label"], "weight": batch["weight"]}
+
+
+def distillation_loss(
+    logits: Tensor,
+    soft: Mapping[str, Tensor] | None,
+    hard: Tensor | None,
+    weight: Tensor | None = None,
+    temperature: float | None = None,
+    alpha: float = 0.5,
+) -> Tensor:
+    """Return the weighted mean of alpha T² KL(soft ‖ softmax(logits / T)) + (1 - alpha) CE(hard, softmax(logits)).
+
+    How the first term is made follows from what is stored (`manifest.soft_layout`), p being the stored probabilities
+    and q those of the student, both at T:
+
+    - full: Σ p log(p / q) over all classes.
+    - top-k: the same over k + 1 outcomes, the k classes and "any other": the student is told how much probability the
+      rest has, not where. It is at most the full KL (data processing), and zero
+      where the student agrees on all that is known.
+    - sampled: -Σ_top p log q - (tail_mass / m) Σ_j log q(c_j), plus Σ_top p log p: a gradient whose expectation is
+      that of the full KL; the value lacks the entropy of the tail, which no student changes.
+
+    A row without a soft label has the second term only, one without a hard label (-1) the first only, at full share;
+    one without both counts nothing.
+
+    Args:
+        logits: (n, K), any float type; computed in float32.
+        soft: of a batch: `probs`, or `top_classes`, `top_probs`, `tail_mass` (and `tail_classes`), with `known` and
+            `temperature` per row; None for hard labels only.
+        hard: (n,) int64, -1 where there is none; None for soft labels only.
+        weight: (n,) of the rows, at least 0; None = 1.
+        temperature: T; None = the stored one. Another is only possible where all classes are stored.
+        alpha: share of the first term, 0 to 1.
+
+    Raises:
+        ConfigError: alpha or temperature out of range, or nothing to learn from.
+        InputError: another temperature than the stored one with a cut-off tail; shapes that do not fit.
+    """
+    if not 0.0 <= alpha <= 1.0 or (temperature is not None and not temperature > 0):
+        raise ConfigError(f"alpha is in [0, 1] and the temperature above 0; given: {alpha} and {temperature}.")
+    if soft is None and hard is None:
+        raise ConfigError("A distillation loss needs soft labels, hard labels or both; given: neither.")
+    logits = logits.float()
+    n = logits.shape[0]
+    has_soft = soft["known"].to(logits.device) if soft is not None else logits.new_zeros(n, dtype=torch.bool)
+    has_hard = hard != NO_LABEL if hard is not None else logits.new_zeros(n, dtype=torch.bool)
+    share = torch.where(has_soft & has_hard, alpha, has_soft.float())
+    per_row = logits.new_zeros(n)
+    if soft is not None:
+        scaled, own = _soft_term(logits, soft, temperature)
+        per_row = per_row + torch.where(has_soft, share * own**2 * scaled, 0.0)
+    if hard is not None:
+        plain = functional.cross_entropy(logits, hard.clamp(min=0), reduction="none")
+        per_row = per_row + torch.where(has_hard, (1.0 - share) * plain, 0.0)
+    counted = (has_soft | has_hard).float() * (1.0 if weight is None else weight.float())
+    return (per_row * counted).sum() / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _soft_term(logits: Tensor, soft: Mapping[str, Tensor], temperature: float | None) -> tuple[Tensor, float]:
+    """Return (n,) KL at T, and T."""
+    stored = _stored_temperature(soft)
+    own = stored if temperature is None else float(temperature)
+    log_q = functional.log_softmax(logits / own, dim=1)
+    if "probs" in soft:
+        return _full(log_q, soft["probs"].float(), stored / own), own
+    if abs(own - stored) > 1e-6 * stored:
+        raise InputError(
+            f"The soft labels are stored at temperature {stored:g} with a cut-off tail, which cannot be brought to "
+            f"{own:g}. Train at {stored:g}, or publish with `temperature: {own:g}` or `soft_layout: full` in the policy."
+        )
+    return (_sampled if "tail_classes" in soft else _bucketed)(log_q, soft), own
+
+
+def _stored_temperature(soft: Mapping[str, Tensor]) -> float:
+    low, high = soft["temperature"].aminmax()
+    if low != high:
+        raise InputError(f"A batch has soft labels of one temperature; given: {low:g} to {high:g}.")
+    return float(low)
+
+
+def _full(log_q: Tensor, p: Tensor, power: float) -> Tensor:
+    if p.shape != log_q.shape:
+        raise InputError(
+            f"Logits and soft labels must have one shape; given: {tuple(log_q.shape)}, {tuple(p.shape)}."
+        )
+    if power != 1.0:
+        p = p**power  # from the stored temperature to the asked one
+    p = p / p.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    term: Tensor = (torch.special.xlogy(p, p) - p * log_q).sum(dim=1)
+    return term
+
+
+def _head(log_q: Tensor, soft: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (n, k) classes, (n, k) probabilities and (n,) tail mass; the last two normalised, float16 rounds."""
+    classes, p, tail = soft["top_classes"].long(), soft["top_probs"].float(), soft["tail_mass"].float()
+    if classes.shape[0] != log_q.shape[0] or classes.shape[1] >= log_q.shape[1]:
+        raise InputError(
+            f"Top {classes.shape[1]} of {tuple(log_q.shape)} logits: the soft labels are of other classes."
+        )
+    total = (p.sum(dim=1) + tail).clamp(min=torch.finfo(torch.float32).tiny)
+    return classes, p / total[:, None], tail / total
+
+
+def _bucketed(log_q: Tensor, soft: Mapping[str, Tensor]) -> Tensor:
+    classes, p, tail = _head(log_q, soft)
+    head = (torch.special.xlogy(p, p) - p * log_q.gather(1, classes)).sum(dim=1)
+    others = torch.ones_like(log_q, dtype=torch.bool).scatter(1, classes, value=False)
+    log_tail = log_q.masked_fill(~others, -torch.inf).logsumexp(dim=1)  # not log(1 - Σ q): that loses small tails
+    term: Tensor = head + torch.special.xlogy(tail, tail) - tail * log_tail
+    return term
+
+
+def _sampled(log_q: Tensor, soft: Mapping[str, Tensor]) -> Tensor:
+    classes, p, tail = _head(log_q, soft)
+    head = (torch.special.xlogy(p, p) - p * log_q.gather(1, classes)).sum(dim=1)
+    term: Tensor = head - tail * log_q.gather(1, soft["tail_classes"].long()).mean(dim=1)
+    return term

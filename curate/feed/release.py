@@ -1,0 +1,247 @@
+"""Open a version to train on: refused unless it is what was published, its gates did not fail and it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.errors import ConfigError, InputError, did_you_mean
+from curate.feed.images import Images, Pixels, Resize
+from curate.feed.rows import Rows, rows_of, soft_arrays
+from curate.manifest import log
+from curate.manifest.read import load_evidence, load_manifest, load_table
+from curate.manifest.soft_layout import Layout
+from curate.manifest.stale import refuse_other_classes, refuse_other_teachers
+from curate.manifest.used import record_use
+from curate.manifest.verify import file_promises, require
+from curate.recorded import last_run
+from curate.runs import Workspace, default_workspace
+
+if TYPE_CHECKING:
+    from curate.feed.stream import Stream
+    from curate.feed.torch_data import ImageDataset
+
+Transform = Callable[[Pixels], Any]
+Augment = Callable[[Pixels, np.random.Generator], Pixels]
+ENSEMBLE = "ensemble"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A version to train on.
+
+    Attributes:
+        name: of the dataset.
+        version_id: of the version.
+        classes: names in the order of labels and probabilities.
+        task: classification, detection or tracking.
+        rows: what is handed out.
+        images: where its images are.
+        blocks: (n,) block of each item, -1 where images are read one by one.
+    """
+
+    name: str
+    version_id: str
+    classes: tuple[str, ...]
+    task: str
+    rows: Rows
+    images: Images
+    blocks: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature that the soft labels are stored at; None without soft labels."""
+        return None if self.rows.soft is None else self.rows.soft.temperature
+
+    def dataset(
+        self,
+        *,
+        size_px: tuple[int, int] | None = None,
+        resize: Resize = "bilinear",
+        transform: Transform | None = None,
+        shrink_on_load: bool = False,
+    ) -> ImageDataset:
+        """Return a map-style PyTorch dataset; `item_of` says what an item holds.
+
+        Args:
+            size_px: (height, width) to stretch images to; None leaves them as they are.
+            resize: "bilinear" (antialiased, as PIL and torchvision) or "area" (as curate prepares pixels for teachers).
+            transform: upright RGB uint8 (height, width, 3) -> what the item holds; None: uint8 tensor (3, h, w).
+            shrink_on_load: see `images.pixels_of`.
+        """
+        from curate.feed.torch_data import ImageDataset, Reading  # noqa: PLC0415 - torch
+
+        return ImageDataset(self, Reading(size_px, transform, None, shrink_on_load, resize))
+
+    def stream(  # noqa: PLR0913 - a keyword for each thing that a trainer sets
+        self,
+        *,
+        batch_size: int | None = None,
+        size_px: tuple[int, int] | None = None,
+        resize: Resize = "bilinear",
+        transform: Transform | None = None,
+        augment: Augment | None = None,
+        shrink_on_load: bool = False,
+        shuffle: bool = True,
+        seed: int = 0,
+        even: bool = False,
+        n_threads: int | None = None,
+        ahead: int = 128,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> Stream:
+        """Return an iterable PyTorch dataset that decodes ahead in threads.
+
+        Args:
+            batch_size: yield collated batches of so many (the last one may be smaller); None yields items.
+            size_px: as in `dataset`.
+            resize: as in `dataset`.
+            transform: as in `dataset`.
+            augment: (RGB pixels at `size_px`, generator) -> RGB pixels, before `transform`. The generator is made from
+                seed, epoch and the item's id: the same whatever the threads, the workers and where training was resumed.
+            shrink_on_load: see `images.pixels_of`.
+            shuffle: another order each epoch (`Stream.set_epoch`); else the order of the version.
+            seed: of order and augmentation.
+            even: give each worker and rank the same number of items, leaving out up to ranks x workers - 1 an epoch;
+                otherwise every row is read exactly once.
+            n_threads: that decode; default: the CPUs of this process, shared among workers.
+            ahead: items that are read and decoded ahead at most; bounds memory.
+            rank: of this process; default: that of torch.distributed where it is initialised, else 0.
+            world_size: likewise; else 1.
+
+        Raises:
+            ConfigError: a number that cannot be.
+        """
+        from curate.feed.stream import Order, Stream  # noqa: PLC0415 - torch
+        from curate.feed.torch_data import Reading  # noqa: PLC0415 - torch
+
+        order = Order(shuffle, seed, even, rank, world_size)
+        return Stream(
+            self,
+            Reading(size_px, transform, augment, shrink_on_load, resize),
+            order,
+            batch_size=batch_size,
+            n_threads=n_threads,
+            ahead=ahead,
+        )
+
+
+def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
+    version: str | Path,
+    *,
+    workspace: str | Path | None = None,
+    split: str | None = None,
+    soft: str | None = ENSEMBLE,
+    images: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    teachers: Sequence[Mapping[str, Any]] = (),
+    used_by: str | None = None,
+    verify: bool = True,
+    check_images: bool = True,
+    allow_failed_gates: bool = False,
+    allow_retracted: bool = False,
+) -> Feed:
+    """Open a published version to train on.
+
+    Args:
+        version: NAME (the latest), NAME@vN or NAME@ID.
+        workspace: that holds it; default: ./workspace.
+        split: only rows of this one; None = all.
+        soft: "ensemble", the name of a teacher that is stored too, or None for no soft labels.
+        images: root of the images; default: where the last finished run of the workspace found them.
+        classes: class list that the model expects; another one in the version is refused.
+        teachers: cards (`evidence/teachers.json` of another version, say) that soft labels have to be of.
+        used_by: name of the training run, recorded for good as one that used this version.
+        verify: hash every file of the version first.
+        check_images: hold every image that is read against its hash.
+        allow_failed_gates: open a version though its gates failed.
+        allow_retracted: open a version though it was retracted.
+
+    Raises:
+        ConfigError: no such version, split or teacher; no run says where the images are.
+        InputError: gates failed, it was retracted, or its soft labels are stale.
+        VerificationError: it is not what was published.
+    """
+    place = Path(workspace or default_workspace()).absolute()
+    reference = str(version)
+    name = reference.partition("@")[0]
+    path = log.resolve(place / "manifests", reference)
+    if verify:
+        require(file_promises(path), path)
+    manifest, version_id = load_manifest(path)
+    _refuse_unfit(place, name, version_id, manifest, failed=allow_failed_gates, retracted=allow_retracted)
+    if classes is not None:
+        refuse_other_classes(manifest["classes"], classes)
+    arrays = _soft(path, manifest, soft, teachers) if soft is not None else None
+    data = load_table(path, manifest, "data")
+    if "n_bytes" not in data.column_names:
+        raise InputError(
+            f"{reference} was published by an earlier curate without n_bytes. Run `curate run SPEC` again."
+        )
+    tasks = set(data["task"].to_pylist()) - {None}
+    by_image = bool(tasks & {"detection", "tracking"})
+    rows = rows_of(data, arrays, manifest["classes"], split=split, by_image=by_image)
+    root, scratch = _root(place, name, images)
+    reader = Images(root, scratch, check=check_images)
+    where = rows.places()
+    blocks = reader.blocks(where["container"].to_pylist(), where["container_offset"].to_pylist())
+    if used_by is not None:
+        record_use(place / "manifests", name, version_id, used_by, log.now())
+    task = next(iter(sorted(tasks)), "classification")
+    return Feed(name, version_id, tuple(manifest["classes"]), task, rows, reader, blocks)
+
+
+def _refuse_unfit(
+    place: Path, name: str, version_id: str, manifest: Mapping[str, Any], *, failed: bool, retracted: bool
+) -> None:
+    short = f"{name}@{version_id[:12]}"
+    if manifest["gates"] == "failed" and not failed:
+        raise InputError(
+            f"{short} is marked `gates: failed` (evidence/gates.json says which). Publish one that passes, or say "
+            f"allow_failed_gates=True."
+        )
+    entries = [entry for entry in log.read_log(place / "manifests", name) if entry.id == version_id]
+    if any(entry.kind == "retract" for entry in entries) and not retracted:
+        at = next(entry.at for entry in entries if entry.kind == "retract")
+        raise InputError(
+            f"{short} was retracted on {at} (curate log {name} says why). Take another version, or say "
+            f"allow_retracted=True."
+        )
+
+
+def _soft(path: Path, manifest: Mapping[str, Any], soft: str, teachers: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - SoftArrays or None
+    told = manifest["soft"]
+    if told is None:
+        if soft == ENSEMBLE:
+            return None
+        raise ConfigError("The version holds no soft labels. Publish one with `soft_labels: true` in the policy.")
+    stored = [ENSEMBLE, *told["each_teacher"]]
+    if soft not in stored:
+        raise ConfigError(
+            f"There are no soft labels of {soft!r}. Stored: {', '.join(stored)}. {did_you_mean(soft, stored)} "
+            f"Those of each teacher are stored with `soft_each_teacher: true` in the policy."
+        )
+    refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
+    refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
+    table = load_table(path, manifest, "soft")
+    metadata = table.schema.metadata or {}
+    refuse_other_classes(json.loads(metadata.get(b"classes", b"[]")), manifest["classes"])
+    layout = Layout(told["layout"], len(manifest["classes"]), told["top_k"] or 0, told["n_draws"] or 0)
+    return soft_arrays(table, layout, float(told["temperature"]), None if soft == ENSEMBLE else soft)
+
+
+def _root(place: Path, name: str, images: str | Path | None) -> tuple[Path, Path]:
+    workspace = Workspace(place, name)
+    if images is not None:
+        return Path(images), workspace.media
+    record, _ = last_run(workspace, needed_for="A feed")
+    return Path(record["source_root"]), workspace.media

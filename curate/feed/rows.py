@@ -1,0 +1,154 @@
+"""What a feed reads of a version: a row of arrays per item, where its image is, and its soft labels. Arrow and NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from curate.errors import ConfigError, InputError, did_you_mean
+from curate.manifest.soft_layout import Layout
+
+PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
+COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
+SAID = ("given_label", "action", "width_px", "height_px")  # what exports say besides
+
+
+@dataclass(frozen=True)
+class SoftArrays:
+    """The stored soft labels of N rows at one temperature.
+
+    Attributes:
+        arrays: name of the column (`probs`, or `top_classes`, `top_probs`, `tail_mass`, `tail_classes`) -> (N, …).
+        known: (N,) whether the row has one.
+        temperature: that they are stored at.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    known: NDArray[np.bool_]
+    temperature: float
+
+    def take(self, at: int | slice | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Return the soft labels of rows as a mapping of arrays, `known` and `temperature` with them."""
+        taken = {name: np.asarray(array[at]) for name, array in self.arrays.items()}
+        known = np.asarray(self.known[at])
+        return {**taken, "known": known, "temperature": np.full(known.shape, self.temperature, np.float32)}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a feed; an item is one of them, or with boxes all of one image.
+
+    Attributes:
+        table: `COLUMNS` of the rows, in the version's order.
+        starts: (n_items + 1,) where each item's rows start.
+        labels: (N,) position of the released class; -1 without one.
+        weights: (N,) float32.
+        boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
+        soft: None where the version has none, or none was asked for.
+    """
+
+    table: pa.Table
+    starts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    boxes: NDArray[np.float32] | None
+    soft: SoftArrays | None
+
+    def __len__(self) -> int:
+        return self.starts.size - 1
+
+    def ids(self) -> list[str]:
+        """Return the id of each item: of the label, or of the image where an item is one or has no label."""
+        first = self.table.select(["sample_id", "label_id"]).take(pa.array(self.starts[:-1]))
+        if self.boxes is not None:
+            return list(first["sample_id"].to_pylist())
+        return list(pc.coalesce(first["label_id"], first["sample_id"]).to_pylist())
+
+    def places(self) -> pa.Table:
+        """Return where the image of each item is: `PLACE`."""
+        return self.table.select(PLACE).take(pa.array(self.starts[:-1])).combine_chunks()
+
+
+def rows_of(
+    data: pa.Table, soft: SoftArrays | None, classes: Sequence[str], *, split: str | None, by_image: bool
+) -> Rows:
+    """Return the labeled rows of a version (negative images too) as arrays.
+
+    Raises:
+        ConfigError: no such split.
+        InputError: nothing is left, or masks, which a feed does not hand out.
+    """
+    splits = sorted(set(data["split"].to_pylist()) - {None})
+    if split is not None and split not in splits:
+        raise ConfigError(
+            f"There is no split {split!r}. Splits: {', '.join(splits) or 'none'}. {did_you_mean(split, splits)}".rstrip()
+        )
+    if pc.any(pc.equal(data["task"], "segmentation")).as_py():
+        raise InputError(
+            "A feed hands out classes and boxes; this version holds masks. Export them: curate export --format coco."
+        )
+    keep = pc.not_equal(data["label_state"], "unlabeled")
+    if split is not None:
+        keep = pc.and_(keep, pc.equal(data["split"], split))
+    at = np.flatnonzero(keep.to_numpy())
+    if not at.size:
+        raise InputError(f"No labeled row is left{f' in the split {split}' if split else ''}.")
+    table = data.select((*COLUMNS, *SAID)).take(pa.array(at)).combine_chunks()
+    labels = pc.index_in(table["released_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
+    return Rows(
+        table=table,
+        starts=_starts(table, by_image=by_image),
+        labels=pc.fill_null(labels, -1).to_numpy().astype(np.int64),
+        weights=table["weight"].to_numpy().astype(np.float32),
+        boxes=_boxes(table["bbox"]) if by_image else None,
+        soft=None if soft is None else _taken(soft, at),
+    )
+
+
+def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str | None) -> SoftArrays:
+    """Return the stored soft labels of the ensemble, or of one teacher, as arrays."""
+    arrays: dict[str, NDArray[Any]] = {}
+    known = np.ones(soft.num_rows, dtype=np.bool_)
+    for field, plain in zip(layout.fields(teacher), layout.fields(), strict=True):
+        column = soft[field.name].combine_chunks()
+        known &= pc.is_valid(column).to_numpy(zero_copy_only=False)
+        if pa.types.is_fixed_size_list(column.type):
+            width = column.type.list_size
+            flat = column.values.slice(column.offset * width, len(column) * width)
+            if flat.null_count:  # what Parquet puts under a null list
+                flat = pc.fill_null(
+                    flat, pa.scalar(np.float16(0) if plain.type.value_type == pa.float16() else 0, flat.type)
+                )
+            arrays[plain.name] = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+        else:
+            arrays[plain.name] = pc.fill_null(column, np.float16(0)).to_numpy(zero_copy_only=False)
+    return SoftArrays(arrays, known, temperature)
+
+
+def _taken(soft: SoftArrays, at: NDArray[np.int64]) -> SoftArrays:
+    if at.size == soft.known.size:
+        return soft
+    return SoftArrays({name: array[at] for name, array in soft.arrays.items()}, soft.known[at], soft.temperature)
+
+
+def _starts(table: pa.Table, *, by_image: bool) -> NDArray[np.int64]:
+    if not by_image:
+        return np.arange(table.num_rows + 1, dtype=np.int64)
+    codes = table["sample_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    changes = np.flatnonzero(np.diff(codes)) + 1  # data/ is sorted by sample
+    return np.concatenate([[0], changes, [table.num_rows]]).astype(np.int64)
+
+
+def _boxes(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    boxes = np.full((len(column), 4), np.nan, dtype=np.float32)
+    array = column.combine_chunks()
+    valid = pc.is_valid(array).to_numpy(zero_copy_only=False)
+    values = pc.list_flatten(array).to_numpy(zero_copy_only=False).reshape(-1, 4)
+    boxes[valid] = np.concatenate([values[:, :2], values[:, :2] + values[:, 2:]], axis=1)
+    return boxes

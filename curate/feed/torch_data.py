@@ -1,0 +1,106 @@
+"""Items of a feed as tensors, and the map-style dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from curate.feed.images import Pixels, Resize, pixels_of
+from curate.feed.rows import PLACE, Rows
+
+if TYPE_CHECKING:
+    from curate.feed.release import Augment, Feed, Transform
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an image becomes what an item holds; see `Feed.stream`."""
+
+    size_px: tuple[int, int] | None
+    transform: Transform | None
+    augment: Augment | None
+    shrink_on_load: bool
+    resize: Resize = "bilinear"
+
+    def image(self, data: bytes, generator: np.random.Generator | None = None) -> Any:  # noqa: ANN401 - the transform's
+        """Return what the item holds: the transform's value, or a uint8 tensor (3, height, width)."""
+        pixels = pixels_of(data, size_px=self.size_px, resize=self.resize, shrink_on_load=self.shrink_on_load)
+        if self.augment is not None and generator is not None:
+            pixels = self.augment(pixels, generator)
+        return tensor_of(pixels) if self.transform is None else self.transform(pixels)
+
+
+def tensor_of(pixels: Pixels) -> torch.Tensor:
+    """Return (height, width, 3) pixels as a tensor (3, height, width) over the same memory (channels last)."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class ImageDataset(Dataset[Item]):
+    """The map-style dataset of a feed. Item i is row i of the version's split, whatever else happens."""
+
+    def __init__(self, feed: Feed, reading: Reading) -> None:
+        self.feed = feed
+        self.reading = reading
+        self._places = Places(feed.rows)
+
+    def __len__(self) -> int:
+        return len(self.feed)
+
+    def __getitem__(self, at: int) -> Item:
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"item {at} of {len(self)}")
+        at %= len(self)
+        data = self.feed.images.read(*self._places[at])
+        return item_of(self.feed.rows, at, self.reading.image(data), self._places.ids[at])
+
+
+class Places:
+    """Where the image of each item is, and the item's id: columns, so that a worker process shares their memory."""
+
+    def __init__(self, rows: Rows) -> None:
+        places = rows.places()
+        self._columns = [places[name].combine_chunks() for name in PLACE]
+        self.ids = rows.ids()
+
+    def __getitem__(self, at: int) -> tuple[Any, ...]:
+        return tuple(column[at].as_py() for column in self._columns)
+
+
+def item_of(rows: Rows, at: int, image: Any, item_id: str) -> Item:  # noqa: ANN401 - the transform's
+    """Return an item.
+
+    One row: `image`, `label` (int64, -1 without one), `weight` (float32), `id` (of the label), `index`; with soft
+    labels `soft`: a mapping of tensors that `distillation_loss` takes. With boxes, all of an image: `boxes` (n, 4)
+    float32 x0, y0, x1, y1 relative to the image, so that a resize leaves them right; `labels`, `weights`, `soft`
+    (n, …) beside them; `id` of the image. A negative image has n = 0.
+    """
+    start, stop = int(rows.starts[at]), int(rows.starts[at + 1])
+    item: Item = {"image": image, "id": item_id, "index": at}
+    if rows.boxes is None:
+        item |= {"label": torch.tensor(int(rows.labels[start])), "weight": torch.tensor(rows.weights[start])}
+        taken: Any = start
+    else:
+        labeled = np.flatnonzero(rows.labels[start:stop] >= 0) + start
+        taken = labeled
+        item["boxes"] = torch.from_numpy(rows.boxes[labeled])
+        item["labels"] = torch.from_numpy(rows.labels[labeled])
+        item["weights"] = torch.from_numpy(rows.weights[labeled])
+    if rows.soft is not None:
+        item["soft"] = tensors(rows.soft.take(taken))
+    return item
+
+
+def tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, torch.Tensor]:
+    """Return arrays as tensors; unsigned indices become int64, which every operation takes."""
+    made = {}
+    for name, array in arrays.items():
+        values = array.astype(np.int64) if array.dtype.kind in "iu" else array
+        made[name] = torch.from_numpy(np.array(values, copy=True))
+    return made

@@ -1,0 +1,91 @@
+"""What people contributed to what the report shows: audits of the flags, and who labeled what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from curate.manifest.read import LoadedRelease
+from curate.report.content import one
+from curate.report.wording import interval, percent
+
+_MEASURES = (
+    ("precision", "precision", "of the flagged labels, how many are wrong"),
+    ("recall", "recall", "of the wrong labels, how many are flagged"),
+    ("f1", "F1", "the harmonic mean of both"),
+    ("noise_rate", "wrong labels", "of all labels, how many are wrong"),
+)
+
+
+def audit(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return what an audit says of the flags, or why it says nothing; None without an audit."""
+    proof = release.evidence.get("audit")
+    if not proof:
+        return None
+    told = []
+    for name, label, meaning in _MEASURES:
+        row = one(rows, "audit", name)
+        if row is not None and row["value"] is not None:
+            spread = interval(row["low"], row["high"])
+            told.append({"name": label, "value": percent(row["value"]), "interval": spread, "meaning": meaning})
+    estimates = proof.get("of_these_flags") or {}
+    certificate = proof.get("certificate") or {}
+    twice = proof["agreement"]
+    return {
+        "rows": told,
+        "why_not": "" if proof["says"] == "complete" else proof["says"],
+        "n_looks": proof["budget"],
+        "n_drawn": proof["n_drawn"],
+        "n_labels": proof["n_labels"],
+        "digest": proof["audit"][:16],
+        "method": estimates.get("method", ""),
+        "n_unsure": estimates.get("unsure", 0),
+        "risk_kind": estimates.get("risk_kind", "rank"),
+        "target": percent(certificate["target"]) if certificate else "",
+        "certificate": certificate.get("why", ""),
+        "certified_risk": certificate.get("risk"),
+        "twice": f"{twice['n_same']} of {twice['n_pairs']}" if twice["n_pairs"] else "",
+    }
+
+
+N_ANNOTATORS = 15
+N_PAIRS = 10
+
+
+def annotators(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return who errs most, on which classes, and who disagrees with whom; None where no label names its annotator."""
+    mine = [row for row in rows if row["check"] == "annotators" and row["value"] is not None]
+    known = {row["name"]: row for row in mine if row["group"] is None}
+    if not known.get("n_annotators") or not known["n_annotators"]["value"]:
+        return None
+    people = [row for row in mine if row["name"] == "error_rate" and row["group"]]
+    return {
+        "n": int(known["n_annotators"]["value"]),
+        "n_judged": len(people),
+        "per_image": f"{known['n_answers_per_image']['value']:.2f}",
+        "average": percent(known["error_rate"]["value"]) if "error_rate" in known else "",
+        "alpha": f"{known['krippendorff_alpha']['value']:.2f}" if "krippendorff_alpha" in known else "",
+        "worst": [_person(row) for row in sorted(people, key=lambda r: (-r["low"], r["group"]))[:N_ANNOTATORS]],
+        "classes": [
+            {**_person(row), "ratio": f"{row['detail']['ratio']:.1f}", "usual": percent(row["detail"]["average"])}
+            for row in sorted(mine, key=lambda r: (-(r["low"] or 0.0), r["group"] or ""))
+            if row["name"] == "share_contradicted"
+        ][:N_ANNOTATORS],
+        "pairs": [
+            {
+                "who": row["group"].removeprefix("annotators=").replace("|", " and "),
+                "share": percent(row["value"]),
+                "interval": interval(row["low"], row["high"]),
+                "n": row["n"],
+                "classes": ", ".join(f"{a} / {b} ({n})" for a, b, n in row["detail"]["classes"]),
+            }
+            for row in sorted(mine, key=lambda r: (-(r["low"] or 0.0), r["group"] or ""))
+            if row["name"] == "share_disagreement"
+        ][:N_PAIRS],
+    }
+
+
+def _person(row: Mapping[str, Any]) -> dict[str, Any]:
+    who, _, label = row["group"].removeprefix("annotator=").partition(",class=")
+    spread = interval(row["low"], row["high"])
+    return {"who": who, "class": label, "share": percent(row["value"]), "interval": spread, "n": row["n"]}
