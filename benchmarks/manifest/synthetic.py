@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.gates import gate_result
 from curate.manifest.build import Release
-from curate.manifest.soft import soft_schema
+from curate.manifest.soft import MADE_FOR, soft_schema
+from curate.manifest.soft_layout import Layout
 from curate.manifest.stream import RowStream
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.policy import Policy
@@ -29,13 +30,16 @@ def release(n_rows: int, n_classes: int = 1000, top_k: int = 10) -> Release:
     soft = {"kind": "ensemble", "layout": "top_k", "top_k": top_k, "n_missing": 0, "temperature": "1.0"}
     return Release(
         data=RowStream(DATA, lambda: data_batches(n_rows, n_classes)),
-        soft=RowStream(soft_schema(n_classes, top_k), lambda: soft_batches(n_rows, n_classes, top_k)),
+        soft=RowStream(
+            soft_schema(Layout("top_k", n_classes, top_k, 0)), lambda: soft_batches(n_rows, n_classes, top_k)
+        ),
         excluded=EXCLUDED.empty_table(),
         findings=schema.empty(schema.FINDINGS),
         decisions=DECISIONS.empty_table(),
         evidence={
             "policy": policy.model_dump(mode="json"),
             "statistics": [],
+            "teachers": [],
             "gates": {"outcome": "passed", "rows": []},
         },
         head={
@@ -85,6 +89,7 @@ def data_batches(n_rows: int, n_classes: int, changed: float = 0.0) -> Iterator[
             "attributes": maps(n),
             "groups": maps(n),
             "bbox": pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel()), 4),
+            "n_bytes": pa.array(np.full(n, 65_000)),
             "width_px": pa.array(np.full(n, 640, np.int32)),
             "height_px": pa.array(np.full(n, 480, np.int32)),
             "license": same("CC0-1.0", n),
@@ -94,23 +99,24 @@ def data_batches(n_rows: int, n_classes: int, changed: float = 0.0) -> Iterator[
 
 
 def soft_batches(n_rows: int, n_classes: int, top_k: int) -> Iterator[pa.Table]:
-    """Yield `soft.soft_schema(n_classes, top_k)`."""
+    """Yield `soft.soft_schema(Layout("top_k", n_classes, top_k, 0))`."""
     for start in range(0, n_rows, BATCH_ROWS):
         n = min(BATCH_ROWS, n_rows - start)
         random = np.random.default_rng(start)
         tops = np.sort(random.random((n, top_k)).astype(np.float16), axis=1)[:, ::-1] / np.float16(top_k)
-        classes = random.integers(0, n_classes, (n, top_k), dtype=np.int32)
+        classes = random.integers(0, n_classes, (n, top_k), dtype=np.uint16)
         ids = pc.utf8_lpad(pa.array(np.arange(start, start + n)).cast(pa.string()), 24, "0")
         label_ids = pc.binary_replace_slice(ids.cast(pa.binary()), 0, 1, b"a").cast(pa.string())
         tail = (1 - tops.astype(np.float32).sum(axis=1)).astype(np.float16)
         columns = [
             ids,
             label_ids,
+            pa.nulls(n, MADE_FOR.type),
             pa.FixedSizeListArray.from_arrays(pa.array(classes.ravel()), top_k),
             pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(tops).ravel()), top_k),
             pa.array(tail),
         ]
-        yield pa.table(columns, schema=soft_schema(n_classes, top_k))
+        yield pa.table(columns, schema=soft_schema(Layout("top_k", n_classes, top_k, 0)))
 
 
 def same(word: str, n: int) -> pa.Array:
