@@ -23,6 +23,7 @@ from curate.governance.journal import refuse_half_erased
 from curate.ingest import Ingested, Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release, build_release
+from curate.manifest.place import place_of
 from curate.manifest.publish import Published, publish
 from curate.spec import BOX_TEACHERS, Spec
 from curate.stages import Context, check, read, teach
@@ -44,6 +45,7 @@ def run(  # noqa: PLR0913 - one keyword for each option
     review: bool = True,
     workers: int | None = None,
     listener: runs.Listener | None = None,
+    manifests: str | None = None,
     relabel: Callable[[Ingested], Ingested] | None = None,
     suffix: str = "",
 ) -> RunResult:
@@ -58,6 +60,7 @@ def run(  # noqa: PLR0913 - one keyword for each option
         review: load the FiftyOne dataset and pull decisions from it.
         workers: processes; default: the CPUs this process may use.
         listener: hears of stages and progress.
+        manifests: where the version is published: a folder or the URL of an object store; wins over the spec's.
         relabel: changes the labels after they came in; give a suffix with it.
         suffix: of the name, so that no real version is touched.
 
@@ -73,6 +76,7 @@ def run(  # noqa: PLR0913 - one keyword for each option
         rehash=rehash,
         workers=workers,
         listener=listener or runs.Silent(),
+        manifests=manifests,
         suffix=suffix,
     )
     context = dataclasses.replace(context, relabel=relabel)
@@ -97,6 +101,7 @@ def open_run(
     rehash: bool,
     workers: int | None,
     listener: runs.Listener,
+    manifests: str | None = None,
     suffix: str = "",
 ) -> Context:
     """Read the spec, find the workspace and open the run's record."""
@@ -104,7 +109,11 @@ def open_run(
     check.enabled_checks(loaded.spec)  # a misspelt check is an error before anything is read
     given = workspace or (loaded.resolve(loaded.spec.workspace) if loaded.spec.workspace else None)
     name = loaded.spec.name if limit is None else f"{loaded.spec.name}-limit-{limit}"
-    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name + suffix)
+    published_at = manifests or loaded.spec.manifests or ""
+    if published_at and not manifests and "://" not in published_at:
+        published_at = str(loaded.resolve(published_at))
+    place_of(published_at)  # a URL that no store has is an error before anything is read
+    place = runs.open_workspace(Path(given) if given else runs.default_workspace(), name + suffix, published_at)
     refuse_half_erased(place.root)
     run_record = runs.Run(
         place, listener, record={"spec": str(loaded.file), "description": loaded.spec.description}
@@ -153,7 +162,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     published = None
     if release is not None:
         with context.run.timed("manifest") as timing:
-            published = publish(release, context.run.workspace.manifests, context.run.workspace.name)
+            published = publish(release, context.run.workspace.published_at, context.run.workspace.name)
             timing.note = f"v{published.number} ({published.id[:7]}){'' if published.is_new else ', unchanged'}"
     report = None
     if "report" in steps and release is not None and published is not None:
@@ -260,7 +269,8 @@ def about(spec: Spec) -> Mapping[str, Any]:
 
 def spec_content(spec: Spec) -> Mapping[str, Any]:
     """Return what of a spec decides the content of a release: not where things are on this machine."""
-    content: dict[str, Any] = spec.model_dump(mode="json", exclude={"workspace", "description", "about"})
+    ours = {"workspace", "manifests", "description", "about"}
+    content: dict[str, Any] = spec.model_dump(mode="json", exclude=ours)
     content["source"] = {key: value for key, value in content["source"].items() if key != "path"}
     return content
 

@@ -53,6 +53,7 @@ class Workspace:
 
     root: Path
     name: str
+    manifests_at: str = ""  # folder or URL; empty = in the workspace
 
     @property
     def folder(self) -> Path:
@@ -76,8 +77,13 @@ class Workspace:
 
     @property
     def manifests(self) -> Path:
-        """Where versions of every dataset are published."""
+        """Where versions of every dataset are published unless spec or option say otherwise."""
         return self.root / "manifests"
+
+    @property
+    def published_at(self) -> str:
+        """Where versions are published: the folder above, or another one, or the URL of an object store."""
+        return self.manifests_at or str(self.manifests)
 
 
 def digest_table(table: pa.Table, *, leave_out: Sequence[str] = ()) -> str:
@@ -282,13 +288,13 @@ def default_workspace() -> Path:
     return Path.cwd() / "workspace"
 
 
-def open_workspace(root: Path, name: str) -> Workspace:
+def open_workspace(root: Path, name: str, manifests_at: str = "") -> Workspace:
     """Return the workspace of a dataset, made if it is not there.
 
     Raises:
         InputError: the folder cannot be written to.
     """
-    workspace = Workspace(root.resolve(), name)
+    workspace = Workspace(root.resolve(), name, manifests_at)
     try:
         workspace.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

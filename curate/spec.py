@@ -222,6 +222,10 @@ class Spec(_Frozen):
     )
     policy: Policy = Policy()
     workspace: str | None = Field(default=None, description="relative to the spec; the option --workspace wins")
+    manifests: str | None = Field(
+        default=None,
+        description="where versions are published: folder relative to the spec, or s3://, gs://, az://",
+    )
     max_pixels: Annotated[int, Field(gt=0)] = 100_000_000
     about: AboutSpec = Field(default=AboutSpec(), description="what only people know; docs/describe.md")
     seed: int = 0

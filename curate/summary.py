@@ -42,6 +42,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "id": published.id,
             "version": published.number,
             "is_new": published.is_new,
+            "retracted": published.retracted,
         }
     if result.report is not None:
         summary["report"] = str(result.report)
@@ -74,6 +75,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"  note           {note}" for note in summary["notes"]]
     if "manifest" in summary:
         state = "published" if summary["is_new"] else "unchanged, nothing published"
+        if summary.get("retracted"):
+            state = f"was RETRACTED ({summary['retracted']}) and is not the latest"
         lines.append(
             f"  manifest       v{summary['version']} ({summary['id'][:7]}) {state} → {summary['manifest']}"
         )

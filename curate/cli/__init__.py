@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from curate import __version__
-from curate.cli import machine, people, releases, stages
+from curate.cli import life, machine, people, releases, stages
 from curate.errors import ConfigError, CurateError, ExitCode
 
 INTERRUPTED = 130
@@ -33,12 +33,20 @@ VERBS = (
     people.audit,
     people.plant,
     releases.log,
+    releases.show,
     releases.diff,
     releases.verify,
     releases.erase,
     releases.export,
     releases.describe,
     releases.report,
+    life.rollback,
+    life.retract,
+    life.tag,
+    life.used,
+    life.where,
+    life.sign,
+    life.gc,
     machine.doctor,
 )
 DB_VERBS = {"stop": machine.db_stop, "status": machine.db_status}
@@ -57,6 +65,14 @@ for verb in VERBS:
     app.command()(verb)
 for name, verb in DB_VERBS.items():
     db.command(name)(verb)
+keys = typer.Typer(help="Keys to sign versions with.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+keys.command("new")(life.keys_new)
+
+
+@keys.callback()
+def _keys() -> None:
+    """Keys to sign versions with."""
 
 
 def _version(value: bool) -> None:

@@ -10,13 +10,23 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from curate.cli.terminal import JsonOption, QuietOption, WorkspaceOption, listening, place_of, terminal_for
+from curate.cli.terminal import (
+    JsonOption,
+    ManifestsOption,
+    QuietOption,
+    WorkspaceOption,
+    listening,
+    place_of,
+    releases_at,
+    terminal_for,
+)
 from curate.errors import ConfigError, ExitCode
 
 
 def log(
     name: Annotated[str, typer.Argument(help="Name of the dataset")],
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -24,10 +34,13 @@ def log(
     from curate.manifest import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
-    entries = verbs.log_entries(place_of(workspace), name)
+    entries = verbs.log_entries(releases_at(workspace, manifests), name)
 
     def lines() -> list[str | Table]:
-        table = Table("version", "id", "at", "rows", "excluded", "gates", "by", box=None, header_style="bold")
+        heads = ("version", "id", "at", "rows", "excluded", "gates", "by", "")
+        table = Table(box=None, header_style="bold")
+        for head in heads:
+            table.add_column(head, no_wrap=bool(head), overflow="fold")
         for entry in entries:
             table.add_row(*(escape(str(value)) for value in verbs.log_row(entry)))
         return [table]
@@ -36,10 +49,14 @@ def log(
 
 
 def diff(
-    a: Annotated[str, typer.Argument(help="NAME, NAME@ID or NAME@vN: the earlier version")],
+    a: Annotated[str, typer.Argument(help="NAME, NAME@ID, NAME@vN or NAME@TAG: the earlier version")],
     b: Annotated[str, typer.Argument(help="the later version")],
     limit: Annotated[int, typer.Option("--limit", min=0, help="Changed rows to show of each kind.")] = 10,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page with pictures to this file.")
+    ] = None,
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -47,13 +64,22 @@ def diff(
     from curate.manifest import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
-    result = verbs.diff_versions(place_of(workspace), a, b, limit=limit)
+    root = releases_at(workspace, manifests)
+    result = verbs.diff_versions(root, a, b, limit=limit, html=html, workspace=place_of(workspace))
     terminal.tell(result.to_json(), result.lines)
 
 
 def verify(
-    version: Annotated[str, typer.Argument(help="NAME, NAME@ID or NAME@vN")],
+    version: Annotated[str, typer.Argument(help="NAME, NAME@ID, NAME@vN or NAME@TAG")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every value, run the suite again, recompute statistics.")
+    ] = False,
+    only_bytes: Annotated[
+        bool, typer.Option("--bytes", help="Only hash the files; as fast as the disk. Says what was not checked.")
+    ] = False,
+    key: Annotated[Path | None, typer.Option("--key", help="Public key (PEM) that must have signed it.")] = None,
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -61,7 +87,12 @@ def verify(
     from curate.manifest import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
-    result = verbs.verify_version(place_of(workspace), version)
+    with listening(terminal) as listener:
+        listener.stage_started("verify")
+        root = releases_at(workspace, manifests)
+        result = verbs.verify_version(
+            root, version, deep=deep, only_bytes=only_bytes, key=key, progress=listener.progress
+        )
     terminal.tell(result.to_json(), result.lines)
     if not result.ok:
         raise typer.Exit(ExitCode.VERIFICATION)
@@ -117,11 +148,13 @@ def erase(
 
 
 def export(
-    version: Annotated[str, typer.Argument(help="NAME, NAME@ID or NAME@vN")],
+    version: Annotated[str, typer.Argument(help="NAME, NAME@ID, NAME@vN or NAME@TAG")],
     format: Annotated[str, typer.Option("--format", help="coco | yolo | voc | csv | hf | webdataset")],  # noqa: A002 - the option's name
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must not be there yet")],
     images: Annotated[str, typer.Option(help="link | copy | none")] = "link",
+    retracted: Annotated[bool, typer.Option("--retracted", help="Even a version that was retracted.")] = False,
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -129,7 +162,15 @@ def export(
     from curate.export import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
-    result = verbs.export_version(place_of(workspace), version, format=format, out=out, images=images)
+    result = verbs.export_version(
+        place_of(workspace),
+        version,
+        format=format,
+        out=out,
+        images=images,
+        root=releases_at(workspace, manifests),
+        retracted=retracted,
+    )
     terminal.tell(result, lambda: verbs.export_lines(result))
 
 
@@ -152,6 +193,7 @@ def describe(
 def report(
     name: Annotated[str, typer.Argument(help="Name of the dataset")],
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -159,5 +201,23 @@ def report(
     from curate.report import rebuild_report  # noqa: PLC0415 - pulls in plotly
 
     terminal = terminal_for(as_json, quiet)
-    page = rebuild_report(place_of(workspace), name)
+    page = rebuild_report(place_of(workspace), name, root=releases_at(workspace, manifests))
     terminal.tell({"report": str(page)}, lambda: [f"report → {page}"])
+
+
+def show(
+    version: Annotated[str, typer.Argument(help="NAME, NAME@ID, NAME@vN or NAME@TAG")],
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Also the versions that it came from, and led to.")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show a version: rows, gates, tags, signatures, parents, and who used it."""
+    from curate.manifest import show as showing  # noqa: PLC0415 - pulls in pyarrow
+
+    terminal = terminal_for(as_json, quiet)
+    shown = showing.show(releases_at(workspace, manifests), version, lineage=lineage)
+    terminal.tell(shown, lambda: showing.show_lines(shown))

@@ -11,6 +11,7 @@ import typer
 from curate.cli.terminal import (
     JsonOption,
     LimitOption,
+    ManifestsOption,
     QuietOption,
     SpecArgument,
     WorkersOption,
@@ -29,6 +30,7 @@ def run(
     rehash: Annotated[bool, typer.Option("--rehash", help="Read every image again.")] = False,
     review: Annotated[bool, typer.Option("--review/--no-review", help="Load FiftyOne; pull decisions.")] = True,
     workers: WorkersOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -51,6 +53,7 @@ def run(
             review=review,
             workers=workers,
             listener=listener,
+            manifests=manifests,
         )
     from curate.summary import summarize, summary_lines  # noqa: PLC0415 - as above
 

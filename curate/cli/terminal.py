@@ -18,6 +18,14 @@ from rich.table import Table
 
 SpecArgument = Annotated[Path, typer.Argument(help="A dataset spec: datasets/NAME.yaml")]
 WorkspaceOption = Annotated[Path | None, typer.Option("--workspace", help="Where to write. Default: ./workspace")]
+ManifestsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--manifests",
+        envvar="CURATE_MANIFESTS",
+        help="Where releases are: a folder, s3://…, gs://… or az://…. Default: WORKSPACE/manifests",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for machines.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes. Default: the CPUs.")]
@@ -77,6 +85,13 @@ def listening(terminal: Terminal) -> Iterator[Any]:
         yield bars
     finally:
         bars.close()
+
+
+def releases_at(workspace: Path | None, manifests: str | None) -> Any:  # noqa: ANN401 - curate.manifest.place.Place
+    """Return where releases are: what `--manifests` names, or the workspace's own folder."""
+    from curate.manifest.place import place_of as opened  # noqa: PLC0415 - `curate --help` needs none of it
+
+    return opened(manifests) if manifests else place_of(workspace) / "manifests"
 
 
 def place_of(workspace: Path | None) -> Path:

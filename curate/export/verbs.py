@@ -10,6 +10,8 @@ from curate.errors import ConfigError, did_you_mean
 from curate.export import export
 from curate.export.record import record_export
 from curate.manifest import log
+from curate.manifest.life import refuse_retracted
+from curate.manifest.place import Place
 from curate.manifest.read import load_manifest, load_release
 from curate.recorded import last_run
 from curate.runs import Workspace
@@ -18,19 +20,41 @@ IMAGES = ("link", "copy", "none")
 PACKED = ("hf", "webdataset")  # with the images inside
 
 
-def export_version(workspace: Path, reference: str, *, format: str, out: Path, images: str) -> dict[str, Any]:  # noqa: A002 - what the command line calls it
+def export_version(
+    workspace: Path,
+    reference: str,
+    *,
+    format: str,  # noqa: A002 - what the command line calls it
+    out: Path,
+    images: str,
+    root: Place | None = None,
+    retracted: bool = False,
+) -> dict[str, Any]:
     """Write the released rows of a version to `out` and return what was written.
 
+    Args:
+        workspace: where the images were found by the last run.
+        reference: NAME, NAME@ID, NAME@vN or NAME@TAG.
+        format: coco | yolo | voc | csv.
+        out: folder to write; must not be there yet.
+        images: link | copy | none.
+        root: where releases are; None = the workspace's own.
+        retracted: whether a version that was retracted is wanted all the same.
+
     Raises:
-        ConfigError: no such version or format, or `out` holds something else.
+        ConfigError: no such version or format, a retracted version, or `out` holds something else.
     """
     if images not in IMAGES:
         raise ConfigError(
             f"--images must be one of {', '.join(IMAGES)}; given: {images}. {did_you_mean(images, IMAGES)}"
         )
+    root = root or workspace / "manifests"
+    version = log.resolve(root, reference)
+    refuse_retracted(root, reference, version.name, allowed=retracted)
     if format in PACKED:
-        return _export_packed(workspace, reference, format=format, out=out)
-    version = log.resolve(workspace / "manifests", reference)
+        if root != workspace / "manifests":
+            raise ConfigError(f"--format {format} packs the images too, and reads releases of the workspace only.")
+        return _export_packed(workspace, reference, format=format, out=out, retracted=retracted)
     release = load_release(version)
     name = reference.partition("@")[0]
     media = None
@@ -60,12 +84,19 @@ def export_version(workspace: Path, reference: str, *, format: str, out: Path, i
     }
 
 
-def _export_packed(workspace: Path, reference: str, *, format: str, out: Path) -> dict[str, Any]:  # noqa: A002 - as above
+def _export_packed(
+    workspace: Path,
+    reference: str,
+    *,
+    format: str,  # noqa: A002 - as above
+    out: Path,
+    retracted: bool,
+) -> dict[str, Any]:
     """Write images, labels and soft labels in one; rows that are out are unlabeled images."""
     from curate.export.packed import export_packed  # noqa: PLC0415 - the feed is read for these formats only
     from curate.feed.release import open_feed  # noqa: PLC0415 - as above
 
-    feed = open_feed(reference, workspace=workspace, allow_failed_gates=True)
+    feed = open_feed(reference, workspace=workspace, allow_failed_gates=True, allow_retracted=retracted)
     written = export_packed(feed, out, format=format)
     record_export(workspace, reference.partition("@")[0], version=feed.version_id, kind=format, out=out)
     counts = load_manifest(log.resolve(workspace / "manifests", reference))[0]["counts"]

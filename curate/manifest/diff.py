@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curate.manifest.diff_causes import causes_of, first_of, no_longer, source_cause
+from curate.manifest.diff_compare import Mask, box_differs, flat_differs, list_differs, shape_text
+from curate.manifest.place import Place, place_of
 from curate.manifest.read import load_manifest, load_table
+
+Rows = NDArray[np.int64]
 
 CHANGES = (
     "added",
@@ -42,11 +47,13 @@ DIFF = pa.schema(
         pa.field("reasons_after", _TEXTS),
         pa.field("reason_codes_before", _TEXTS),
         pa.field("reason_codes_after", _TEXTS),
+        pa.field("causes", _TEXTS),  # codes: reason codes of findings and decisions, or one of SOURCE_CAUSES
     ]
 )
 
 _COLUMNS = ("sample_id", "label_id", "uri", "released_label", "split", "weight", "action", "content_sha256")
 _NESTED = ("bbox", "mask", "polygons", "reasons", "reason_codes")
+_GIVEN = {"relabeled": "given_label", "reboxed": "given_bbox"}
 _N_PAIRS = 50
 
 
@@ -72,7 +79,7 @@ class Diff:
         return len(self.rows) == 0
 
 
-def diff(before: str | Path, after: str | Path) -> Diff:
+def diff(before: str | Place, after: str | Place) -> Diff:
     """Return what changed in the released rows between two version folders.
 
     Rows are matched by label id, those without a label by sample id. A row that left `data/` is `removed`; where
@@ -82,65 +89,106 @@ def diff(before: str | Path, after: str | Path) -> Diff:
         InputError: there is no version at a path.
         VerificationError: a version cannot be read.
     """
-    old, new = _Side.of(Path(before)), _Side.of(Path(after))
-    in_new = pc.index_in(old.keys, value_set=new.keys)
-    common_old = np.flatnonzero(pc.is_valid(in_new).to_numpy(zero_copy_only=False))
-    common_new = in_new.drop_null().to_numpy().astype(np.int64)
-    gone = np.flatnonzero(pc.is_null(in_new).to_numpy(zero_copy_only=False))
-    came = np.flatnonzero(pc.invert(pc.is_in(new.keys, value_set=old.keys)).to_numpy(zero_copy_only=False))
-    parts = [_added(old, new, came), _removed(old, new, gone)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        old, new = pool.map(_Side.of, (place_of(before), place_of(after)))
+    matched = _match(old, new)
+    parts = [_added(old, new, matched.came), _removed(old, new, matched.gone)]
     for change, (differs, text) in _COMPARED.items():
-        changed = differs(old.data, new.data, common_old, common_new)
-        parts.append(_changed(change, text, old, new, common_old[changed], common_new[changed]))
+        at = np.flatnonzero(differs(matched))
+        parts.append(_changed(change, text, old, new, matched.at_old[at], matched.at_new[at]))
     rows = pa.concat_tables(parts)
     return Diff(old.id, new.id, rows, _summary(old, new, rows))
 
 
 @dataclass(frozen=True, slots=True)
+class _Matched:
+    """Rows of both versions that are about the same label, in the same order; and those that have no partner."""
+
+    old: _Side
+    new: _Side
+    at_old: Rows
+    at_new: Rows
+    gone: Rows
+    came: Rows
+
+    def pair(self, column: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+        """Return a column of the matched rows of both versions."""
+        return _picked(self.old.data[column], self.at_old), _picked(self.new.data[column], self.at_new)
+
+
+def _picked(values: Any, at: Rows) -> Any:  # noqa: ANN401 - a table or a column
+    """Take, by a filter where the order stays (releases are sorted, so it does): several times as fast."""
+    if not bool((at[1:] > at[:-1]).all()):
+        return values.take(pa.array(at))
+    if at.size == len(values):
+        return values
+    chosen = np.zeros(len(values), dtype=np.bool_)
+    chosen[at] = True
+    return values.filter(pa.array(chosen))
+
+
+def _match(old: _Side, new: _Side) -> _Matched:
+    """Match the rows by key; a key stands once in a version."""
+    if old.keys.equals(new.keys):
+        every, none = np.arange(len(old.keys)), np.zeros(0, dtype=np.int64)
+        return _Matched(old, new, every, every, none, none)
+    in_new = pc.fill_null(pc.index_in(old.keys, value_set=new.keys), -1).to_numpy().astype(np.int64)
+    at_old = np.flatnonzero(in_new >= 0)
+    at_new = in_new[at_old]
+    partner = np.zeros(len(new.keys), dtype=np.bool_)
+    partner[at_new] = True
+    return _Matched(old, new, at_old, at_new, np.flatnonzero(in_new < 0), np.flatnonzero(~partner))
+
+
+@dataclass(frozen=True, slots=True)
 class _Side:
     id: str
+    inputs: Mapping[str, str]
     data: pa.Table
     keys: pa.Array
     out: pa.Table  # action and reasons of what this version excluded
     out_keys: pa.Array
 
     @classmethod
-    def of(cls, version: Path) -> _Side:
+    def of(cls, version: Place) -> _Side:
         manifest, version_id = load_manifest(version)
-        data = load_table(version, manifest, "data", [*_COLUMNS, *_NESTED]).combine_chunks()
+        data = load_table(version, manifest, "data", [*_COLUMNS, *_NESTED, *_GIVEN.values()])
         wanted = ["sample_id", "label_id", "action", "reasons", "reason_codes"]
         out = load_table(version, manifest, "excluded", [*wanted, "stage"])
         out = out.filter(pc.equal(out["stage"], "verdict")).combine_chunks()
-        return cls(version_id, data, _keys(data), out, _keys(out))
+        return cls(version_id, manifest["inputs"], data, _keys(data), out, _keys(out))
 
 
 def _keys(table: pa.Table) -> pa.Array:
+    if not table["label_id"].null_count:
+        return table["label_id"].combine_chunks()
     keys = pc.coalesce(table["label_id"], pc.binary_join_element_wise("sample", table["sample_id"], ":"))
     return keys.combine_chunks()
 
 
-def _added(old: _Side, new: _Side, at: NDArray[np.int64]) -> pa.Table:
+def _added(old: _Side, new: _Side, at: Rows) -> pa.Table:
     why = _why_out(old, new.keys.take(pa.array(at)))
-    row = new.data.take(pa.array(at))
-    return _table("added", row, pa.nulls(at.size, pa.string()), row["released_label"], why, _why(row))
+    row = _picked(new.data, at)
+    nothing = pa.nulls(at.size, pa.string())
+    # what held it back is found no more, or a person or the policy let it go; else nobody knew the row
+    left = pa.array([["policy_changed"]] * at.size, pa.list_(pa.string()))
+    causes = first_of(_why(row)[2], no_longer(why[2]), source_cause("added", pc.is_null(why[0])), left)
+    return _table("added", row, nothing, row["released_label"], why, _why(row), causes)
 
 
-def _removed(old: _Side, new: _Side, at: NDArray[np.int64]) -> pa.Table:
+def _removed(old: _Side, new: _Side, at: Rows) -> pa.Table:
     why = _why_out(new, old.keys.take(pa.array(at)))
-    row = old.data.take(pa.array(at))
-    return _table("removed", row, row["released_label"], pa.nulls(at.size, pa.string()), _why(row), why)
+    row = _picked(old.data, at)
+    left = pa.array([["policy_changed"]] * at.size, pa.list_(pa.string()))
+    causes = first_of(why[2], source_cause("removed", pc.is_null(why[0])), left)
+    return _table("removed", row, row["released_label"], pa.nulls(at.size, pa.string()), _why(row), why, causes)
 
 
 def _changed(
-    change: str,
-    text: Callable[[pa.Table], pa.Array],
-    old: _Side,
-    new: _Side,
-    at_old: NDArray[np.int64],
-    at_new: NDArray[np.int64],
+    change: str, text: Callable[[pa.Table], pa.Array], old: _Side, new: _Side, at_old: Rows, at_new: Rows
 ) -> pa.Table:
-    was, now = old.data.take(pa.array(at_old)), new.data.take(pa.array(at_new))
-    return _table(change, now, text(was), text(now), _why(was), _why(now))
+    was, now = _picked(old.data, at_old), _picked(new.data, at_new)
+    return _table(change, now, text(was), text(now), _why(was), _why(now), causes_of(change, was, now))
 
 
 def _why(rows: pa.Table) -> list[Any]:
@@ -160,6 +208,7 @@ def _table(
     after: pa.ChunkedArray | pa.Array,
     why_before: list[Any],
     why_after: list[Any],
+    causes: pa.Array,
 ) -> pa.Table:
     columns = {
         "change": pa.array([change] * row.num_rows, pa.string()),
@@ -174,6 +223,7 @@ def _table(
         "reasons_after": why_after[1],
         "reason_codes_before": why_before[2],
         "reason_codes_after": why_after[2],
+        "causes": causes,
     }
     table = pa.table(columns).cast(DIFF)
     return table.sort_by([("sample_id", "ascending"), ("label_id", "ascending")])
@@ -190,77 +240,38 @@ def _summary(old: _Side, new: _Side, rows: pa.Table) -> dict[str, Any]:
         "n_rows_before": old.data.num_rows,
         "n_rows_after": new.data.num_rows,
         "changes": {change: counted.get(change, 0) for change in CHANGES},
+        "inputs_changed": sorted(
+            name for name in {*old.inputs, *new.inputs} if old.inputs.get(name) != new.inputs.get(name)
+        ),
         "relabeled": [{"from": p["before"], "to": p["after"], "n": p["count_all"]} for p in pairs[:_N_PAIRS]],
     }
 
 
-Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-
-
-def _differs(column: str) -> Callable[[pa.Table, pa.Table, Rows, Rows], Mask]:
+def _differs(column: str) -> Callable[[_Matched], Mask]:
     """Return a comparison of a flat column at matched rows; null equals null, and differs from any value."""
-
-    def compare(old: pa.Table, new: pa.Table, at_old: Rows, at_new: Rows) -> Mask:
-        was, now = old[column].take(pa.array(at_old)), new[column].take(pa.array(at_new))
-        return _flat_differs(was.combine_chunks(), now.combine_chunks())
-
-    return compare
+    return lambda matched: flat_differs(*matched.pair(column))
 
 
-def _flat_differs(was: pa.Array, now: pa.Array) -> Mask:
-    either_null = pc.xor(pc.is_null(was), pc.is_null(now))
-    differs: Mask = pc.coalesce(pc.not_equal(was, now), either_null).to_numpy(zero_copy_only=False)
-    return differs
-
-
-def _shape_differs(old: pa.Table, new: pa.Table, at_old: Rows, at_new: Rows) -> Mask:
+def _shape_differs(matched: _Matched) -> Mask:
     """Whether box, mask or polygons differ."""
-    was = old.select(["bbox", "mask", "polygons"]).take(pa.array(at_old)).combine_chunks()
-    now = new.select(["bbox", "mask", "polygons"]).take(pa.array(at_new)).combine_chunks()
-    differs = _list_differs(_one(was["bbox"]), _one(now["bbox"]))
-    for part in ("height_px", "width_px", "counts"):
-        differs |= _flat_differs(pc.struct_field(_one(was["mask"]), part), pc.struct_field(_one(now["mask"]), part))
-    return differs | _list_differs(_one(was["polygons"]), _one(now["polygons"]))
-
-
-def _list_differs(was: pa.Array, now: pa.Array) -> Mask:
-    """Compare lists of (lists of) numbers row by row: nulls, then lengths, then the values of what is left."""
-    differs = _flat_differs(pc.list_value_length(was), pc.list_value_length(now))
-    left = np.flatnonzero(~differs & pc.is_valid(was).to_numpy(zero_copy_only=False))
-    was, now = was.take(pa.array(left)), now.take(pa.array(left))
-    parents = pc.list_parent_indices(was).to_numpy()
-    inner_was, inner_now = pc.list_flatten(was), pc.list_flatten(now)
-    nested = pa.types.is_list(inner_was.type) or pa.types.is_fixed_size_list(inner_was.type)
-    inner = _list_differs(inner_was, inner_now) if nested else _flat_differs(inner_was, inner_now)
-    differs[left[parents[inner]]] = True
+    differs = box_differs(*(side.combine_chunks() for side in matched.pair("bbox")))
+    was, now = matched.pair("mask")
+    if was.null_count < len(was) or now.null_count < len(now):
+        for part in ("height_px", "width_px", "counts"):
+            differs |= flat_differs(pc.struct_field(was, part), pc.struct_field(now, part))
+    was, now = matched.pair("polygons")
+    if was.null_count < len(was) or now.null_count < len(now):
+        differs |= list_differs(was.combine_chunks(), now.combine_chunks())
     return differs
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks()
 
 
 def _text(column: str) -> Callable[[pa.Table], pa.Array]:
     return lambda rows: pc.cast(rows[column], pa.string())
 
 
-def _shape_text(rows: pa.Table) -> pa.Array:
-    """Return "x y w h" of the box; "polygons" or "mask" where only that is there."""
-    boxes = rows["bbox"].to_pylist()
-    others = [
-        "polygons" if polygon else "mask" if mask else None
-        for polygon, mask in zip(
-            pc.is_valid(rows["polygons"]).to_pylist(), pc.is_valid(rows["mask"]).to_pylist(), strict=True
-        )
-    ]
-    texts = [" ".join(f"{x:.6g}" for x in box) if box else other for box, other in zip(boxes, others, strict=True)]
-    return pa.array(texts, pa.string())
-
-
-_COMPARED: dict[str, tuple[Callable[[pa.Table, pa.Table, Rows, Rows], Mask], Callable[[pa.Table], pa.Array]]] = {
+_COMPARED: dict[str, tuple[Callable[[_Matched], Mask], Callable[[pa.Table], pa.Array]]] = {
     "relabeled": (_differs("released_label"), _text("released_label")),
-    "reboxed": (_shape_differs, _shape_text),
+    "reboxed": (_shape_differs, shape_text),
     "split moved": (_differs("split"), _text("split")),
     "weight changed": (_differs("weight"), _text("weight")),
     "action changed": (_differs("action"), _text("action")),

@@ -1,25 +1,29 @@
-"""The log of a release: numbered entries, put if absent, never rewritten. The highest entry says what is latest."""
+"""The log of a release: numbered entries, put if absent, never rewritten. The last entries say what is latest."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from curate import schema
+from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError, VerificationError, did_you_mean
+from curate.manifest.place import Place, names_in, put_new, read_all
 from curate.manifest.tombstone import read_tombstone
 
 _ENTRY = re.compile(r"(\d{10})\.json")
 MIN_PREFIX = 4
-NUMBERED = ("publish", "erase")  # kinds of entries that people see as v<number>
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as config.Name
+HEADS = ("publish", "republish", "rollback")  # kinds of entries that make their version the latest
+NUMBERED = ("publish", "erase")  # kinds of entries that people see as v<number>
+_OWN = {"format", "format_version", "kind", "id", "at", "host", "parents", "gates", "counts", "why", "tag", "call"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,19 @@ class LogEntry:
     Attributes:
         number: of the entry; people see the version that it published as v<number>.
         kind: publish (a new version), republish (an older version came out of a run again and is the latest now),
-            repair (the files of a damaged version were written again; the latest version stays) or erase (a new
-            version that takes the place of its one parent, from which rows were erased on request).
+            rollback (an older version was made the latest by hand), retract (a version is never the latest again),
+            tag (a version got a name), repair (the files of a damaged version were written again) or erase (a new
+            version takes the place of its one parent, from which rows were erased on request). Kinds that this
+            curate does not know are kept and shown, and change nothing.
         id: of the version.
         at: RFC 3339, UTC.
         host: where it was done.
         parents: ids of the versions that were the latest before.
         gates: passed | warned | failed.
         counts: n_in, n_released, n_excluded, …
+        why: what a person said.
+        tag: the name that a version got.
+        more: whatever else stands in the entry, for kinds of later versions and of other modules.
     """
 
     number: int
@@ -47,9 +56,12 @@ class LogEntry:
     parents: tuple[str, ...] = ()
     gates: str = ""
     counts: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    tag: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_log(root: str | Path, name: str) -> list[LogEntry]:
+def read_log(root: str | Place, name: str) -> list[LogEntry]:
     """Return the entries of a release, oldest first; empty where nothing was published.
 
     An entry without a byte (the machine lost power while it was written) counts as never written; its number is
@@ -57,66 +69,114 @@ def read_log(root: str | Path, name: str) -> list[LogEntry]:
 
     Raises:
         VerificationError: an entry is not what curate writes.
+        StoreError: the store cannot be read.
     """
     folder = release_folder(root, name) / "log"
-    if not folder.is_dir():
-        return []
-    entries = []
-    for path in sorted(folder.iterdir()):
-        match = _ENTRY.fullmatch(path.name)
-        if match and path.stat().st_size:
-            entries.append(_read_entry(path, int(match.group(1))))
-    return entries
+    numbered = [found for found in names_in(folder) if _ENTRY.fullmatch(found)]
+    return [
+        _read_entry(folder / found, int(found[:10]), content)
+        for found, content in zip(numbered, read_all(folder, numbered), strict=True)
+        if content
+    ]
 
 
-def latest(entries: list[LogEntry]) -> LogEntry | None:
-    """Return the entry that says which version is the latest."""
+def latest(entries: Sequence[LogEntry]) -> LogEntry | None:
+    """Return the entry that says which version is the latest; a retracted version never is."""
+    gone = retractions(entries)
     head = None
     for entry in entries:
-        if entry.kind == "erase":  # the latest only where it takes the place of the latest
-            head = entry if head is not None and head.id in entry.parents else head
-        elif entry.kind != "repair":
+        replaces = entry.kind == "erase" and head is not None and head.id in entry.parents
+        if entry.id not in gone and (entry.kind in HEADS or replaces):
             head = entry
     return head
 
 
-def resolve(root: str | Path, reference: str) -> Path:
-    """Return the folder of a version: NAME (the latest), NAME@ID (four characters or more are enough), NAME@vN.
+def retractions(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
+    """Return version id → the entry that retracted it first."""
+    found: dict[str, LogEntry] = {}
+    for entry in entries:
+        if entry.kind == "retract":
+            found.setdefault(entry.id, entry)
+    return found
+
+
+def tags(entries: Sequence[LogEntry]) -> dict[str, str]:
+    """Return tag → version id; the last entry of a tag counts, the earlier ones stay in the log."""
+    return {entry.tag: entry.id for entry in entries if entry.kind == "tag"}
+
+
+def publications(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
+    """Return version id → the entry that published it, oldest first."""
+    found: dict[str, LogEntry] = {}
+    for entry in entries:
+        if entry.kind in NUMBERED:
+            found.setdefault(entry.id, entry)
+    return found
+
+
+@overload
+def resolve(root: str | Path, reference: str) -> Path: ...
+@overload
+def resolve(root: StorePath, reference: str) -> StorePath: ...
+@overload
+def resolve(root: Place, reference: str) -> Place: ...
+def resolve(root: str | Place, reference: str) -> Place:
+    """Return the folder of a version: NAME (the latest), NAME@ID (four characters are enough), NAME@vN, NAME@TAG.
 
     Raises:
         ConfigError: no such release or version, or several that fit.
         VerificationError: the log names a version whose folder is not there.
     """
     name, _, wanted = reference.partition("@")
-    entries = read_log(root, name)
-    head = latest(entries)
-    if head is None:
-        known = published_names(root)
-        hint = did_you_mean(name, known) or (
-            f"Releases: {', '.join(known)}." if known else "Publish one: curate run"
-        )
-        msg = f"No version of {name!r} was published under {root}. {hint}"
-        raise ConfigError(msg)
-    chosen = head.id if wanted in {"", "latest"} else _match(entries, name, wanted)
+    chosen = version_id_of(read_log(root, name), root, name, wanted)
     base = release_folder(root, name)
     path = base / "versions" / chosen
     gone = read_tombstone(base, chosen)
     if gone is not None:
         heir = f"Its successor is {name}@{gone.successor}." if gone.successor else "It has no successor."
         raise ConfigError(f"The version {chosen[:12]} of {name} was erased on {gone.at[:10]}: {gone.why}. {heir}")
-    if not path.is_dir():
+    if not (path.is_dir() if isinstance(path, Path) else (path / "manifest.json").is_file()):
         msg = f"The log of {name} names the version {chosen}, but {path} is not there (moved or deleted?)."
         raise VerificationError(msg)
     return path
 
 
-def published_names(root: str | Path) -> list[str]:
+def version_id_of(entries: Sequence[LogEntry], root: str | Place, name: str, wanted: str) -> str:
+    """Return the id of the version that is wanted: "" or "latest", an id or its beginning, v<number> or a tag.
+
+    Raises:
+        ConfigError: no such release or version, or several that fit.
+    """
+    if not publications(entries):
+        known = published_names(root)
+        hint = did_you_mean(name, known) or (
+            f"Releases: {', '.join(known)}." if known else "Publish one: curate run"
+        )
+        msg = f"No version of {name!r} was published under {root}. {hint}"
+        raise ConfigError(msg)
+    if wanted not in {"", "latest"}:
+        return _match(entries, name, wanted)
+    head = latest(entries)
+    if head is None:
+        raise ConfigError(
+            f"Every version of {name} is retracted, so there is no latest one. Name one ({name}@vN), or run again."
+        )
+    return head.id
+
+
+def published_names(root: str | Place) -> list[str]:
     """Return the names of the releases under `root`, sorted."""
-    folder = Path(root)
-    return sorted(path.parent.name for path in folder.glob("*/log")) if folder.is_dir() else []
+    place = root if isinstance(root, StorePath) else Path(root)
+    return [name for name in names_in(place) if _NAME.fullmatch(name) and names_in(place / name / "log")]
 
 
-def release_folder(root: str | Path, name: str) -> Path:
+@overload
+def release_folder(root: str | Path, name: str) -> Path: ...
+@overload
+def release_folder(root: StorePath, name: str) -> StorePath: ...
+@overload
+def release_folder(root: str | Place, name: str) -> Place: ...
+def release_folder(root: str | Place, name: str) -> Place:
     """Return the folder of a release.
 
     Raises:
@@ -125,78 +185,83 @@ def release_folder(root: str | Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         msg = f"A release needs a name of letters, digits, '.', '_' and '-', at most 100; given: {name!r}."
         raise ConfigError(msg)
-    return Path(root) / name
+    return (root if isinstance(root, StorePath) else Path(root)) / name
 
 
 def append(
-    root: str | Path, name: str, version_id: str, *, gates: str, counts: Mapping[str, Any]
+    root: str | Place, name: str, version_id: str, *, gates: str, counts: Mapping[str, Any]
 ) -> tuple[LogEntry, str | None]:
     """Make `version_id` the latest version; return its publish entry and the kind of entry that was written.
 
-    Nothing is written (None) where it is the latest already. Of several callers at once one writes.
+    Nothing is written (None) where it is the latest already, and where it was retracted. Of several callers at
+    once one writes.
+    """
+
+    def decide(entries: list[LogEntry]) -> dict[str, Any] | None:
+        head, first = latest(entries), publications(entries).get(version_id)
+        if first and (version_id in retractions(entries) or (head is not None and head.id == version_id)):
+            return None
+        content = {"kind": "republish" if first else "publish", "id": version_id, "gates": gates, "counts": counts}
+        return {**content, "parents": (head.id,) if head else ()}
+
+    written, entries = add(root, name, decide)
+    first = publications(entries).get(version_id) or written
+    if first is None:  # `decide` writes where nothing was published
+        raise VerificationError(f"The log of {name} under {root} lost the entry of {version_id}.")
+    return first, written.kind if written else None
+
+
+def add(
+    root: str | Place, name: str, decide: Callable[[list[LogEntry]], Mapping[str, Any] | None]
+) -> tuple[LogEntry | None, list[LogEntry]]:
+    """Write the next entry, decided by the log as it is at that very moment; return it and the log before it.
+
+    Args:
+        root: where releases are.
+        name: of the release.
+        decide: called with the entries so far; returns fields of `LogEntry` (kind, id, …), or None to write
+            nothing. Called again where another entry came in between. May raise.
     """
     while True:
         number = next_number(root, name)  # before the log is read: an entry that comes between takes this number
         entries = read_log(root, name)
-        head = latest(entries)
-        first = next((entry for entry in entries if entry.id == version_id and entry.kind == "publish"), None)
-        if first is not None and head is not None and head.id == version_id:
-            return first, None
-        entry = LogEntry(
-            number=number,
-            kind="publish" if first is None else "republish",
-            id=version_id,
-            at=now(),
-            host=socket.gethostname(),
-            parents=(head.id,) if head else (),
-            gates=gates,
-            counts=counts,
-        )
+        content = decide(entries)
+        if content is None:
+            return None, entries
+        entry = LogEntry(number=number, at=now(), host=socket.gethostname(), **content)
         if put_entry(root, name, entry):
-            return first or entry, entry.kind
+            return entry, entries
 
 
 def append_erasure(
-    root: str | Path, name: str, version_id: str, *, succeeds: str, gates: str, counts: Mapping[str, Any]
+    root: str | Place, name: str, version_id: str, *, succeeds: str, gates: str, counts: Mapping[str, Any]
 ) -> LogEntry:
     """Say that `version_id` takes the place of `succeeds`; an entry that says so already is returned."""
-    while True:
-        number = next_number(root, name)
-        for entry in read_log(root, name):
-            if (entry.kind, entry.id, entry.parents) == ("erase", version_id, (succeeds,)):
-                return entry
-        entry = LogEntry(
-            number=number,
-            kind="erase",
-            id=version_id,
-            at=now(),
-            host=socket.gethostname(),
-            parents=(succeeds,),
-            gates=gates,
-            counts=counts,
-        )
-        if put_entry(root, name, entry):
-            return entry
+    said: list[LogEntry] = []
+
+    def decide(entries: list[LogEntry]) -> dict[str, Any] | None:
+        wanted = ("erase", version_id, (succeeds,))
+        said[:] = [entry for entry in entries if (entry.kind, entry.id, entry.parents) == wanted]
+        content = {"kind": "erase", "id": version_id, "parents": (succeeds,), "gates": gates, "counts": counts}
+        return None if said else content
+
+    written, _ = add(root, name, decide)
+    return written or said[0]
 
 
-def next_number(root: str | Path, name: str) -> int:
+def next_number(root: str | Place, name: str) -> int:
     """Return one more than the highest number that any entry, torn ones included, has."""
-    folder = release_folder(root, name) / "log"
-    numbers = [int(match.group(1)) for path in folder.glob("*.json") if (match := _ENTRY.fullmatch(path.name))]
-    return max(numbers, default=0) + 1
+    names = names_in(release_folder(root, name) / "log")
+    return max((int(match.group(1)) for found in names if (match := _ENTRY.fullmatch(found))), default=0) + 1
 
 
-def put_entry(root: str | Path, name: str, entry: LogEntry) -> bool:
+def put_entry(root: str | Place, name: str, entry: LogEntry) -> bool:
     """Write an entry unless its number is taken; return whether it was written."""
-    import obstore  # noqa: PLC0415 - only publishing needs it
-    from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - only publishing needs it
-    from obstore.store import LocalStore  # noqa: PLC0415 - only publishing needs it
-
-    folder = release_folder(root, name) / "log"
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
+    content: dict[str, Any] = {
+        **entry.more,
         "format": "curate-log",
         "format_version": 1,
+        "call": uuid.uuid4().hex,  # no two calls write the same bytes, so that what is there says whose it is
         "kind": entry.kind,
         "id": entry.id,
         "at": entry.at,
@@ -205,27 +270,9 @@ def put_entry(root: str | Path, name: str, entry: LogEntry) -> bool:
         "gates": entry.gates,
         "counts": dict(entry.counts),
     }
-    key = f"{entry.number:010d}.json"
-    try:
-        obstore.put(LocalStore(folder), key, (schema.canonical_json(content) + "\n").encode(), mode="create")
-    except AlreadyExistsError:
-        return False
-    with (folder / key).open("rb") as file:
-        os.fsync(file.fileno())
-    fsync_folder(folder)
-    return True
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system lets folders be opened."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    content |= {key: value for key, value in (("why", entry.why), ("tag", entry.tag)) if value}
+    place = release_folder(root, name) / "log" / f"{entry.number:010d}.json"
+    return put_new(place, (schema.canonical_json(content) + "\n").encode())
 
 
 def now() -> str:
@@ -233,27 +280,33 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _read_entry(path: Path, number: int) -> LogEntry:
+def _read_entry(path: Place, number: int, written: bytes) -> LogEntry:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(written)
         return LogEntry(
             number=number,
             kind=str(content["kind"]),
             id=str(content["id"]),
             at=str(content["at"]),
-            host=str(content["host"]),
-            parents=tuple(map(str, content["parents"])),
-            gates=str(content["gates"]),
-            counts=dict(content["counts"]),
+            host=str(content.get("host", "")),
+            parents=tuple(map(str, content.get("parents", ()))),
+            gates=str(content.get("gates", "")),
+            counts=dict(content.get("counts", {})),
+            why=str(content.get("why", "")),
+            tag=str(content.get("tag", "")),
+            more={key: value for key, value in content.items() if key not in _OWN},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"The log entry {path} is not what curate wrote: {error!r}. Restore it from a copy."
         raise VerificationError(msg) from error
 
 
-def _match(entries: list[LogEntry], name: str, wanted: str) -> str:
+def _match(entries: Sequence[LogEntry], name: str, wanted: str) -> str:
     numbered = re.fullmatch(r"v(\d+)", wanted)
     published = {entry.number: entry.id for entry in entries if entry.kind in NUMBERED}
+    named = tags(entries)
+    if wanted in named:
+        return named[wanted]
     if numbered:
         if int(numbered.group(1)) in published:
             return published[int(numbered.group(1))]
@@ -267,8 +320,9 @@ def _match(entries: list[LogEntry], name: str, wanted: str) -> str:
         if fitting:
             return fitting[0]
     shown = ", ".join(f"v{number} ({version_id[:12]})" for number, version_id in list(published.items())[-10:])
+    known = f" Tags: {', '.join(sorted(named))}." if named else ""
     msg = (
-        f"There is no version {wanted!r} of {name}. Give v<number> or at least {MIN_PREFIX} characters of the ID. "
-        f"The last versions: {shown}."
-    )
+        f"There is no version {wanted!r} of {name}. Give v<number>, a tag or at least {MIN_PREFIX} characters of the "
+        f"ID. The last versions: {shown}.{known} {did_you_mean(wanted, named)}"
+    ).rstrip()
     raise ConfigError(msg)

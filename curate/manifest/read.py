@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import InputError, VerificationError
+from curate.manifest.place import Place, parquet_file, place_of
 from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
 
 _LISTED = re.compile(
@@ -27,7 +27,7 @@ class LoadedRelease:
     """The tables of a version; see `build.Release` for what they hold."""
 
     id: str
-    path: Path
+    path: Place
     manifest: Mapping[str, Any]
     data: pa.Table
     soft: pa.Table | None
@@ -37,14 +37,14 @@ class LoadedRelease:
     evidence: Mapping[str, Any]
 
 
-def load_release(version: str | Path) -> LoadedRelease:
+def load_release(version: str | Place) -> LoadedRelease:
     """Return the tables of a version; hashes are not checked (`verify` does that), the manifest is.
 
     Raises:
         InputError: there is no version at this path.
         VerificationError: the manifest cannot be read, or a listed file is missing or broken.
     """
-    version = Path(version)
+    version = place_of(version)
     manifest, version_id = load_manifest(version)
     evidence = {}
     for entry in manifest["files"]:
@@ -65,7 +65,7 @@ def load_release(version: str | Path) -> LoadedRelease:
     )
 
 
-def load_manifest(version: Path) -> tuple[Mapping[str, Any], str]:
+def load_manifest(version: Place) -> tuple[Mapping[str, Any], str]:
     """Return the manifest and the ID that its bytes have.
 
     Raises:
@@ -76,7 +76,7 @@ def load_manifest(version: Path) -> tuple[Mapping[str, Any], str]:
         msg = f"A version is a folder with a {MANIFEST}; there is no folder {version}."
         raise InputError(msg)
     path = version / MANIFEST
-    if path.is_symlink() or not path.is_file():
+    if (isinstance(path, Path) and path.is_symlink()) or not path.is_file():
         msg = f"{path} is missing, so this is no published version. Publish it again from its run."
         raise VerificationError(msg)
     content = path.read_bytes()
@@ -92,7 +92,7 @@ def load_manifest(version: Path) -> tuple[Mapping[str, Any], str]:
 
 
 def load_table(
-    version: Path, manifest: Mapping[str, Any], kind: str, columns: Sequence[str] | None = None
+    version: Place, manifest: Mapping[str, Any], kind: str, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Return a table of a version, its parts in order.
 
@@ -103,7 +103,7 @@ def load_table(
     parts = []
     for relative in sorted(paths):
         try:
-            parts.append(pq.ParquetFile(version / relative).read(columns=list(columns) if columns else None))
+            parts.append(parquet_file(version / relative).read(columns=list(columns) if columns else None))
         except (OSError, pa.ArrowException) as error:
             msg = f"{version / relative} is listed in the manifest and cannot be read: {error}. Run curate verify."
             raise VerificationError(msg) from error
@@ -113,7 +113,7 @@ def load_table(
     return pa.concat_tables(parts)
 
 
-def load_evidence(version: Path, name: str) -> Any:  # noqa: ANN401 - any JSON value
+def load_evidence(version: Place, name: str) -> Any:  # noqa: ANN401 - any JSON value
     """Return what evidence/NAME.json holds.
 
     Raises:

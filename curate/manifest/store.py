@@ -1,16 +1,17 @@
 """A release as files: Parquet with fixed settings, canonical JSON, and the manifest that lists them all.
 
-The bytes are a function of the tables and of the locked versions of pyarrow and curate, of nothing else; so is the
-ID, which is the sha256 of manifest.json.
+The bytes are a function of the rows and of the locked versions of pyarrow and curate, of nothing else: not of the
+batches in which rows came, nor of threads. The ID is the sha256 of manifest.json.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,13 +26,16 @@ import curate
 from curate import schema
 from curate.errors import ConfigError
 from curate.manifest.build import Release
-from curate.manifest.log import fsync_folder
+from curate.manifest.place import fsync_folder, sha256_of, write_durably
+from curate.manifest.stream import PART_ROWS, ROW_GROUP_ROWS, Cutter, groups_by_sample, groups_of, part_bounds
+
+__all__ = ["MANIFEST", "canonical_manifest", "describe", "part_bounds", "sha256_of", "write_version"]
 
 FORMAT = "curate-manifest"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-PART_ROWS = 1_000_000
-ROW_GROUP_ROWS = 65_536
+
+Groups = Iterator[pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,17 @@ def write_version(release: Release, folder: Path, name: str) -> str:
         "findings": release.findings,
         "decisions": release.decisions,
     }
-    bounds = part_bounds(release.data)
     entries: list[FileEntry] = []
-    for kind, table in tables.items():
-        if table is not None:
-            cuts = bounds if kind in {"data", "soft"} else list(range(0, table.num_rows, PART_ROWS))
-            entries += _write_parts(_described(kind, table, release.head), folder, kind, cuts)
+    described: dict[str, Any] = {}
+    for kind, rows in tables.items():
+        if rows is None:
+            continue
+        beside = (
+            [entry.rows or 0 for entry in entries if entry.path.startswith("data/")] if kind == "soft" else None
+        )
+        written = _write_parts(Cutter(rows), folder, kind, _words(kind, release.head), beside)
+        described[kind] = _description(rows.schema, sum(entry.rows or 0 for entry in written))
+        entries += written
     for evidence, value in sorted(release.evidence.items()):
         entries.append(_write_evidence(folder, evidence, value))
     entries.sort(key=lambda entry: entry.path)
@@ -72,12 +81,12 @@ def write_version(release: Release, folder: Path, name: str) -> str:
         "schema_version": schema.SCHEMA_VERSION,
         "name": name,
         "files": [entry.to_json() for entry in entries],
-        "tables": {kind: describe(table) for kind, table in tables.items() if table is not None},
+        "tables": described,
         "versions": {"curate": curate.__version__, "numpy": np.__version__, "pyarrow": version("pyarrow")},
         **release.head,
     }
     content = canonical_manifest(manifest)
-    _write(folder / MANIFEST, content)
+    write_durably(folder / MANIFEST, content)
     for inner in sorted({path.parent for path in folder.rglob("*")} | {folder}):
         fsync_folder(inner)
     return hashlib.sha256(content).hexdigest()
@@ -91,28 +100,12 @@ def canonical_manifest(manifest: Mapping[str, Any]) -> bytes:
 
 def describe(table: pa.Table) -> dict[str, Any]:
     """Return rows and columns (name, Arrow type, nullable) of a table."""
-    columns = [{"name": f.name, "nullable": f.nullable, "type": _type_text(f.type)} for f in table.schema]
-    return {"rows": table.num_rows, "columns": columns}
+    return _description(table.schema, table.num_rows)
 
 
-def part_bounds(data: pa.Table, part_rows: int = PART_ROWS) -> list[int]:
-    """Return where the parts of `data` (sorted by sample) start; a sample never lies in two parts."""
-    ids = data["sample_id"].combine_chunks()
-    starts: list[int] = []
-    at = 0
-    while at < data.num_rows:
-        starts.append(at)
-        following = min(at + part_rows, data.num_rows)
-        while following < data.num_rows and ids[following] == ids[following - 1]:
-            following += 1
-        at = following
-    return starts
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, streamed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _description(columns: pa.Schema, n_rows: int) -> dict[str, Any]:
+    described = [{"name": f.name, "nullable": f.nullable, "type": _type_text(f.type)} for f in columns]
+    return {"rows": n_rows, "columns": described}
 
 
 def _type_text(kind: pa.DataType) -> str:
@@ -126,41 +119,73 @@ def _type_text(kind: pa.DataType) -> str:
     return str(kind)
 
 
-def _described(kind: str, table: pa.Table, head: Mapping[str, Any]) -> pa.Table:
-    """Name classes and temperature in the file itself, so that soft labels can be read without the manifest."""
+def _words(kind: str, head: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return classes and temperature for the file itself, so that soft labels can be read without the manifest."""
     if kind != "soft":
-        return table.replace_schema_metadata(None)
-    words = {"classes": schema.canonical_json(head["classes"]), "temperature": head["soft"]["temperature"]}
-    return table.replace_schema_metadata(words)
+        return None
+    return {"classes": schema.canonical_json(head["classes"]), "temperature": head["soft"]["temperature"]}
 
 
-def _write_parts(table: pa.Table, folder: Path, kind: str, starts: list[int]) -> list[FileEntry]:
+def _write_parts(
+    rows: Cutter, folder: Path, kind: str, words: dict[str, str] | None, beside: list[int] | None
+) -> list[FileEntry]:
+    """Write a table in parts, at least one; `beside`: as many rows in each part as another table has there."""
     (folder / kind).mkdir()
-    entries = []
-    starts = starts or [0]
-    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], table.num_rows], strict=True)):
-        relative = f"{kind}/part-{number:05d}.parquet"
-        part = table.slice(start, stop - start)
-        with (folder / relative).open("wb") as file:
-            pq.write_table(
-                part,
-                file,
-                row_group_size=ROW_GROUP_ROWS,
-                version="2.6",
-                compression="zstd",
-                compression_level=3,
-                data_page_size=1 << 20,
-                write_batch_size=1024,
-                write_statistics=True,
-                use_dictionary=_repetitive(part.schema),
-                use_byte_stream_split=_positions(part.schema) if kind == "soft" else False,
-                store_schema=True,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        path = folder / relative
-        entries.append(FileEntry(relative, path.stat().st_size, part.num_rows, sha256_of(path)))
+    entries: list[FileEntry] = []
+    while not entries or not rows.is_done:
+        n_before = len(entries)
+        if kind == "data":
+            groups = groups_by_sample(rows, PART_ROWS)
+        else:
+            groups = groups_of(rows, beside[n_before] if beside and n_before < len(beside) else PART_ROWS)
+        entries.append(
+            _write_part(groups, rows.schema.with_metadata(words), folder, f"{kind}/part-{n_before:05d}.parquet")
+        )
     return entries
+
+
+def _write_part(groups: Groups, columns: pa.Schema, folder: Path, relative: str) -> FileEntry:
+    n_rows = 0
+    with (folder / relative).open("wb") as raw:
+        file = _Hashed(raw)
+        with pq.ParquetWriter(
+            file,
+            columns,
+            version="2.6",
+            compression="zstd",
+            compression_level=3,
+            data_page_size=1 << 20,
+            write_batch_size=1024,
+            write_statistics=True,
+            use_dictionary=_repetitive(columns),
+            use_byte_stream_split=_positions(columns) if relative.startswith("soft/") else False,
+            store_schema=True,
+        ) as writer:
+            for group in groups:
+                writer.write_table(group.replace_schema_metadata(columns.metadata), row_group_size=ROW_GROUP_ROWS)
+                n_rows += group.num_rows
+        raw.flush()
+        os.fsync(raw.fileno())
+    return FileEntry(relative, file.n_bytes, n_rows, file.digest.hexdigest())
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed while it is written; Parquet is written from front to back."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self._file, self.digest, self.n_bytes = file, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.n_bytes
+
+    def write(self, content: Any) -> int:  # noqa: ANN401 - bytes or any buffer of them
+        self.digest.update(content)
+        self._file.write(content)
+        self.n_bytes += len(content)
+        return len(content)
 
 
 def _repetitive(table_schema: pa.Schema) -> list[str] | bool:
@@ -185,15 +210,8 @@ def _write_evidence(folder: Path, name: str, value: Any) -> FileEntry:  # noqa: 
     path = folder / "evidence" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     content = (schema.canonical_json(_finite(value)) + "\n").encode("utf-8")
-    _write(path, content)
+    write_durably(path, content)
     return FileEntry(f"evidence/{name}.json", len(content), None, hashlib.sha256(content).hexdigest())
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value

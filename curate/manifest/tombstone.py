@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from curate import schema
+from curate.adapters.object_store import StorePath
 from curate.errors import VerificationError
+from curate.manifest.place import Place
 
 _FORMAT = "curate-tombstone"
 
@@ -60,7 +62,7 @@ def write_tombstone(base: Path, tombstone: Tombstone) -> None:
         write_text(file, schema.canonical_json(tombstone.to_json()) + "\n")
 
 
-def read_tombstone(base: Path, version_id: str) -> Tombstone | None:
+def read_tombstone(base: Place, version_id: str) -> Tombstone | None:
     """Return the tombstone of a version of the release folder `base`; None where it was not erased.
 
     Raises:
@@ -88,5 +90,9 @@ def read_tombstone(base: Path, version_id: str) -> Tombstone | None:
         raise VerificationError(msg) from error
 
 
-def _file(base: Path, version_id: str) -> Path:
+@overload
+def _file(base: Path, version_id: str) -> Path: ...
+@overload
+def _file(base: StorePath, version_id: str) -> StorePath: ...
+def _file(base: Place, version_id: str) -> Place:
     return base / "tombstones" / f"{version_id}.json"

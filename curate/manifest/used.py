@@ -1,18 +1,15 @@
-"""Which training runs used which version: numbered entries beside the log, put if absent, never rewritten."""
+"""Which training runs used which version: a file a run, put if absent, never rewritten."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from curate import schema
-from curate.errors import VerificationError
-from curate.manifest.log import fsync_folder, release_folder
-
-_ENTRY = re.compile(r"(\d{10})\.json")
+from curate.errors import ConfigError, VerificationError
+from curate.manifest.log import now, release_folder
+from curate.manifest.place import Place, names_in, place_of, put_new, read_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,52 +21,52 @@ class Use:
     at: str
 
 
-def record_use(manifests: str | Path, name: str, version_id: str, by: str, at: str) -> Use:
+def record_use(manifests: str | Place, name: str, version_id: str, by: str, at: str | None = None) -> Use:
     """Record that the training run `by` used a version; one that is recorded already is returned as it stands.
 
+    Args:
+        manifests: where releases are.
+        name: of the release.
+        version_id: the whole ID.
+        by: the run, in whatever words find it again: a run id, a URL, a commit. Its ranks may all say it.
+        at: RFC 3339, UTC; None = now.
+
     Raises:
-        ConfigError: a name that cannot be a folder's.
+        ConfigError: no words for the run, or a name that cannot be a folder's.
         VerificationError: an entry is not what curate wrote.
     """
-    import obstore  # noqa: PLC0415 - only recording needs it
-    from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - only recording needs it
-    from obstore.store import LocalStore  # noqa: PLC0415 - only recording needs it
-
-    folder = release_folder(manifests, name) / "used"
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"format": "curate-used", "format_version": 1, "id": version_id, "by": by, "at": at}
-    data = (schema.canonical_json(content) + "\n").encode()
-    while True:
-        numbers = [int(match.group(1)) for path in folder.iterdir() if (match := _ENTRY.fullmatch(path.name))]
-        known = next((use for use in read_uses(manifests, name) if (use.id, use.by) == (version_id, by)), None)
-        if known is not None:
-            return known
-        key = f"{max(numbers, default=0) + 1:010d}.json"
-        try:
-            obstore.put(LocalStore(folder), key, data, mode="create")
-        except AlreadyExistsError:
-            continue
-        with (folder / key).open("rb") as file:
-            os.fsync(file.fileno())
-        fsync_folder(folder)
-        return Use(version_id, by, at)
+    if not by.strip():
+        raise ConfigError("A use needs the training run that it was: --by RUN (an id, a URL, a commit).")
+    use = Use(version_id, by.strip(), at or now())
+    content = {"format": "curate-used", "format_version": 1, "id": use.id, "by": use.by, "at": use.at}
+    file = f"{hashlib.sha256(use.by.encode()).hexdigest()[:24]}.json"  # a run that says it twice is one run
+    place = release_folder(place_of(manifests), name) / "used" / version_id / file
+    if put_new(place, (schema.canonical_json(content) + "\n").encode()):
+        return use
+    return _read(place, place.read_bytes())
 
 
-def read_uses(manifests: str | Path, name: str) -> list[Use]:
-    """Return the recorded uses of a release's versions, oldest first.
+def read_uses(manifests: str | Place, name: str, version_id: str | None = None) -> list[Use]:
+    """Return the recorded uses of a release's versions, or of one of them, oldest first.
 
     Raises:
         VerificationError: an entry is not what curate wrote.
     """
-    folder = release_folder(manifests, name) / "used"
-    uses = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not _ENTRY.fullmatch(path.name) or not path.stat().st_size:
-            continue  # a file without a byte was cut off by a power failure: never written
-        try:
-            entry = json.loads(path.read_bytes())
-            uses.append(Use(str(entry["id"]), str(entry["by"]), str(entry["at"])))
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"The record of use {path} is not what curate wrote: {error!r}. Restore it from a copy."
-            raise VerificationError(msg) from error
-    return uses
+    folder = release_folder(place_of(manifests), name) / "used"
+    found: list[Use] = []
+    for one in [version_id] if version_id else names_in(folder):
+        names = [file for file in names_in(folder / one) if file.endswith(".json")]
+        for file, content in zip(names, read_all(folder / one, names), strict=True):
+            if content:  # a file without a byte was cut off by a power failure: never written
+                found.append(_read(folder / one / file, content))
+    return sorted(found, key=lambda use: (use.at, use.by))
+
+
+def _read(place: Place, content: bytes) -> Use:
+    try:
+        said = json.loads(content)
+        return Use(str(said["id"]), str(said["by"]), str(said["at"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise VerificationError(
+            f"The record of use {place} is not what curate wrote: {error!r}. Restore it."
+        ) from error

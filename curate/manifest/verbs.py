@@ -1,4 +1,4 @@
-"""`log`, `diff` and `verify` over a workspace: references in, what a person or a machine reads out."""
+"""`log`, `diff`, `verify`, `sign` and `gc`: references in, what a person or a machine reads out."""
 
 from __future__ import annotations
 
@@ -10,29 +10,40 @@ from typing import Any
 import pyarrow.compute as pc
 
 from curate.errors import ConfigError
-from curate.manifest import log
+from curate.manifest import life, log
 from curate.manifest.diff import Diff, diff
+from curate.manifest.diff_causes import cause_text
+from curate.manifest.place import Place
+from curate.manifest.publish import collect_leftovers
+from curate.manifest.read import load_evidence, load_manifest
+from curate.manifest.signatures import sign
 from curate.manifest.tombstone import read_tombstone
-from curate.manifest.verify import Promise, verify
+from curate.manifest.verify import Promise, require, verify
 
 SHORT_ID = 7
 
 
-def log_entries(workspace: Path, name: str) -> list[dict[str, Any]]:
+def log_entries(root: Place, name: str) -> list[dict[str, Any]]:
     """Return the log of a release, newest first.
 
     Raises:
         ConfigError: nothing was published under that name.
     """
-    root = workspace / "manifests"
-    log.resolve(root, name)  # says which releases there are if this is none
+    entries = log.read_log(root, name)
+    if not entries:
+        log.resolve(root, name)  # says which releases there are if this is none
     base = log.release_folder(root, name)
-    entries = [asdict(entry) for entry in reversed(log.read_log(root, name))]
-    for entry in entries:
+    told = [_bare(asdict(entry)) for entry in reversed(entries)]
+    for entry in told:
         gone = read_tombstone(base, entry["id"])
         if gone is not None:
             entry["tombstone"] = gone.to_json()
-    return entries
+    return told
+
+
+def _bare(entry: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what an entry of its kind does not have."""
+    return {key: value for key, value in entry.items() if value or key not in {"why", "tag", "more"}}
 
 
 def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
@@ -40,8 +51,9 @@ def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
     counts = entry["counts"]
     version = f"v{entry['number']}" if entry["kind"] in log.NUMBERED else entry["kind"]
     version += " (erased)" if "tombstone" in entry else ""
-    rows = (counts.get("n_released", "?"), counts.get("n_excluded", "?"))
-    return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"])
+    rows = (counts.get("n_released", ""), counts.get("n_excluded", ""))
+    said = " ".join(part for part in (entry.get("tag", ""), entry.get("why", "")) if part)
+    return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"], said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,55 +62,73 @@ class ShownDiff:
 
     diff: Diff
     limit: int
+    page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines: the summary, and every changed row."""
         summary = dict(self.diff.summary)
         return {"before": self.diff.before, "after": self.diff.after, "summary": summary} | {
-            "rows": self.diff.rows.to_pylist()
+            "rows": self.diff.rows.to_pylist(),
+            "page": str(self.page) if self.page else None,
         }
 
     def lines(self) -> list[str]:
         """Return it for people."""
         told = [f"{self.diff.before[:SHORT_ID]} → {self.diff.after[:SHORT_ID]}"]
+        page = [f"page → {self.page}"] if self.page else []
         if self.diff.is_empty:
-            return [*told, "No released row differs."]
+            return [*told, "No released row differs.", *page]
+        if self.diff.summary["inputs_changed"]:
+            told.append(f"what went in differs in: {', '.join(self.diff.summary['inputs_changed'])}")
         counts = {row["values"]: row["counts"] for row in pc.value_counts(self.diff.rows["change"]).to_pylist()}
         for change, count in counts.items():
             told.append(f"{change}: {count:,}")
             rows = self.diff.rows.filter(pc.equal(self.diff.rows["change"], change)).slice(0, self.limit)
             told += [f"  {_change(row)}" for row in rows.to_pylist()]
             if count > self.limit:
-                told.append(f"  … and {count - self.limit:,} more (--limit, --json)")
-        return told
+                told.append(f"  … and {count - self.limit:,} more (--limit, --json, --html)")
+        return [*told, *page]
 
 
 def _change(row: Mapping[str, Any]) -> str:
-    codes = row["reason_codes_after"] or row["reason_codes_before"] or []
-    because = f" because of {', '.join(sorted(set(codes))).replace('_', ' ')}" if codes else ""
-    arrow = f"{row['before'] if row['before'] is not None else '–'} → {row['after'] if row['after'] is not None else '–'}"  # noqa: RUF001 - a dash for nothing
+    causes = ", ".join(sorted({cause_text(code) for code in row["causes"]}))
+    arrow = " → ".join("–" if value is None else value for value in (row["before"], row["after"]))  # noqa: RUF001 - a dash for nothing
     action = f" ({row['action_after']})" if row["action_after"] else ""
-    return f"{row['uri']}: {arrow}{action}{because}"
+    return f"{row['uri']}: {arrow}{action} because of {causes}"
 
 
-def diff_versions(workspace: Path, before: str, after: str, *, limit: int) -> ShownDiff:
-    """Return what changed from one version to another of a workspace.
+def diff_versions(
+    root: Place, before: str, after: str, *, limit: int, html: Path | None = None, workspace: Path | None = None
+) -> ShownDiff:
+    """Return what changed from one version to another.
+
+    Args:
+        root: where releases are.
+        before: NAME, NAME@ID, NAME@vN or NAME@TAG.
+        after: the same, or only what stands after the @.
+        limit: rows of each kind that are written out for people.
+        html: file to write a page with pictures to.
+        workspace: where the last run found the images; None = a page without pictures.
 
     Raises:
         ConfigError: no such version.
         VerificationError: a version cannot be read.
     """
-    root = workspace / "manifests"
     name = before.partition("@")[0]
     later = after if "@" in after or log.read_log(root, after) else f"{name}@{after}"
-    return ShownDiff(diff(log.resolve(root, before), log.resolve(root, later)), limit)
+    found = diff(log.resolve(root, before), log.resolve(root, later))
+    if html is not None:
+        from curate.report.diff_page import write_diff_page  # noqa: PLC0415 - jinja2 and pictures are needed here only
+
+        write_diff_page(found, name, html, workspace)
+    return ShownDiff(found, limit, html)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
     """What `verify` found, promise by promise."""
 
-    path: Path
+    path: Place
     promises: Sequence[Promise]
 
     @property
@@ -115,11 +145,24 @@ class Verification:
         """Return it for people: a line per promise."""
         marks = {True: "ok    ", False: "BROKEN", None: "-     "}
         told = [f"{self.path}"] + [f"  {marks[p.ok]} {p.name}: {p.detail}" for p in self.promises]
-        return [*told, "Every promise is kept." if self.ok else "NOT as it was published. Restore it from a copy."]
+        gone = " But it was RETRACTED: do not use it." if any(p.name == "retracted" for p in self.promises) else ""
+        broken = {promise.name for promise in self.promises if promise.ok is False}
+        if broken == {"signature"}:
+            return [*told, "As it was published, but NOT signed by the key that was asked for." + gone]
+        return [
+            *told,
+            "NOT as it was published. Restore it from a copy." if broken else f"Every promise is kept.{gone}",
+        ]
 
 
 def verify_version(
-    workspace: Path, reference: str, *, progress: Callable[[int, int | None], None] | None = None
+    root: Place,
+    reference: str,
+    *,
+    deep: bool = False,
+    only_bytes: bool = False,
+    key: Path | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Verification:
     """Check every promise of a version.
 
@@ -128,6 +171,42 @@ def verify_version(
         VerificationError: the log itself is damaged.
     """
     if not reference:
-        raise ConfigError("verify needs a version: NAME, NAME@ID or NAME@vN.")
-    path = log.resolve(workspace / "manifests", reference)
-    return Verification(path, verify(path, progress=progress))
+        raise ConfigError("verify needs a version: NAME, NAME@ID, NAME@vN or NAME@TAG.")
+    if deep and only_bytes:
+        raise ConfigError("--deep looks into every table and --bytes into none; take one of them.")
+    path = log.resolve(root, reference)
+    return Verification(path, verify(path, progress=progress, deep=deep, only_bytes=only_bytes, key=key))
+
+
+def sign_version(root: Place, reference: str, key: Path) -> dict[str, Any]:
+    """Sign a version that is what was published; return the signature's place and key.
+
+    Raises:
+        ConfigError: no such version, a retracted one, or no key.
+        MissingExtraError: the extra `sign` is not installed.
+        VerificationError: the version is damaged, and so is not signed.
+    """
+    path = log.resolve(root, reference)
+    life.refuse_retracted(root, reference, path.name, allowed=False)
+    promises = verify(path)
+    require(promises, path)
+    manifest, _ = load_manifest(path)
+    signed = sign(path, manifest, load_evidence(path, "gates")["rows"], key)
+    return {
+        "id": signed.version_id,
+        "key_id": signed.key_id,
+        "signature": str(signed.path),
+        "is_new": signed.is_new,
+    }
+
+
+def collect(root: Place, name: str | None) -> dict[str, Any]:
+    """Remove what killed publications left, of one release or of all; return what was removed by release.
+
+    Raises:
+        ConfigError: nothing was published under that name.
+    """
+    known = log.published_names(root)
+    if name is not None and name not in known:
+        log.resolve(root, name)  # says which releases there are
+    return {one: collect_leftovers(root, one) for one in ([name] if name else known)}

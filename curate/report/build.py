@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from curate.ingest import Media
 from curate.manifest import log
+from curate.manifest.place import Place
 from curate.manifest.read import load_release
 from curate.recorded import last_run
 from curate.report.page import render_page, write_page
@@ -19,7 +20,7 @@ from curate.runs import Workspace
 
 
 def build_report(
-    workspace: Workspace, version: Path, number: int, samples: pa.Table, media: Media, record: Mapping[str, Any]
+    workspace: Workspace, version: Place, number: int, samples: pa.Table, media: Media, record: Mapping[str, Any]
 ) -> Path:
     """Write the page of a version and return where it is.
 
@@ -58,14 +59,15 @@ def image_reader(samples: pa.Table, media: Media) -> ReadImages:
     return read
 
 
-def rebuild_report(place: Path, name: str) -> Path:
+def rebuild_report(place: Path, name: str, *, root: Place | None = None) -> Path:
     """Write the page of the latest version again, with the pictures of the run that made it.
 
     Raises:
         ConfigError: nothing was published under that name, or no run of it is in the workspace.
     """
     workspace = Workspace(place, name)
-    version = log.resolve(workspace.manifests, name)
-    head = log.latest(log.read_log(workspace.manifests, name))
+    root = root or workspace.manifests
+    version = log.resolve(root, name)
+    published = log.publications(log.read_log(root, name))[version.name]
     record, images = last_run(workspace, needed_for="A report with pictures")
-    return build_report(workspace, version, head.number if head else 0, images.samples, images.media, record)
+    return build_report(workspace, version, published.number, images.samples, images.media, record)

@@ -178,6 +178,6 @@ class World:
         return table.take(pa.array(order))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def world() -> Callable[..., World]:
     return World

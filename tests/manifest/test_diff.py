@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from curate.errors import InputError
 from curate.manifest import Diff, diff, publish, verify
-from curate.manifest.diff import CHANGES, DIFF, _list_differs
+from curate.manifest.diff import CHANGES, DIFF
+from curate.manifest.diff_compare import list_differs
+from curate.manifest.verbs import ShownDiff
 from curate.policy import Policy, Rule
+from curate.report.diff_page import render_diff_page, write_diff_page
 
 Worlds = Callable[..., Any]
 
@@ -96,6 +101,56 @@ def test_where_there_is_no_version(tmp_path: Path) -> None:
         diff(tmp_path / "a", tmp_path / "b")
 
 
+def test_every_change_says_what_it_came_from(world: Worlds, tmp_path: Path) -> None:
+    made = world()
+    decision = {"decision_id": "d1", "at": "2026-01-01T00:00:00Z", "reviewer": "r", "decision": "relabel"}
+    decision |= {"to_label": "cat", "sample_id": made.sample_id(8), "label_id": made.label_id(8)}
+    before = world(boxes={1: [0.1, 0.1, 0.2, 0.2]}, flagged={4: "fox"})
+    after = world(
+        boxes={1: [0.1, 0.1, 0.2, 0.3]},
+        flagged={9: "dog"},
+        moved={6: "val"},
+        labels_changed={5: "cat"},
+        left_out=(7,),
+        decisions=[decision],
+    )
+    found = between(tmp_path, before, after)
+    causes = {(row["change"], row["uri"][-6:-4].strip()): row["causes"] for row in found.rows.to_pylist()}
+    assert causes == {
+        ("added", "4"): ["no_longer_teachers_disagree"],
+        ("removed", "7"): ["gone_from_source"],
+        ("removed", "9"): ["teachers_disagree"],
+        ("relabeled", "5"): ["given_label_changed"],
+        ("relabeled", "8"): ["decision_relabel"],
+        ("action changed", "8"): ["decision_relabel"],
+        ("reboxed", "1"): ["given_shape_changed"],
+        ("split moved", "6"): ["split_changed"],
+    }
+    assert found.summary["inputs_changed"] == ["decisions", "predictions"]
+    told = "\n".join(ShownDiff(found, 10).lines())
+    assert "4.PNG: – → dog (keep) because of teachers disagree no longer being so" in told  # noqa: RUF001 - a dash
+    assert "pictures/é 6.PNG: test → val (keep) because of another split in the source or the spec" in told
+
+
+def test_a_page_shows_each_change_with_its_picture_and_runs_nothing(world: Worlds, tmp_path: Path) -> None:
+    before = world(boxes={1: [0.1, 0.1, 0.2, 0.2]})
+    after = world(boxes={1: [0.1, 0.1, 0.2, 0.3]}, labels_changed={5: "cat"})
+    found = between(tmp_path, before, after)
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(picture, "PNG")
+    page = render_diff_page(found, "<zoo>", lambda ids: dict.fromkeys(ids, picture.getvalue()))
+    assert "&lt;zoo&gt;" in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/jpeg;base64,") == found.rows.num_rows + page.count('class="shots pair"')
+    assert 'class="shots pair"' in page  # the box before and after
+    assert "another label in the source" in page
+    bare = render_diff_page(found, "zoo", None, "No run is left.")
+    assert "Without pictures. No run is left." in bare
+    assert "data:image" not in bare
+    assert write_diff_page(found, "zoo", tmp_path / "page.html", tmp_path).read_text().count("no finished run") == 1
+
+
 POLYGON = st.none() | st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_size=3), max_size=3)
 
 
@@ -104,7 +159,7 @@ POLYGON = st.none() | st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), max_si
 def test_nested_lists_differ_where_python_says_so(pairs: list[tuple[Any, Any]]) -> None:
     kind = pa.list_(pa.list_(pa.float64()))
     was, now = (pa.array([pair[side] for pair in pairs], kind) for side in (0, 1))
-    assert _list_differs(was, now).tolist() == [a != b for a, b in pairs]
+    assert list_differs(was, now).tolist() == [a != b for a, b in pairs]
 
 
 BOX = st.none() | st.lists(st.sampled_from([0.0, 0.5]), min_size=4, max_size=4)
@@ -114,7 +169,7 @@ BOX = st.none() | st.lists(st.sampled_from([0.0, 0.5]), min_size=4, max_size=4)
 @given(pairs=st.lists(st.tuples(BOX, BOX), max_size=8))
 def test_boxes_differ_where_python_says_so(pairs: list[tuple[Any, Any]]) -> None:
     was, now = (pa.array([pair[side] for pair in pairs], pa.list_(pa.float64(), 4)) for side in (0, 1))
-    assert _list_differs(was, now).tolist() == [a != b for a, b in pairs]
+    assert list_differs(was, now).tolist() == [a != b for a, b in pairs]
 
 
 SCENES = st.fixed_dictionaries(
@@ -151,6 +206,10 @@ def test_laws(world: Worlds, tmp_path: Path, one: dict[str, Any], other: dict[st
         for row in back.rows.to_pylist()
     ]
     swapped.sort(key=lambda row: (CHANGES.index(row["change"]), row["sample_id"], row["label_id"] or "~"))
-    assert swapped == there.rows.to_pylist()
+    told = there.rows.to_pylist()
+    assert all(row.pop("causes") for row in told)  # never without a cause
+    for row in swapped:
+        row.pop("causes")
+    assert swapped == told
     n_added, n_removed = (there.summary["changes"][change] for change in ("added", "removed"))
     assert there.summary["n_rows_after"] - there.summary["n_rows_before"] == n_added - n_removed

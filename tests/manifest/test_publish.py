@@ -298,7 +298,7 @@ def test_leftovers_are_collected_and_running_publishers_are_not(tmp_path: Path) 
         (staging / name / "file").write_text("x")
         (staging / f"{name}.lock").touch()
     with FileLock(staging / "alive.lock"):
-        assert collect_leftovers(tmp_path, "zoo") == 1
+        assert collect_leftovers(tmp_path, "zoo") == ["staging/dead"]
         assert sorted(path.name for path in staging.iterdir()) == ["alive", "alive.lock"]
 
 

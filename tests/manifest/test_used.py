@@ -15,12 +15,13 @@ def test_uses_are_recorded_once_and_kept(tmp_path: Path) -> None:
     assert again == Use("ab" * 32, "run-1", "2026-01-01T00:00:00Z")
     assert [use.by for use in read_uses(tmp_path, "pets")] == ["run-1", "run-2"]
     assert read_uses(tmp_path, "none") == []
-    (tmp_path / "pets" / "used" / "0000000003.json").write_bytes(b"")  # a torn one counts as never written
+    folder = tmp_path / "pets" / "used" / ("ab" * 32)
+    (folder / "torn.json").write_bytes(b"")  # a torn one counts as never written
     assert len(read_uses(tmp_path, "pets")) == 2
     record_use(tmp_path, "pets", "cd" * 32, "run-3", "2026-01-03T00:00:00Z")
-    assert max(path.name for path in (tmp_path / "pets" / "used").iterdir()) == "0000000004.json"
-    (tmp_path / "pets" / "used" / "0000000001.json").write_text("{}")
-    with pytest.raises(VerificationError, match=r"0000000001.json is not what curate wrote"):
+    assert [use.by for use in read_uses(tmp_path, "pets", "cd" * 32)] == ["run-3"]
+    (folder / "bad.json").write_text("{}")
+    with pytest.raises(VerificationError, match=r"bad.json is not what curate wrote"):
         read_uses(tmp_path, "pets")
 
 

@@ -1,0 +1,88 @@
+"""Why a row changed: codes of the findings and decisions behind it, or of what the source did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.manifest.diff_compare import flat_differs
+
+_TEXTS = pa.list_(pa.string())
+
+# what changed a row where no finding and no decision did
+SOURCE_CAUSES = {
+    "added": "new_in_source",
+    "removed": "gone_from_source",
+    "relabeled": "given_label_changed",
+    "reboxed": "given_shape_changed",
+    "split moved": "split_changed",
+    "weight changed": "policy_changed",
+    "action changed": "policy_changed",
+    "image changed": "image_bytes_changed",
+}
+TEXTS = {
+    "new_in_source": "a new row in the source",
+    "gone_from_source": "its row gone from the source",
+    "given_label_changed": "another label in the source",
+    "given_shape_changed": "another box, mask or polygon in the source",
+    "split_changed": "another split in the source or the spec",
+    "policy_changed": "another policy",
+    "image_bytes_changed": "other bytes of the image",
+}
+NO_LONGER = "no_longer_"  # before a reason code: what held the row back, or changed it, is not found any more
+
+
+def causes_of(change: str, was: pa.Table, now: pa.Table) -> pa.Array:
+    """Return the codes of what changed the matched rows: the source itself, a finding, a decision or the policy."""
+    if change in {"split moved", "image changed"}:  # findings and people change neither
+        return source_cause(change, None, now.num_rows)
+    by_reason = first_of(now["reason_codes"].combine_chunks(), no_longer(was["reason_codes"].combine_chunks()))
+    if change == "relabeled":
+        given = flat_differs(was["given_label"].combine_chunks(), now["given_label"].combine_chunks())
+        kept = pc.equal(now["released_label"], now["given_label"])
+        from_source = pc.and_(pa.array(given), pc.fill_null(kept, fill_value=True).combine_chunks())
+        return first_of(source_cause(change, from_source), by_reason, source_cause(change, None, now.num_rows))
+    if change == "reboxed":
+        by_hand = pc.or_(pc.is_valid(was["given_bbox"]), pc.is_valid(now["given_bbox"])).combine_chunks()
+        return first_of(
+            source_cause(change, pc.invert(by_hand)), by_reason, source_cause(change, None, now.num_rows)
+        )
+    return first_of(by_reason, source_cause(change, None, now.num_rows))
+
+
+def source_cause(change: str, where: pa.Array | pa.ChunkedArray | None, n: int = 0) -> pa.Array:
+    """Return the cause that lies in the source for rows where it does, null elsewhere."""
+    cause = pa.scalar([SOURCE_CAUSES[change]], _TEXTS)
+    if where is None:
+        return pa.array([cause.as_py()] * n, _TEXTS)
+    where = where.combine_chunks() if isinstance(where, pa.ChunkedArray) else where
+    return pc.if_else(where, cause, pa.scalar(None, _TEXTS))
+
+
+def first_of(*codes: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return for each row the first list that has something in it."""
+    found: pa.Array | None = None
+    for one in reversed(codes):
+        flat = one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one
+        flat = flat.cast(_TEXTS)
+        has = pc.fill_null(pc.greater(pc.list_value_length(flat), 0), fill_value=False)
+        rest = pa.nulls(len(flat), _TEXTS) if found is None else found
+        found = pc.if_else(has, flat, rest)
+    return found
+
+
+def no_longer(codes: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return the same lists, each code said to be the case no longer."""
+    flat = (codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes).cast(_TEXTS)
+    words = pc.binary_join_element_wise(NO_LONGER, pc.list_flatten(flat), "")
+    lengths = pc.fill_null(pc.list_value_length(flat), 0).to_numpy()
+    starts = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    return pa.ListArray.from_arrays(starts, words).cast(_TEXTS)
+
+
+def cause_text(code: str) -> str:
+    """Return a cause in words, to stand after "because of"."""
+    if code.startswith(NO_LONGER):
+        return f"{cause_text(code.removeprefix(NO_LONGER))} no longer being so"
+    return TEXTS.get(code, code.replace("_", " "))

@@ -1,0 +1,155 @@
+"""Promises about meaning: rows, counts, soft labels, verdicts and gates recompute from what is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import schema
+from curate.errors import InputError, VerificationError
+from curate.gates import gate_result
+from curate.manifest.place import Place, parquet_file
+from curate.manifest.promise import Promise, promise_of
+from curate.manifest.read import load_evidence, load_table
+from curate.manifest.soft import MADE_FOR, image_keys
+from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers
+from curate.manifest.store import describe
+from curate.policy import Policy
+from curate.verdicts import decide
+
+Check = Callable[[Place, Mapping[str, Any]], tuple[list[str], str]]
+
+
+def _rows(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+    wrong = []
+    n_rows = dict.fromkeys(manifest["tables"], 0)
+    for entry in manifest["files"]:
+        kind = entry["path"].partition("/")[0]
+        if kind not in n_rows:
+            continue
+        file = parquet_file(version / entry["path"])
+        n_rows[kind] += file.metadata.num_rows
+        if file.metadata.num_rows != entry["rows"]:
+            wrong.append(f"{entry['path']} has {file.metadata.num_rows} rows, listed are {entry['rows']}")
+        if describe(file.schema_arrow.empty_table())["columns"] != manifest["tables"][kind]["columns"]:
+            wrong.append(f"{entry['path']} has other columns than described")
+    wrong += [
+        f"{kind}/ has {n} rows, described are {manifest['tables'][kind]['rows']}"
+        for kind, n in n_rows.items()
+        if n != manifest["tables"][kind]["rows"]
+    ]
+    return wrong, ", ".join(f"{kind} {n}" for kind, n in n_rows.items())
+
+
+def _counts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+    counts = manifest["counts"]
+    data = load_table(version, manifest, "data", ["sample_id", "label_id", "action"])
+    n_excluded = manifest["tables"]["excluded"]["rows"]
+    wrong = []
+    if (counts["n_released"], counts["n_excluded"]) != (data.num_rows, n_excluded):
+        wrong.append(f"data and excluded have {data.num_rows} and {n_excluded} rows, counted were {counts}")
+    if counts["n_in"] != data.num_rows + n_excluded:
+        wrong.append(f"{counts['n_in']} rows came in, {data.num_rows} + {n_excluded} are here")
+    if pc.any(pc.equal(data["action"], "drop")).as_py():
+        wrong.append("data/ holds rows with the action drop")
+    keys = pc.coalesce(data["label_id"], data["sample_id"])
+    if pc.count_distinct(keys).as_py() != data.num_rows:
+        wrong.append("data/ holds a row twice")
+    return wrong, f"{counts['n_in']} in = {counts['n_released']} released + {counts['n_excluded']} excluded"
+
+
+def _soft(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+    if "soft" not in manifest["tables"]:
+        return [], "none in this version"
+    ids = ["sample_id", "label_id"]
+    soft = load_table(version, manifest, "soft", [*ids, MADE_FOR.name]).combine_chunks()
+    data = load_table(version, manifest, "data", [*ids, "uri", "content_sha256"]).combine_chunks()
+    told = manifest["soft"]
+    detail = f"{told['layout']}, beside data/ row by row, temperature {told['temperature']}; none is stale"
+    if soft.num_rows != data.num_rows or not all(soft[name].equals(data[name]) for name in ids):
+        return ["the rows of soft/ are not those of data/"], detail
+    try:
+        if MADE_FOR.name in soft.column_names:
+            refuse_other_images(data, soft[MADE_FOR.name], image_keys(data["content_sha256"]))
+        _refuse_other_words(version, manifest)
+    except InputError as error:
+        return [str(error)], detail
+    return [], detail
+
+
+def _refuse_other_words(version: Place, manifest: Mapping[str, Any]) -> None:
+    """Refuse soft files that name other classes or another temperature, and teachers that are not those of the cards."""
+    for entry in manifest["files"]:
+        if entry["path"].startswith("soft/"):
+            words = parquet_file(version / entry["path"]).schema_arrow.metadata or {}
+            refuse_other_classes(json.loads(words.get(b"classes", b"[]")), manifest["classes"])
+            if words.get(b"temperature", b"").decode() != manifest["soft"]["temperature"]:
+                raise InputError(f"{entry['path']} has another temperature than the manifest")
+    cards = {card["name"]: card for card in load_evidence(version, "teachers") if "name" in card}
+    refuse_other_teachers(manifest["soft"].get("teachers", {}), cards)
+
+
+def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Recompute every verdict and compare it with the stored one."""
+    names = ["sample_id", "label_id", "given_label", "content_sha256"]
+    verdict = schema.VERDICTS.names
+    columns = [*names, *(name for name in verdict if name not in names)]
+    data = load_table(version, manifest, "data", columns)
+    excluded = load_table(version, manifest, "excluded", [*columns, "error_code", "stage"])
+    excluded = excluded.filter(pc.equal(excluded["stage"], "verdict")).drop_columns(["stage"])
+    data = data.append_column("error_code", pa.nulls(data.num_rows, pa.string()))
+    rows = pa.concat_tables(
+        [t.select([*columns, "error_code"]) for t in (data, excluded)], promote_options="permissive"
+    )
+    rows = rows.sort_by([("sample_id", "ascending"), ("label_id", "ascending")]).combine_chunks()
+    labels = rows.filter(pc.is_valid(rows["label_id"])).rename_columns({"given_label": "label"})
+    first = rows.group_by("sample_id", use_threads=False).aggregate(
+        [("content_sha256", "first"), ("error_code", "first")]
+    )
+    samples = first.rename_columns(["sample_id", "content_sha256", "error_code"])
+    policy = Policy.model_validate(load_evidence(version, "policy"))
+    findings, decisions = (load_table(version, manifest, kind) for kind in ("findings", "decisions"))
+    again = decide(samples, labels, findings, policy, decisions)
+    different = [name for name in verdict if not again[name].combine_chunks().equals(rows[name].combine_chunks())]
+    wrong = (
+        [f"recomputed from findings, policy and decisions they differ in: {', '.join(different)}"]
+        if different
+        else []
+    )
+    return wrong, f"{rows.num_rows} recomputed from findings, policy and decisions"
+
+
+def _gates(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Judge the stored statistics again by the stored policy."""
+    numbers = ("value", "low", "high", "threshold")
+    rows = [
+        {key: float(value) if key in numbers and value is not None else value for key, value in row.items()}
+        for row in load_evidence(version, "statistics")
+    ]
+    policy = Policy.model_validate(load_evidence(version, "policy"))
+    again = gate_result(schema.table_from_rows(rows, schema.STATISTICS), policy.all_gates()).outcome
+    said = manifest["gates"]
+    wrong = [] if again == said else [f"the manifest says {said}, statistics and policy say {again}"]
+    return wrong, f"{said}; judged again from statistics and policy"
+
+
+BY_MEANING: Mapping[str, Check] = {
+    "rows": _rows,
+    "counts": _counts,
+    "soft labels": _soft,
+    "verdicts": _verdicts,
+    "gates": _gates,
+}
+
+
+def kept(name: str, check: Check, version: Place, manifest: Mapping[str, Any]) -> Promise:
+    """Return the promise that a check is about; what cannot be checked is broken, not left out."""
+    try:
+        wrong, detail = check(version, manifest)
+    except (VerificationError, InputError, OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        return Promise(name, ok=False, detail=f"cannot be checked: {error}")
+    return promise_of(name, wrong, detail)
