@@ -5,13 +5,15 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The CPU build. For a GPU: make TORCH=torch demo, or install the build of your choice into .venv first.
 TORCH  ?= torch==2.13.0
+# Processes that test; a module stays in one, because its tests share what was set up once.
+TEST_WORKERS ?= 2
 
 .PHONY: demo test lint types format clean
 demo: $(VENV)/.run
 	$(BIN)/curate run datasets/digits.yaml
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

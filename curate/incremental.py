@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,28 +29,95 @@ def reuse_rows(
 ) -> tuple[pa.Table, int]:
     """Return one row per key in the order of `keys`, and how many had to be computed.
 
-    Each shard is written as soon as it is there, so a run that is killed goes on where it was.
+    The arguments are those of `stream_rows`.
+    """
+    parts = list(stream_rows(folder, keys, compute, schema=schema, shard_rows=shard_rows))
+    if not parts:
+        return schema.empty_table(), 0
+    order = np.argsort(np.concatenate([part.positions for part in parts]), kind="stable")
+    table = pa.concat_tables([part.rows for part in parts]).take(pa.array(order))
+    return table, sum(part.rows.num_rows for part in parts if part.is_new)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the rows that were asked for.
+
+    Attributes:
+        positions: shape (N,), where each row stands among the keys.
+        rows: N rows.
+        is_new: whether they were computed now.
+    """
+
+    positions: npt.NDArray[np.int64]
+    rows: pa.Table
+    is_new: bool
+
+
+def stream_rows(
+    folder: Path,
+    keys: Sequence[str],
+    compute: Callable[[Sequence[pa.Array]], Iterable[pa.Table]],
+    *,
+    schema: pa.Schema,
+    shard_rows: int = SHARD_ROWS,
+) -> Iterator[Part]:
+    """Yield the row of every key once, shard by shard: those that are kept first, then those that are computed.
+
+    No more than a shard is held. Each shard is written as soon as it is there, so a run that is killed goes on
+    where it was.
 
     Args:
         folder: where shards are kept; one Parquet file each, named by the digest of its keys.
-        keys: one per row; equal keys promise equal rows.
+        keys: one per row; equal keys promise equal rows, and cost one.
         compute: (shards of positions into `keys`) -> one table a shard, in the same order, rows in order.
         schema: of the rows.
         shard_rows: rows in a shard.
     """
-    wanted = pa.array(list(keys), pa.string())
-    known = _known_rows(folder, wanted, schema)
-    missing = pc.indices_nonzero(pc.invert(pc.is_in(wanted, value_set=known[KEY].combine_chunks())))
-    shards = [missing.slice(start, shard_rows) for start in range(0, len(missing), shard_rows)]
-    made = [known]
+    encoded = pa.array(list(keys), pa.string()).dictionary_encode()
+    asked = _Asked(encoded.dictionary, encoded.indices.to_numpy())
+    for table in _kept(folder, schema):
+        known = pc.index_in(table[KEY].combine_chunks(), value_set=asked.keys)
+        found = np.asarray(pc.fill_null(known, -1), dtype=np.int64)
+        part = asked.part(found, table.drop_columns([KEY]), is_new=False)
+        if part.rows.num_rows:
+            yield part
+    missing = asked.first_positions()
+    shards = [pa.array(missing[start : start + shard_rows]) for start in range(0, len(missing), shard_rows)]
     for shard, rows in zip(shards, compute(shards), strict=True):
-        shard_keys = wanted.take(shard)
-        table = rows.select(schema.names).cast(schema).append_column(KEY, shard_keys)
-        write_table(folder / f"{digest_json(shard_keys.to_pylist())}.parquet", table)
-        made.append(table)
-    everything = pa.concat_tables(made)
-    at = pc.index_in(wanted, value_set=everything[KEY].combine_chunks())
-    return everything.take(at).drop_columns([KEY]), len(missing)
+        shard_keys = encoded.take(shard).dictionary_decode()
+        table = rows.select(schema.names).cast(schema)
+        name = f"{digest_json(shard_keys.to_pylist())}.parquet"
+        write_table(folder / name, table.append_column(KEY, shard_keys))
+        yield asked.part(asked.codes[shard.to_numpy()], table, is_new=True)
+
+
+class _Asked:
+    """The distinct keys, where each stands, and which of them have their row already."""
+
+    def __init__(self, keys: pa.Array, codes: npt.NDArray[Any]) -> None:
+        self.keys, self.codes = keys, codes
+        self._is_done = np.zeros(len(keys), dtype=bool)
+        self._by_code = np.argsort(codes, kind="stable")
+        self._n_of = np.bincount(codes, minlength=len(keys))
+        self._start_of = np.cumsum(self._n_of) - self._n_of
+
+    def part(self, codes: npt.NDArray[Any], rows: pa.Table, *, is_new: bool) -> Part:
+        """Return `rows`, whose keys have these codes (-1: not asked for), for every position that waits for them."""
+        chosen = np.flatnonzero(codes >= 0)
+        chosen = chosen[~self._is_done[codes[chosen]]]
+        chosen = chosen[np.sort(np.unique(codes[chosen], return_index=True)[1])]
+        mine = codes[chosen]
+        self._is_done[mine] = True
+        n_of = self._n_of[mine]
+        within = np.arange(n_of.sum()) - np.repeat(np.cumsum(n_of) - n_of, n_of)
+        positions = self._by_code[np.repeat(self._start_of[mine], n_of) + within]
+        return Part(positions, rows.take(pa.array(np.repeat(chosen, n_of))), is_new)
+
+    def first_positions(self) -> npt.NDArray[np.int64]:
+        """Return the first position of each key that has no row yet, in the order of the keys."""
+        waiting = self._start_of[~self._is_done]
+        return np.sort(self._by_code[waiting])
 
 
 def known_keys(folder: Path) -> set[str]:
@@ -79,10 +150,9 @@ def forget_rows(folder: Path, column: str, values: Sequence[str], *, keep: bool 
     return n_gone
 
 
-def _known_rows(folder: Path, wanted: pa.Array, schema: pa.Schema) -> pa.Table:
-    """Return the wanted rows that are in a shard; a shard that cannot be read counts as absent."""
+def _kept(folder: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the shards of `folder`; one that cannot be read counts as absent."""
     full = schema.append(pa.field(KEY, pa.string()))
-    found = [full.empty_table()]
     for file in sorted(folder.glob("*.parquet")):
         try:
             table = pq.read_table(file, partitioning=None)
@@ -90,8 +160,4 @@ def _known_rows(folder: Path, wanted: pa.Array, schema: pa.Schema) -> pa.Table:
             file.unlink(missing_ok=True)
             continue
         if set(table.column_names) == set(full.names):
-            part = table.select(full.names).filter(pc.is_in(table[KEY], value_set=wanted))
-            found.append(part.cast(full))
-    known = pa.concat_tables(found)
-    first = pc.index_in(pc.unique(known[KEY]), value_set=known[KEY].combine_chunks())
-    return known.take(first)
+            yield table.select(full.names).cast(full)

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from curate.incremental import reuse_rows
+from curate.incremental import reuse_rows, stream_rows
 
 SCHEMA = pa.schema([("value", pa.int64())])
 
@@ -55,3 +57,23 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
 def test_nothing_in_nothing_out(tmp_path: Path) -> None:
     rows, n_new = reuse_rows(tmp_path, [], Squares([]), schema=SCHEMA)
     assert (rows.num_rows, n_new) == (0, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    asked=st.lists(st.lists(st.integers(0, 12).map(str), max_size=20), min_size=1, max_size=3),
+    shard_rows=st.integers(1, 7),
+)
+def test_whatever_was_asked_before_each_position_gets_its_row_once_and_no_key_is_computed_twice(
+    asked: list[list[str]], shard_rows: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    known: set[str] = set()
+    for keys in asked:
+        work = Squares(keys)
+        parts = list(stream_rows(folder, keys, work, schema=SCHEMA, shard_rows=shard_rows))
+        assert sorted(at for part in parts for at in part.positions.tolist()) == list(range(len(keys)))
+        for part in parts:
+            assert part.rows["value"].to_pylist() == [int(keys[at]) ** 2 for at in part.positions]
+        assert work.asked == len(set(keys) - known)
+        known |= set(keys)

@@ -72,7 +72,7 @@ def report(formats: list[str], folder: Path, n_files: int) -> None:
 
 
 def read(name: str, folder: Path, n_files: int) -> dict[str, Any]:
-    from curate.ingest import ReadOptions, source_named  # noqa: PLC0415 - so that `limit_s` stands alone
+    from curate.ingest import ReadOptions, read_rows, source_named  # noqa: PLC0415 - so that `limit_s` stands alone
 
     options, columns, root = {
         "folder": ({}, {}, folder / "files"),
@@ -83,9 +83,8 @@ def read(name: str, folder: Path, n_files: int) -> dict[str, Any]:
     if name == "table":
         root = folder / f"table-{n_files}.parquet"
     start_s, start_cpu_s = time.perf_counter(), time.process_time()
-    found = source_named({"bytes": "table"}.get(name, name)).read(
-        ReadOptions(source="b", root=root, columns=columns, options=options, scratch=folder / "scratch")
-    )
+    given = ReadOptions(source="b", root=root, columns=columns, options=options, scratch=folder / "scratch")
+    found = read_rows(source_named({"bytes": "table"}.get(name, name)), given)
     return {
         "rows": found.outcomes.num_rows,
         "images": found.samples.num_rows,

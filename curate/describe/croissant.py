@@ -118,7 +118,7 @@ def license_url(license_id: str) -> str:
 
 
 def left_out(table: pa.Schema) -> list[str]:
-    """Return the columns that no field describes: Croissant has no maps, and structs need a path that Parquet lacks."""
+    """Return the columns that no field describes: maps and structs, and uint64, which pandas rounds beside nulls."""
     return [field.name for field in table if _data_type(field.type) is None]
 
 
@@ -153,7 +153,7 @@ def _file_sets(facts: Facts) -> list[dict[str, Any]]:
 
 def _record_set(kind: str, table: pa.Schema) -> dict[str, Any]:
     missing = left_out(table)
-    note = f" Not described as fields (maps and structs): {', '.join(missing)}." if missing else ""
+    note = f" Not described as fields (maps, structs, uint64): {', '.join(missing)}." if missing else ""
     return {
         "@type": "cr:RecordSet",
         "@id": kind,
@@ -185,6 +185,9 @@ _TYPES: Mapping[str, str] = {
     "int16": "cr:Int16",
     "int32": "cr:Int32",
     "int64": "cr:Int64",
+    "uint8": "cr:UInt8",
+    "uint16": "cr:UInt16",
+    "uint32": "cr:UInt32",  # not 64: readers that go through pandas round it where a row has none
     "halffloat": "cr:Float16",
     "float": "cr:Float32",
     "double": "cr:Float64",

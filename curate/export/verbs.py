@@ -67,6 +67,7 @@ def _export_packed(workspace: Path, reference: str, *, format: str, out: Path) -
 
     feed = open_feed(reference, workspace=workspace, allow_failed_gates=True)
     written = export_packed(feed, out, format=format)
+    record_export(workspace, reference.partition("@")[0], version=feed.version_id, kind=format, out=out)
     counts = load_manifest(log.resolve(workspace / "manifests", reference))[0]["counts"]
     n_left_out = counts["n_released"] - feed.rows.table.num_rows
     return {

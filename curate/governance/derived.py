@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -189,17 +190,21 @@ def _surviving_labels(place: Workspace, erasure: Erasure) -> pa.Table:
         pc.is_valid(scan["content_sha256"]),
         pc.fill_null(pc.is_in(scan["content_sha256"], value_set=hashes), False),  # noqa: FBT003 - pyarrow
     )
-    scan = scan.filter(stays)
-    boxes = pa.concat_tables([kind.empty_table(), *(table.cast(kind) for table in labels)])
-    by_sample: dict[str, list[object]] = {}
-    for row in boxes.to_pylist():
-        by_sample.setdefault(row["sample_id"], []).append(row["bbox"])
-    rows = [
-        {"bbox": box, "content_sha256": row["content_sha256"]}
-        for row in scan.to_pylist()
-        for box in [None, *by_sample.get(row["sample_id"], [])]
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema([("bbox", schema.BBOX), ("content_sha256", pa.string())]))
+    scan = scan.filter(stays).combine_chunks()
+    boxes = pa.concat_tables([kind.empty_table(), *(table.cast(kind) for table in labels)]).combine_chunks()
+    # every box of a sample with every content that it had
+    ids = pc.unique(scan["sample_id"])
+    box_of = pc.fill_null(pc.index_in(boxes["sample_id"], value_set=ids), -1).to_numpy()
+    scan_of = pc.index_in(scan["sample_id"], value_set=ids).to_numpy()
+    order = np.argsort(box_of, kind="stable")
+    first = np.searchsorted(box_of[order], scan_of, side="left")
+    n_boxes = np.searchsorted(box_of[order], scan_of, side="right") - first
+    within = np.arange(n_boxes.sum()) - np.repeat(np.cumsum(n_boxes) - n_boxes, n_boxes)
+    chosen = order[np.repeat(first, n_boxes) + within]
+    content = pc.take(scan["content_sha256"], pa.array(np.repeat(np.arange(len(n_boxes)), n_boxes)))
+    boxed = pa.table({"bbox": boxes["bbox"].take(pa.array(chosen)), "content_sha256": content})
+    whole = pa.table({"bbox": pa.nulls(scan.num_rows, schema.BBOX), "content_sha256": scan["content_sha256"]})
+    return pa.concat_tables([whole, boxed])
 
 
 def _n_rows_without(folder: Path, keys: list[str]) -> int:

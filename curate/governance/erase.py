@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from filelock import FileLock
 
 from curate.errors import ConfigError, VerificationError
@@ -158,8 +159,11 @@ def _successors(root: Path, erasure: Erasure, secret: bytes) -> None:
             version = load_release(base / "versions" / version_id)
             release = successor(version, wanted, traces)
             heir = publish(release, manifests, name, succeeds=version_id).id if version_id in logged else None
-            held = set(version.data["sample_id"].to_pylist()) | set(version.excluded["sample_id"].to_pylist())
-            gone = sorted(held & set(erasure.sample_ids))
+            held = [
+                table["sample_id"].filter(pc.is_in(table["sample_id"], value_set=wanted))
+                for table in (version.data, version.excluded)
+            ]
+            gone = sorted({one for column in held for one in column.to_pylist()})
             n_after = release.data.num_rows + release.excluded.num_rows
             write_tombstone(
                 base,

@@ -151,6 +151,8 @@ def plan_erasure(
     """
     if not samples and subject is None:
         raise ConfigError("An erasure needs to know what: --sample URI-or-id, or --subject S.")
+    if not root.is_dir():
+        raise ConfigError(f"There is no workspace {root}. Name it with --workspace DIR.")
     known = gather(root)
     named = named_samples(known, root, name, samples=samples, subject=subject)
     ids, hashes = with_same_bytes(known, named)

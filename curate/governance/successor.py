@@ -15,7 +15,6 @@ from curate.gates import gate_result, judge
 from curate.governance.traces import Traces
 from curate.manifest.build import Release, own_statistics, sorted_statistics
 from curate.manifest.read import LoadedRelease
-from curate.manifest.tables import DATA, EXCLUDED
 from curate.policy import Policy
 from curate.runs import digest_json
 from curate.verdicts import decide
@@ -125,8 +124,8 @@ def _findings(findings: pa.Table, sample_ids: pa.Array, traces: Traces) -> tuple
     for row in rows:  # two findings that differed only in what was erased are one now
         if row["finding_id"] not in known:
             fresh.setdefault(row["finding_id"], row)
-    changed = schema.table_from_rows(list(fresh.values()), schema.FINDINGS)
-    table = pa.concat_tables([untouched.cast(schema.FINDINGS), changed]).sort_by("finding_id").combine_chunks()
+    changed = pa.Table.from_pylist(list(fresh.values()), schema=findings.schema)
+    table = pa.concat_tables([untouched, changed]).sort_by("finding_id").combine_chunks()
     return table, renamed
 
 
@@ -154,9 +153,9 @@ def _judged(
     samples = first.rename_columns(["sample_id", "content_sha256", "error_code"])
     labels = rows.filter(pc.is_valid(rows["label_id"])).rename_columns({"given_label": "label"})
     verdicts = decide(samples, labels, findings, policy, decisions)
-    data = _with_verdicts(data, verdicts).cast(DATA).combine_chunks()
-    both = pa.concat_tables([_with_verdicts(judged, verdicts), ingest], promote_options="permissive")
-    return data, both.cast(EXCLUDED).combine_chunks()
+    # the columns stay those of the version: a later curate may write more
+    both = pa.concat_tables([_with_verdicts(judged, verdicts), ingest])
+    return _with_verdicts(data, verdicts).combine_chunks(), both.combine_chunks()
 
 
 def _with_verdicts(rows: pa.Table, verdicts: pa.Table) -> pa.Table:

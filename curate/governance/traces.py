@@ -78,21 +78,37 @@ class Traces:
                 found[at] = True
         return found
 
-    def _column_hits(self, column: pa.ChunkedArray) -> Iterable[int]:
-        kind = column.type
+    def _column_hits(self, column: pa.ChunkedArray | pa.Array) -> Iterable[int]:
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        kind = array.type
         if pa.types.is_dictionary(kind):
-            column = column.cast(kind.value_type)
-            kind = column.type
+            return self._column_hits(array.cast(kind.value_type))
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            unique = [value for value in pc.unique(column).to_pylist() if value is not None]
-            bad = self._bad(unique)
-            if not bad:
-                return ()
-            which = pc.fill_null(pc.is_in(column, value_set=pa.array(bad, kind)), False)  # noqa: FBT003 - pyarrow
-            return [int(at) for at in pc.indices_nonzero(which).to_pylist()]
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
-            return (at for at, value in enumerate(column.to_pylist()) if self._nested_hits(value))
+            return self._text_hits(array)
+        if pa.types.is_map(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            return self._slow_hits(array)
+        if pa.types.is_struct(kind):
+            inner = [self._column_hits(pc.struct_field(array, index)) for index in range(kind.num_fields)]
+            return sorted({at for hits in inner for at in hits})
+        if pa.types.is_nested(kind):
+            found = list(self._column_hits(pc.list_flatten(array)))
+            return pc.list_parent_indices(array).take(pa.array(found, pa.int64())).to_pylist() if found else ()
         return ()
+
+    def _text_hits(self, array: pa.Array) -> Iterable[int]:
+        bad = self._bad([value for value in pc.unique(array).to_pylist() if value is not None])
+        if not bad:
+            return ()
+        which = pc.fill_null(pc.is_in(array, value_set=pa.array(bad, array.type)), False)  # noqa: FBT003 - pyarrow
+        return [int(at) for at in pc.indices_nonzero(which).to_pylist()]
+
+    def _slow_hits(self, array: pa.Array) -> Iterable[int]:
+        """Look at each value; of maps, only where one of their keys or values hits at all."""
+        if pa.types.is_map(array.type) and not (
+            any(True for _ in self._column_hits(array.keys)) or any(True for _ in self._column_hits(array.items))
+        ):
+            return ()
+        return (at for at, value in enumerate(array.to_pylist()) if self._nested_hits(value))
 
     def _bad(self, values: list[str]) -> list[str]:
         joined = "\n".join(values)  # one quick look before each value is looked at
@@ -113,10 +129,8 @@ class Traces:
     def _nested_hits(self, value: Any) -> bool:  # noqa: ANN401 - any Arrow value
         if isinstance(value, bytes):
             return self.hits(value.decode("utf-8", "ignore"))
-        if isinstance(value, Mapping):
-            return any(self._nested_hits(inner) for inner in value.values())
         if isinstance(value, list | tuple):
-            return bool(value) and not isinstance(value[0], float) and any(map(self._nested_hits, value))
+            return any(map(self._nested_hits, value))
         return isinstance(value, str) and self.hits(value)
 
     def _places(self, text: str, uri: str) -> Iterator[int]:

@@ -153,6 +153,7 @@ def _write_parts(table: pa.Table, folder: Path, kind: str, starts: list[int]) ->
                 write_batch_size=1024,
                 write_statistics=True,
                 use_dictionary=_repetitive(part.schema),
+                use_byte_stream_split=_positions(part.schema) if kind == "soft" else False,
                 store_schema=True,
             )
             file.flush()
@@ -168,6 +169,13 @@ def _repetitive(table_schema: pa.Schema) -> list[str] | bool:
     words |= {"label_state", "license", "reason_code", "released_label", "source", "split", "stage", "task"}
     words |= {"container", "suggested_label", "track_id"}
     return [name for name in table_schema.names if name in words] or False
+
+
+def _positions(table_schema: pa.Schema) -> list[str] | bool:
+    """Return the leaves of class positions: split by byte they take a third less. Not float16: DuckDB reads none."""
+    kinds = (pa.uint16(), pa.int32())
+    lists = [f.name for f in table_schema if pa.types.is_fixed_size_list(f.type) and f.type.value_type in kinds]
+    return [f"{name}.list.element" for name in lists] or False
 
 
 def _write_evidence(folder: Path, name: str, value: Any) -> FileEntry:  # noqa: ANN401 - any JSON value

@@ -17,7 +17,7 @@ from curate.adapters.execution import map_shards, slices
 from curate.errors import InputError
 from curate.governance.suppression import load_suppression, suppress, suppress_bytes
 from curate.incremental import forget_rows, known_keys, reuse_rows
-from curate.ingest import Ingested, Media, ReadOptions, source_named
+from curate.ingest import Ingested, Media, ReadOptions, read_rows, source_named
 from curate.ingest.media import open_media
 from curate.splits import assign_splits
 from curate.stages.context import Context
@@ -57,7 +57,7 @@ def ingest(context: Context) -> Ingested:
         key["erased"] = erased.digest
 
     def compute() -> Mapping[str, pa.Table]:
-        given = source.read(options)
+        given = read_rows(source, options)
         read = suppress(given, erased, source=options.source)
         classes = pa.table({"class": pa.array(read.classes, pa.string())})
         others = read.annotations if read.annotations is not None else schema.empty(schema.LABELS)

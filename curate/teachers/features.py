@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate import schema
 from curate.adapters.execution import map_shards
 from curate.errors import ConfigError, did_you_mean
-from curate.incremental import reuse_rows
+from curate.incremental import stream_rows
 from curate.ingest.source import Media
 from curate.teachers.patches import patch_features, shipped_digest, shipped_filters
 from curate.teachers.pixels import Pixels, crops
@@ -60,19 +60,23 @@ def _stored(version: str, dim: int, extract: Extract, request: Request) -> np.nd
     field = pa.field("features", pa.list_(pa.float16(), dim))
 
     def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:
-        # rows of one image side by side: one decode each
-        tables = [request.labels.take(shard) for shard in shards]
+        total, told = sum(map(len, shards)), request.progress
         work = partial(_shard, media=request.media, extract=extract, dim=dim)
         return map_shards(
-            work, tables, workers=request.workers, progress=request.progress, quarantine=partial(_absent, dim=dim)
+            work,
+            (request.labels.take(shard) for shard in shards),  # rows of one image side by side: one decode each
+            workers=request.workers,
+            progress=(lambda n_done, _: told(n_done, total)) if told else None,
+            quarantine=partial(_absent, dim=dim),
         )
 
     folder = request.scratch / version.replace(":", "-")
-    rows, _ = reuse_rows(folder, keys, compute, schema=pa.schema([field]))
-    column = rows["features"].combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    matrix = np.full((len(column), dim), np.nan, dtype=np.float16)  # two bytes: a million rows are 3 GB
-    matrix[column.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, dim)
+    matrix = np.full((len(keys), dim), np.nan, dtype=np.float16)  # two bytes: a million rows are 2 GB, held once
+    for part in stream_rows(folder, keys, compute, schema=pa.schema([field])):
+        column = part.rows["features"].combine_chunks()
+        known = column.is_valid().to_numpy(zero_copy_only=False)
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        matrix[part.positions[known]] = values.reshape(-1, dim)
     return matrix
 
 

@@ -176,3 +176,17 @@ def test_duckdb_and_pandas_read_a_version_without_curate(workspace: Path, feed: 
     assert all(1 / 3 < mean <= 1 for _, _, mean in counts)
     frame = pd.read_parquet(version / "data").join(pd.read_parquet(version / "soft")[["probs"]])
     assert frame["probs"].map(lambda p: p is None or len(p) == 3).all()
+
+
+def test_duckdb_reads_what_is_cut_off(publish_version: Publish, pictures: Path, tmp_path: Path) -> None:
+    import duckdb  # noqa: PLC0415 - beside the code that needs it
+
+    policy = Policy(use_default_gates=False, soft_layout="sampled", soft_top_k=2)
+    version = publish_version(pictures, tmp_path, policy=policy).path
+    (row,) = duckdb.sql(
+        f"select count(*), min(list_max(top_classes)), max(list_max(tail_classes)), "  # noqa: S608 - a path of ours
+        f"max(list_sum(top_probs::float[]) + tail_mass) from '{version}/soft/*.parquet'"
+    ).fetchall()
+    assert row[0] == 45
+    assert 0 < row[1] <= row[2] == 2
+    assert row[3] == pytest.approx(1, abs=2e-3)

@@ -391,7 +391,11 @@ def test_killed_before_any_change_to_the_disk_it_resumes_and_ends_the_same(copie
         if journal_file(world.workspace).exists():
             done = world.run("faces", "--json", "--quiet", "--no-review") if step == 3 else None
             assert done is None or (done.code, done.json["kind"]) == (2, "usage")
-            resume_erasure(world.workspace)
+            if step == 3:
+                told = e2e.call("erase", "--resume", "--json", "--workspace", world.workspace)
+                assert (told.code, told.json["n_samples"]) == (0, 4), told.err
+            else:
+                resume_erasure(world.workspace)
         else:
             erased(world)  # killed before the journal: nothing was done
         assert found(texts_of_files(world.workspace), wanted) == {}

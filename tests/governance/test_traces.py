@@ -57,6 +57,7 @@ def test_what_only_looks_like_it_is_left_alone(text: str) -> None:
     assert TRACES.scrubbed(text) == text
 
 
+DEEP = pa.struct([("deep", pa.list_(pa.struct([("text", pa.string())])))])
 words = st.text(string.ascii_letters + string.digits + " ./-_:'\"é", max_size=12)
 anything = st.lists(
     st.one_of(words, st.sampled_from([ID, SHA, "a/b c.png", "x.png", "/data/src/x.png"])), max_size=8
@@ -97,6 +98,9 @@ def test_rows_are_found_in_texts_lists_json_and_dictionaries(rows: list[list[str
             "text": pa.array(texts, pa.string()),
             "coded": pa.array(texts, pa.string()).dictionary_encode(),
             "list": pa.array(rows, pa.list_(pa.string())),
+            "struct": pa.array([{"deep": [{"text": text}]} for text in texts], DEEP),
+            "map": pa.array([[("key", text)] for text in texts], pa.map_(pa.string(), pa.string())),
+            "bytes": pa.array([text.encode() for text in texts], pa.binary()),
             "json": pa.array([json.dumps({"args": parts}) for parts in rows], pa.string()),
         }
     )
@@ -104,6 +108,9 @@ def test_rows_are_found_in_texts_lists_json_and_dictionaries(rows: list[list[str
     assert TRACES.rows(table.select(["n"])) == [False] * len(rows)
     assert TRACES.rows(table.select(["text"])) == TRACES.rows(table.select(["coded"])) == in_text
     assert TRACES.rows(table.select(["list"])) == in_list
+    for name in ("struct", "map", "bytes"):
+        assert TRACES.rows(table.select([name])) == in_text
+        assert TRACES.rows(table.select([name]).slice(1)) == in_text[1:]
     assert all(
         found or not there for found, there in zip(TRACES.rows(table.select(["json"])), in_list, strict=True)
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import math
 from collections import Counter
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from curate import schema
 from curate.errors import InputError
+from curate.ingest import read_rows
 from curate.ingest.boxes import box_problem
 from curate.ingest.collect import Collector
 from curate.ingest.location import Located, Locator, Problem, member_uri
@@ -295,3 +298,36 @@ def test_tables_do_not_depend_on_the_order_of_rows(rows: list[tuple[object, ...]
         codes = Counter(ingested.outcomes["reason_code"].to_pylist())
         results.append((ingested.samples, ingested.labels, ingested.classes, codes))
     assert results[0] == results[1]
+
+
+class Careless:
+    """A source that fails, or not, and sees whether cycles are searched for."""
+
+    name, option_names = "careless", ()
+
+    def __init__(self, *, fails: bool) -> None:
+        self.fails, self.searched = fails, True
+
+    def recognises(self, path: Path) -> None:
+        del path
+
+    def read(self, options: ReadOptions) -> Ingested:
+        self.searched = gc.isenabled()
+        if self.fails:
+            raise InputError("no")
+        collector = Collector(options)
+        collector.add_image("a", "a.jpg", **PLACE)
+        return collector.finish()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("searches", [False, True])
+def test_cycles_are_searched_for_after_a_read_as_before_it(searches: bool, fails: bool, tmp_path: Path) -> None:
+    source = Careless(fails=fails)
+    (gc.enable if searches else gc.disable)()
+    try:
+        with pytest.raises(InputError) if fails else contextlib.nullcontext():
+            read_rows(source, ReadOptions("s", tmp_path))
+        assert (source.searched, gc.isenabled()) == (False, searches)
+    finally:
+        gc.enable()
