@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import config, runs, views
+from curate import config, runs, schema, views
 from curate.adapters.execution import default_workers
 from curate.check import CheckResult
 from curate.checks.attributes import AttributeDeclaration
@@ -176,7 +176,7 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
     chosen = [one for one in checks if one.view == "labels" and one.after_teachers == after_teachers]
     answers = found.predictions.table if after_teachers and found.predictions is not None else None
     view = views.labels_view(found.labels, found.view, answers)
-    if after_teachers and (answers is None or answers.num_columns <= 1):
+    if after_teachers and not schema.teacher_columns(answers):
         found.add(check.not_run(chosen, "no teacher has given predictions"))
         return
     found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
