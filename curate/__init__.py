@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from curate.pipeline import run as run
     from curate.state import RunResult as RunResult
     from curate.teachers.flag_table import flag_table as flag_table
+    from curate.teachers.regions.flag_masks import flag_masks as flag_masks
+    from curate.teachers.tracks.flag_tracks import flag_tracks as flag_tracks
 
 _PUBLIC = {
     "run": "curate.pipeline",
@@ -29,6 +31,8 @@ _PUBLIC = {
     "write_spec": "curate.init",
     "scan_folder": "curate.scan",
     "flag_table": "curate.teachers.flag_table",
+    "flag_masks": "curate.teachers.regions.flag_masks",
+    "flag_tracks": "curate.teachers.tracks.flag_tracks",
     "evaluate": "curate.teachers.evaluation",
     "read_log": "curate.manifest.log",
     "resolve": "curate.manifest.log",

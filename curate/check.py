@@ -42,6 +42,8 @@ BUILTIN: tuple[str, ...] = (
     "track_sanity",
     "label_noise",
     "annotators",
+    "track_noise",
+    "mask_noise",
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
@@ -78,7 +80,13 @@ class Check:
     @property
     def after_teachers(self) -> bool:
         """Whether it reads predictions and so has to wait for them."""
-        return any(need.startswith(schema.PROB_PREFIX) for need in self.needs)
+        return self.teacher_prefix is not None
+
+    @property
+    def teacher_prefix(self) -> str | None:
+        """What the columns of the teachers that it reads begin with; None where it reads none."""
+        prefixes = [one for one in schema.TEACHER_PREFIXES for need in self.needs if need.startswith(one)]
+        return prefixes[0] if prefixes else None
 
     def key_parts(self) -> str:
         """Return what of the check goes into a cache key, as canonical JSON."""

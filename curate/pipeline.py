@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import config, runs, schema, views
+from curate import config, runs, views
 from curate.adapters.execution import default_workers
 from curate.check import CheckResult
 from curate.checks.attributes import AttributeDeclaration
@@ -29,7 +29,7 @@ from curate.stages import Context, check, read, teach
 from curate.stages import audit as auditing
 from curate.stages import review as reviewing
 from curate.state import Gathered, RunResult
-from curate.verdicts import decide
+from curate.verdicts import decide, held_back
 
 STAGES = ("ingest", "scan", "check", "teach", "flag", "review", "manifest", "report")
 
@@ -139,6 +139,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
+        found.add(held_back(found.view, readable_labels(found), found.findings, context.spec.policy))
         statistics, proof = auditing.carry(context, found, readable_labels(found))
         found.statistics = pa.concat_tables([found.statistics, statistics])
         found.evidence |= proof
@@ -176,9 +177,9 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
     chosen = [one for one in checks if one.view == "labels" and one.after_teachers == after_teachers]
     answers = found.predictions.table if after_teachers and found.predictions is not None else None
     view = views.labels_view(found.labels, found.view, answers)
-    if after_teachers and not schema.teacher_columns(answers):
-        found.add(check.not_run(chosen, "no teacher has given predictions"))
-        return
+    if after_teachers:
+        chosen, silent = check.without_teacher(context.spec, chosen, view.column_names)
+        found.add(silent)
     found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
     if not after_teachers and found.labels.num_rows:
         statistics, proof = check.expectations(context, view, "labels", _allowed(found))

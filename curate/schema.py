@@ -20,10 +20,15 @@ STATISTIC_OUTCOMES = ("pass", "fail", "warn", "insufficient data", "errored")
 ATTRIBUTE_PREFIX = "attr_"  # samples.attr_<name>: a declared attribute, string, null = unknown
 GROUP_PREFIX = "group_"  # samples.group_<name>: a group key (video, camera, subject), string
 PROB_PREFIX = "prob_"  # predictions.prob_<teacher>: fixed_size_list<float16>[K]
+TRACKS_PREFIX = "tracks_"  # predictions.tracks_<teacher>: TRACKS of a whole frame, at one of its labels, else null
+MASKS_PREFIX = "masks_"  # predictions.masks_<teacher>: SEGMENTS of a whole image, at one of its labels, else null
+TEACHER_PREFIXES = (PROB_PREFIX, TRACKS_PREFIX, MASKS_PREFIX)
 
 BBOX = pa.list_(pa.float64(), 4)  # x, y, w, h relative to the upright image, origin top left
 MASK_RLE = pa.struct([("height_px", pa.int32()), ("width_px", pa.int32()), ("counts", pa.binary())])
 POLYGONS = pa.list_(pa.list_(pa.float64()))  # relative x0, y0, x1, y1, … a ring each
+SEGMENTS = pa.list_(pa.struct([("label", pa.string()), ("mask", MASK_RLE)]))
+TRACKS = pa.list_(pa.struct([("track_id", pa.string()), ("label", pa.string()), ("bbox", BBOX)]))
 
 SAMPLES = pa.schema(
     [

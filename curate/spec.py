@@ -73,6 +73,9 @@ class ProbesSpec(_Frozen):
     features: str = Field(default="pixels", description="pixels | efficientnet-lite0 | onnx:FILE | torch:FILE")
     folds: Annotated[int, Field(ge=2, le=50)] = 5
     classifiers: tuple[str, ...] = ("linear", "neighbours", "network")
+    refits: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=2, description="rounds in which training labels are weighed against what the other rows say"
+    )
 
 
 class OnnxSpec(_Frozen):
@@ -120,6 +123,26 @@ class TableTeacherSpec(_Frozen):
     out_of_fold: bool = False
 
 
+class MotSpec(_Frozen):
+    """Tracks of a tracker: a MOT csv file, or a folder with one named after each video (group `video`)."""
+
+    kind: Literal["mot"]
+    name: Name
+    path: str
+    first_frame: int = Field(default=1, description="what the files call frame 0 of the labels")
+    trained_on: str | None = None
+
+
+class MasksSpec(_Frozen):
+    """Masks of a segmenter: a PNG of class ids, or a probability map (npy, npz), for each image, by its stem."""
+
+    kind: Literal["masks"]
+    name: Name
+    path: str
+    classes: list[str] | None = Field(default=None, description="class 0, 1, … of its files; null = the spec's")
+    trained_on: str | None = None
+
+
 class PluginTeacherSpec(BaseModel):
     """A teacher of another package (entry points `curate.teachers`); it checks its further keys itself."""
 
@@ -134,6 +157,8 @@ TEACHER_SPECS: dict[str, type[BaseModel]] = {
     "onnx": OnnxSpec,
     "torch": TorchSpec,
     "table": TableTeacherSpec,
+    "mot": MotSpec,
+    "masks": MasksSpec,
 }
 TEACHER_PLUGINS = "curate.teachers"  # the entry-point group
 _PLUGIN = "plugin"
@@ -158,6 +183,8 @@ TeacherSpec = Annotated[
     | Annotated[OnnxSpec, Tag("onnx")]
     | Annotated[TorchSpec, Tag("torch")]
     | Annotated[TableTeacherSpec, Tag("table")]
+    | Annotated[MotSpec, Tag("mot")]
+    | Annotated[MasksSpec, Tag("masks")]
     | Annotated[PluginTeacherSpec, Tag(_PLUGIN)],
     Discriminator(_kind_of_teacher),
 ]

@@ -50,7 +50,7 @@ def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | Non
     Args:
         labels: `schema.LABELS`.
         samples: the samples view.
-        predictions: `label_id` and `prob_<teacher>` columns, or None before the teachers have spoken.
+        predictions: `label_id` and a column a teacher (`schema.TEACHER_PREFIXES`), or None before they have spoken.
     """
     good = readable(samples)
     kept = labels.filter(pc.is_in(labels["sample_id"], value_set=good["sample_id"].combine_chunks()))
@@ -62,7 +62,7 @@ def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | Non
     if predictions is not None:
         answers = look_up(predictions, "label_id", kept["label_id"], what="The predictions")
         for name in answers.column_names:
-            if name.startswith(schema.PROB_PREFIX):
+            if name.startswith(schema.TEACHER_PREFIXES):
                 view = view.append_column(answers.schema.field(name), answers[name])
     return view
 

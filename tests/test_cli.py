@@ -325,3 +325,57 @@ def test_a_run_with_review_starts_a_database_and_db_stop_stops_it(finished: e2e.
     again = e2e.call("db", "stop", "--workspace", workspace, "--json")
     assert again.code == 0
     assert again.json == {"stopped": False}
+
+
+def test_flag_finds_wrong_ids_in_mot_files(tmp_path: Path) -> None:
+    lines = [(frame, one, 100 * one + 2 * frame) for frame in range(1, 41) for one in (1, 2, 3)]
+    swap = {1: 2, 2: 1, 3: 3}
+    given = [f"{f},{swap[i] if f >= 20 else i},{x},50,40,90,1,1,1\n" for f, i, x in lines]
+    (tmp_path / "gt.txt").write_text("".join(given))
+    (tmp_path / "t.txt").write_text("".join(f"{f},{i},{x},50,40,90,1,-1,-1\n" for f, i, x in lines))
+    out = tmp_path / "flags.parquet"
+    options = ("flag", "--task", "tracking", "--labels", tmp_path / "gt.txt", "--out", out)
+    done = e2e.call(*options, "--teacher", f"theirs={tmp_path / 't.txt'}", "--json", "--quiet")
+    assert done.code == 0
+    assert done.json["n"] == len(lines)
+    assert done.json["n_flagged"]["id_switch"] == 2
+    table = pq.read_table(out).to_pylist()
+    first = {(row["frame"], row["id"], row["suggested_id"]) for row in table if row["risk"] >= 0.5}
+    assert first == {(20, 1, 2), (20, 2, 1)}
+    people = e2e.call(*options, "--quiet")
+    assert "no teacher" in people.out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--task", "trakcing", "--labels", "x"], "Did you mean 'tracking'?"),
+        (["--task", "tracking"], "needs --labels"),
+        (["--task", "tracking", "--labels", "x", "--teacher", "y"], "--teacher is NAME=PATH"),
+        (["--task", "tracking", "--labels", "x", "--teacher", "y=a", "--teacher", "y=b"], "Two teachers"),
+        (["--labels", "x"], "which --task"),
+    ],
+)
+def test_flag_explains_options_that_do_not_fit(options: list[str], says: str, tmp_path: Path) -> None:
+    done = e2e.call("flag", *options, "--out", tmp_path / "flags.parquet", "--quiet")
+    assert done.code == 2
+    assert says in done.err
+
+
+def test_flag_finds_wrong_regions_in_folders_of_masks(tmp_path: Path) -> None:
+    for name in ("labels", "seen"):
+        (tmp_path / name).mkdir()
+    for number in range(4):
+        mask = np.full((60, 80), 11, dtype=np.uint8)
+        mask[5:55, 5:75] = 0
+        mask[20:40, 20 + number : 50 + number] = 1
+        Image.fromarray(mask).save(tmp_path / "seen" / f"{number}.png")
+        mask[mask == 1] = 2 if number == 2 else 1
+        Image.fromarray(mask).save(tmp_path / "labels" / f"{number}.png")
+    options = ["--labels", tmp_path / "labels", "--teacher", f"seg={tmp_path / 'seen'}", "--ignore", "11"]
+    out = tmp_path / "flags.parquet"
+    done = e2e.call("flag", "--task", "segmentation", *options, "--out", out, "--json", "--quiet")
+    assert done.code == 0
+    assert done.json["n_flagged"]["wrong_class"] == 1
+    (row,) = (row for row in pq.read_table(out).to_pylist() if row["flagged"] and row["issue"] != "image")
+    assert (row["image"], row["issue"], row["label"], row["suggested_label"]) == ("2", "wrong_class", "2", "1")

@@ -55,7 +55,7 @@ def test_default_rules_and_gates_are_those_of_the_code() -> None:
 
 
 MODELS = (spec.Spec, spec.SourceSpec, spec.AttributeSpec, spec.SplitSpec)
-TEACHERS = (spec.ProbesSpec, spec.OnnxSpec, spec.TorchSpec, spec.TableTeacherSpec)
+TEACHERS = (spec.ProbesSpec, spec.OnnxSpec, spec.TorchSpec, spec.TableTeacherSpec, spec.MotSpec, spec.MasksSpec)
 
 
 @pytest.mark.parametrize("model", [*MODELS, *TEACHERS], ids=lambda model: model.__name__)

@@ -120,24 +120,36 @@ def scan(
 
 
 def flag(
-    table: Annotated[Path, typer.Argument(help="Parquet with label and prob_<teacher> columns")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write")],
+    table: Annotated[
+        Path | None, typer.Argument(help="Parquet with label and prob_<teacher> columns; other tasks: --labels")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help="classification (TABLE), segmentation (folders), tracking (MOT files)")
+    ] = "classification",
+    labels: Annotated[Path | None, typer.Option(help="Labels, for a task other than classification")] = None,
+    teacher: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a teacher's output; repeatable")] = None,
     classes: Annotated[str | None, typer.Option(help="Class order: a,b,c")] = None,
+    ignore: Annotated[
+        list[int] | None, typer.Option(help="Class id that says nothing, for masks; repeatable. Default: 255")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Flag wrong labels in any table of labels and teachers' probabilities."""
+    """Flag wrong labels: in a table of labels and teachers' probabilities, or in files of another task."""
     del workspace  # every verb takes it; this one writes to --out only
-    from curate.summary import flag_lines  # noqa: PLC0415 - `curate --help` needs none of it
-    from curate.teachers.flag_table import flag_table  # noqa: PLC0415 - pulls in SciPy
+    from curate.cli.flagging import flag_files, flag_one_table  # noqa: PLC0415 - as above
 
     terminal = terminal_for(as_json, quiet)
     names = [name.strip() for name in classes.split(",")] if classes else None
     with listening(terminal) as listener:
         listener.stage_started("flag")
-        summary = flag_table(table, out, classes=names, progress=listener.progress)
-    terminal.tell(summary.to_json(), lambda: flag_lines(summary))
+        if task == "classification":
+            result, lines = flag_one_table(table, labels, teacher, out, names, listener.progress)
+        else:
+            result, lines = flag_files(task, table, labels, teacher, out, classes=names, ignore=ignore)
+    terminal.tell(result, lambda: lines)
 
 
 def init(

@@ -1,4 +1,4 @@
-"""Sentences of the checks on duplicates, leakage, balance, boxes, masks and tracks."""
+"""Sentences of the checks on duplicates, leakage, balance, boxes and masks."""
 
 SENTENCES: dict[str, str] = {
     "exact_duplicate_bytes": "The file is a copy, byte for byte, of {kept}, which stays.",
@@ -31,8 +31,4 @@ SENTENCES: dict[str, str] = {
     "huge_mask": "The mask covers a share of {share_of_image} of the image.",
     "polygon_too_short": "One of the {n_rings} polygons has fewer than three points.",
     "polygon_not_finite": "A point of the polygon is not a finite number.",
-    "track_class_flip": "The label {label!r} stands on {n_own} of the {n} boxes of the track {track!r}.",
-    "track_duplicate_id": "The track {track!r} stands more than once in the frame {frame}.",
-    "track_gap": "The track {track!r} misses {n_missing} annotated frame(s) before this one.",
-    "track_jump": "The box of the track {track!r} moved by {diagonals} of its diagonals from frame to frame.",
 }

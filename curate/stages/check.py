@@ -129,6 +129,30 @@ def suite_digest(suite: str) -> str:
     return runs.digest_file(suite_folder() / f"{suite}.json")
 
 
+def without_teacher(spec: Spec, checks: Sequence[Check], columns: Sequence[str]) -> tuple[list[Check], CheckResult]:
+    """Return the checks whose teachers have answered, and what is said of the others.
+
+    A check whose kind of teacher the spec does not have has no subject; one whose teachers gave nothing did not run.
+    """
+    kinds = {_ANSWERS.get(teacher.kind, schema.PROB_PREFIX) for teacher in spec.teachers} or {schema.PROB_PREFIX}
+    ready = [one for one in checks if any(name.startswith(str(one.teacher_prefix)) for name in columns)]
+    silent = [one for one in checks if one not in ready]
+    results = [not_run([one for one in silent if one.teacher_prefix in kinds], "no teacher has given predictions")]
+    results += [
+        not_applicable(one, "the spec has no teacher of this kind")
+        for one in silent
+        if one.teacher_prefix not in kinds
+    ]
+    findings = pa.concat_tables([result.findings for result in results])
+    return ready, CheckResult(findings, pa.concat_tables([result.statistics for result in results]))
+
+
+_ANSWERS = {
+    "mot": schema.TRACKS_PREFIX,
+    "masks": schema.MASKS_PREFIX,
+}  # kind of teacher -> its columns, where they are no probabilities
+
+
 def not_applicable(check: Check, why: str) -> CheckResult:
     """Return the result of a check that has no subject in this data: said, and no gate's business."""
     rows = [{"name": "applies", "value": 0.0, "detail": {"why": why}}]

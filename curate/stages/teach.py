@@ -20,6 +20,7 @@ from curate.stages.context import Context
 VERSION = 3
 FAMILIES_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
+_JUDGED = ["label_id", "sample_id", "label", "bbox", "track_id", "frame", "content_sha256"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Taught:
     """Predictions of all teachers.
 
     Attributes:
-        table: `label_id` and `prob_<teacher>` columns.
+        table: `label_id` and a column a teacher (`schema.TEACHER_PREFIXES`).
         cards: a JSON mapping per teacher.
         statistics: a `teachers.ran` statistic per teacher, errored where it failed.
     """
@@ -54,15 +55,21 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
     """
     view = views.without_reference(views.labels_view(labels, samples))
     # a mask's class is a region, not a picture or a box: probes and classifiers have no say there
-    view = view.filter(pc.not_equal(view["task"], "segmentation"))
-    if not view.num_rows or not context.spec.teachers:
+    is_mask = pc.equal(view["task"], "segmentation")
+    asked = [
+        (view.filter(pc.invert(is_mask)), [one for one in context.spec.teachers if one.kind != "masks"]),
+        (view.filter(is_mask), [one for one in context.spec.teachers if one.kind == "masks"]),
+    ]
+    asked = [(rows, specs) for rows, specs in asked if rows.num_rows and specs]
+    if not asked:
         return Taught(view.select(["label_id"]), (), schema.empty(schema.STATISTICS))
+    view = pa.concat_tables([rows for rows, _ in asked])
     good = views.readable(samples)
     families = _fold_families(context, good, view)
     key = {
         "version": VERSION,
         "teachers": [_teacher_key(context, spec) for spec in context.spec.teachers],
-        "labels": runs.digest_table(view.select(["label_id", "sample_id", "label", "bbox", "content_sha256"])),
+        "labels": runs.digest_table(view.select(_JUDGED)),
         "families": runs.digest_table(pa.table({"family": families})),
         "classes": list(classes),
         "seed": context.spec.seed,
@@ -73,23 +80,27 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
         from curate.teachers import predict_all  # noqa: PLC0415 - torch and scikit-learn take seconds to import
         from curate.teachers.protocol import Request  # noqa: PLC0415 - as above
 
-        request = Request(
-            samples=good,
-            labels=view,
-            media=media,
-            classes=classes,
-            families=families,
-            seed=context.spec.seed,
-            resolve=context.loaded.resolve,
-            scratch=context.run.workspace.cache / "features",
-            workers=context.workers,
-            progress=context.run.listener.progress,
-        )
-        told = predict_all(context.spec.teachers, request)
-        cards = [schema.canonical_json(card.to_json()) for card in told.cards]
-        errors = [schema.canonical_json({"name": e.name, "message": e.message}) for e in told.errors]
+        told, first = [], 0
+        for rows, specs in asked:
+            request = Request(
+                samples=good,
+                labels=rows,
+                media=media,
+                classes=classes,
+                families=families[first : first + rows.num_rows],
+                seed=context.spec.seed,
+                resolve=context.loaded.resolve,
+                scratch=context.run.workspace.cache / "features",
+                workers=context.workers,
+                progress=context.run.listener.progress,
+            )
+            told.append(predict_all(specs, request))
+            first += rows.num_rows
+        cards = [schema.canonical_json(card.to_json()) for one in told for card in one.cards]
+        errors = [schema.canonical_json({"name": e.name, "message": e.message}) for one in told for e in one.errors]
         about = pa.table({"kind": ["card"] * len(cards) + ["error"] * len(errors), "json": cards + errors})
-        return {"predictions": told.table, "about": about}
+        predictions = pa.concat_tables([one.table for one in told], promote_options="default")
+        return {"predictions": predictions, "about": about}
 
     tables = context.run.stage("teachers", key, ("predictions", "about"), compute)
     about = tables["about"].to_pylist()
@@ -120,8 +131,12 @@ def _teacher_key(context: Context, spec: TeacherSpec) -> Mapping[str, Any]:
     key: dict[str, Any] = spec.model_dump(mode="json")
     for name in _MODEL_FILES:
         given = getattr(spec, name, None)
-        if given and context.loaded.resolve(given).is_file():
-            key[name] = runs.digest_file(context.loaded.resolve(given))
+        path = context.loaded.resolve(given) if given else None
+        if path is not None and path.is_file():
+            key[name] = runs.digest_file(path)
+        elif path is not None and path.is_dir():
+            inside = sorted(one for one in path.rglob("*") if one.is_file())
+            key[name] = {str(one.relative_to(path)): runs.digest_file(one) for one in inside}
     features = getattr(spec, "features", "")
     _, _, file = str(features).partition(":")
     if file and context.loaded.resolve(file).is_file():

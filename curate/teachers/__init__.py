@@ -11,7 +11,15 @@ import pyarrow as pa
 from curate.errors import ConfigError
 from curate.schema import PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
-from curate.teachers.protocol import Answer, Predictions, Request, Teacher, TeacherError, prob_column
+from curate.teachers.protocol import (
+    Answer,
+    ColumnAnswer,
+    Predictions,
+    Request,
+    Teacher,
+    TeacherError,
+    prob_column,
+)
 
 __all__ = ["KINDS", "predict_all", "teacher_of"]
 
@@ -21,6 +29,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "onnx": ("onnx_model", "OnnxTeacher"),
     "torch": ("torch_model", "TorchTeacher"),
     "table": ("table", "TableTeacher"),
+    "mot": ("tracks.teacher", "MotTeacher"),
+    "masks": ("regions.teacher", "MasksTeacher"),
 }
 
 
@@ -48,7 +58,7 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
         specs: the spec's teachers.
         request: the label rows and what is needed to judge them.
     """
-    answers: list[Answer] = []
+    answers: list[Answer | ColumnAnswer] = []
     errors: list[TeacherError] = []
     for spec in specs:
         try:
@@ -58,11 +68,12 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
     cards = []
     for answer in answers:
-        column = PROB_PREFIX + answer.card.name
+        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else PROB_PREFIX
+        column = prefix + answer.card.name
         if column in columns:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
-        columns[column] = prob_column(answer.probs)
+        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else prob_column(answer.probs)
         cards.append(answer.card)
     table = pa.table(columns)
     if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale

@@ -102,17 +102,34 @@ class Answer:
     probs: np.ndarray
 
 
+@dataclass(frozen=True)
+class ColumnAnswer:
+    """What a teacher says that gives no probability of a label: its column, (n_labels,), named prefix + its name.
+
+    `schema.TRACKS_PREFIX` with `schema.TRACKS`, a frame's boxes at one of its labels; `schema.MASKS_PREFIX` with
+    `schema.SEGMENTS`, an image's masks at one of its labels.
+    """
+
+    card: TeacherCard
+    prefix: str
+    column: pa.Array
+
+
 class Teacher(Protocol):
     """A configured teacher. One spec may stand for several answers (each probe is one)."""
 
-    def answer(self, request: Request) -> Sequence[Answer]:
+    def answer(self, request: Request) -> Sequence[Answer | ColumnAnswer]:
         """Judge every label row of the request. Raises CurateError where it cannot."""
         ...
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """All answers. `table` has label_id and prob_<teacher>: fixed_size_list<float16>[K], null = no answer."""
+    """All answers: `table` has label_id and a column a teacher, null = no answer.
+
+    `prob_<teacher>` is fixed_size_list<float16>[K], `tracks_<teacher>` is `schema.TRACKS`, `masks_<teacher>`
+    is `schema.SEGMENTS`.
+    """
 
     table: pa.Table
     cards: tuple[TeacherCard, ...]

@@ -13,12 +13,16 @@ from curate import schema
 CLASSES = ("bird", "cat", "dog")
 EXTRA = [pa.field(name, pa.string()) for name in ("attr_age", "attr_light", "group_video", "group_subject")]
 TEACHERS = [pa.field(f"prob_{name}", pa.list_(pa.float16(), len(CLASSES))) for name in ("one", "two", "three")]
+FOLLOWED = [pa.field(f"tracks_{name}", schema.TRACKS) for name in ("a", "b")]
+SEGMENTED = [pa.field("masks_a", schema.SEGMENTS)]
 
 _of_scan = [field for field in schema.SCAN if field.name != "sample_id"]
 _of_samples = [field for field in schema.SAMPLES if field.name != "n_bytes"]
 SAMPLES_VIEW = pa.schema([*_of_samples, *_of_scan, *EXTRA])
 _own = {field.name for field in schema.LABELS}
-LABELS_VIEW = pa.schema([*schema.LABELS, *(f for f in SAMPLES_VIEW if f.name not in _own), *TEACHERS])
+LABELS_VIEW = pa.schema(
+    [*schema.LABELS, *(f for f in SAMPLES_VIEW if f.name not in _own), *TEACHERS, *FOLLOWED, *SEGMENTED]
+)
 
 READABLE: dict[str, Any] = {
     "source": "s",

@@ -44,9 +44,25 @@ _boxes = st.one_of(
     _few([0.1, 0.1, 0.3, 0.3], [0.1, 0.1, 0.3, 0.301], [0.9, 0.9, 0.3, 0.3], [float("nan"), 0, 1, 1], [0, 0, 0, 0]),
     st.lists(st.floats(-0.5, 1.5), min_size=4, max_size=4),
 )
+_tracks = st.one_of(
+    st.none(),
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "track_id": _few("x", "y"),
+                "label": _few(None, "cat"),
+                "bbox": _few([0.1, 0.1, 0.3, 0.3], [0.5, 0.5, 0.3, 0.3], [0.0, 0.0, 0.0, 0.0], [float("nan")] * 4),
+            }
+        ),
+        max_size=3,
+    ),
+)
 _counts = st.one_of(st.none(), st.binary(max_size=6), _few(b"", b"04", b"11N2", b"`"))
 _masks = st.one_of(
     st.none(), st.fixed_dictionaries({"height_px": _few(2, 48), "width_px": _few(2, 64), "counts": _counts})
+)
+_segments = st.one_of(
+    st.none(), st.lists(st.fixed_dictionaries({"label": _few(*CLASSES), "mask": _masks}), max_size=3)
 )
 _probs = st.lists(st.floats(0.01, 1.0), min_size=len(CLASSES), max_size=len(CLASSES))
 
@@ -93,6 +109,9 @@ def views(draw: st.DrawFn, name: str) -> pa.Table:
             "track_id": draw(_few(None, "t1", "t2")),
             "frame": draw(_few(None, 0, 1, 2, 7)),
             "annotator": draw(_few(None, "ann")),
+            "masks_a": draw(_segments),
+            "tracks_a": draw(_tracks),
+            "tracks_b": draw(_tracks),
         }
         rows.append(label(number, draw(_few(*pictures)) | {"error_code": None}, **probs, **values))
     return labels_view(rows)

@@ -44,11 +44,13 @@ def test_the_class_that_most_of_the_track_has_is_suggested() -> None:
         rows[2]["label_id"],
         "cat",
     )
-    assert (flip["risk"], flip["suggested_prob"]) == (0.75, 0.75)
+    assert flip["risk"] == pytest.approx((3 + 1) / (1 + 3 + 2))
+    assert flip["flagged"]
     rows[3]["label"] = "dog"
     tied = found(_run(rows).findings, "track_class_flip")
     assert len(tied) == 4
     assert {row["suggested_label"] for row in tied} == {None}
+    assert not any(row["flagged"] for row in tied)
 
 
 def test_an_id_twice_in_a_frame() -> None:
@@ -61,9 +63,11 @@ def test_a_gap_is_counted_in_frames_that_are_annotated() -> None:
     every_fifth = [0, 5, 10, 15]
     assert not found(_run(_track(every_fifth)).findings, "track_gap")
     rows = _track([0, 15], track="gap")
-    (gap,) = found(_run(_track(every_fifth), rows).findings, "track_gap")
+    gaps = found(_run(_track(every_fifth), rows).findings, "track_gap")
+    gap = max(gaps, key=lambda row: row["risk"])
     assert gap["label_id"] == rows[1]["label_id"]
     assert '"n_missing":2' in gap["reason_args"]
+    assert {row["label_id"] for row in gaps} == {row["label_id"] for row in rows}
 
 
 def test_a_jump_is_measured_in_diagonals_per_frame() -> None:
@@ -72,7 +76,8 @@ def test_a_jump_is_measured_in_diagonals_per_frame() -> None:
     (jump,) = _run(rows).findings.to_pylist()
     assert (jump["issue"], jump["label_id"]) == ("track_jump", rows[2]["label_id"])
     assert '"diagonals":3.0' in jump["reason_args"]
-    assert jump["risk"] == pytest.approx(1 - 1 / 6)
+    assert jump["risk"] == pytest.approx(3 / (3 + 1))  # few links: the cut is one diagonal
+    assert jump["flagged"]
 
 
 def test_labels_without_a_track_are_no_track() -> None:

@@ -60,7 +60,9 @@ def test_a_kind_that_nobody_provides_names_those_there_are(plugged: Path, monkey
     spec = plugged / "x.yaml"
     spec.write_text("name: x\nsource: {format: folder, path: .}" + TEACHER.replace("stubborn", "stuborn"))
     monkeypatch.syspath_prepend(plugged)
-    with pytest.raises(ConfigError, match=r":4: .*no kind of teacher 'stuborn'.*table, stubborn.*mean 'stubborn'"):
+    with pytest.raises(
+        ConfigError, match=r":4: .*no kind of teacher 'stuborn'.*table, .*stubborn.*mean 'stubborn'"
+    ):
         config.load_spec(spec)
     spec.write_text("name: x\nsource: {format: folder, path: .}" + TEACHER)
     assert config.load_spec(spec).spec.teachers[0].model_dump()["says"] == "dog"

@@ -1,0 +1,197 @@
+"""Masks that teachers contradict: regions of another class, spurious, missing, or with a boundary that is off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import schema
+from curate.check import Batches, Check, build_findings, build_statistics
+from curate.checks.emit import Fitted, score_by_label, summarize
+from curate.checks.masks import mask_shape
+from curate.checks.pictures import gather
+from curate.ingest.rle import decode_mask
+from curate.statistics.intervals import wilson
+from curate.teachers.regions.files import one_hot, resized
+from curate.teachers.regions.found import RegionFound, issues_of
+from curate.teachers.regions.judge import (
+    ISSUES,
+    MIN_TAU,
+    NONE,
+    Floats,
+    Ids,
+    Region,
+    image_of,
+    regions_of,
+    usual_offsets,
+    with_usual_offset,
+)
+
+NAME = "mask_noise"
+COLUMNS = ("label_id", "sample_id", "task", "label", "mask")
+MAX_PIXELS = 100_000_000
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskNoiseParams:
+    """From where on a region is worth a finding.
+
+    Attributes:
+        min_risk: findings below are left out.
+    """
+
+    min_risk: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The labels of one image and the teachers' masks of it, as rows of the view; sorted by label id."""
+
+    rows: Rows
+    teachers: tuple[Rows, ...]
+
+
+def fit(batches: Batches, params: MaskNoiseParams) -> Fitted:
+    """Judge every image that a teacher has answered for, in two passes: what is usual, then what is not."""
+    parts = list(batches)
+    columns = sorted(one for one in (parts[0].schema.names if parts else []) if one.startswith(schema.MASKS_PREFIX))
+    table = gather(parts, [*COLUMNS, *columns])
+    pictures = _pictures(table, columns) if table is not None else []
+    if not pictures:
+        row = {"name": "share_with_finding", "n": 0, "outcome": "insufficient data", "detail": {"why": "no mask"}}
+        return Fitted(build_findings(NAME, []), build_statistics(NAME, [row]))
+    names = _class_names(pictures)
+    tau = _usual(pictures, names)
+    judged = []
+    for picture in pictures:
+        label, probs = _arrays(picture, names)
+        judged.append(regions_of(image_of(label, probs, tau)))
+    usual = usual_offsets([one for regions in judged for one in regions])
+    rows: Rows = []
+    for picture, regions in zip(pictures, judged, strict=True):
+        rows += _findings(picture, with_usual_offset(regions, usual), names, params)
+    n_masks = sum(len(picture.rows) for picture in pictures)
+    return Fitted(build_findings(NAME, rows), build_statistics(NAME, _statistics(rows, n_masks)))
+
+
+def _pictures(table: pa.Table, columns: Sequence[str]) -> list[_Picture]:
+    table = table.filter(pc.and_(pc.equal(table["task"], "segmentation"), pc.is_valid(table["mask"])))
+    by_sample: dict[str, Rows] = {}
+    for row in table.sort_by("label_id").to_pylist():
+        by_sample.setdefault(row["sample_id"], []).append(row)
+    found = []
+    for _, rows in sorted(by_sample.items()):
+        good = [row for row in rows if _is_readable(row["mask"])]
+        answers = [next((row[name] for row in rows if row[name] is not None), None) for name in columns]
+        seen = [[one for one in answer if _is_readable(one["mask"])] for answer in answers if answer is not None]
+        sizes = {(row["mask"]["height_px"], row["mask"]["width_px"]) for row in good}
+        if len(sizes) == 1 and any(seen):
+            found.append(_Picture(good, tuple(one for one in seen if one)))
+    return found
+
+
+def _is_readable(mask: dict[str, Any] | None) -> bool:
+    """Return whether the runs fill the mask; mask_sanity says so of those that do not."""
+    if mask is None or mask["counts"] is None or not mask["height_px"] or not mask["width_px"]:
+        return False
+    if mask["height_px"] * mask["width_px"] > MAX_PIXELS:
+        return False
+    try:
+        mask_shape(mask["counts"], mask["height_px"], mask["width_px"])
+    except ValueError:
+        return False
+    return True
+
+
+def _class_names(pictures: Sequence[_Picture]) -> tuple[str, ...]:
+    given = {row["label"] for picture in pictures for row in picture.rows}
+    seen = {one["label"] for picture in pictures for rows in picture.teachers for one in rows}
+    return tuple(sorted(given | seen))
+
+
+def _drawn(rows: Rows, names: Sequence[str]) -> Ids:
+    """Return (H, W) class numbers, NONE where no mask is; of two masks on a pixel the class that comes first stays."""
+    size = (rows[0]["mask"]["height_px"], rows[0]["mask"]["width_px"])
+    ids = np.full(size, NONE, dtype=np.int64)
+    for row in sorted(rows, key=lambda one: str(one["label"]), reverse=True):
+        mask = row["mask"]
+        if (mask["height_px"], mask["width_px"]) == size:
+            ids[decode_mask(mask).astype(bool)] = names.index(row["label"])
+    return ids
+
+
+def _arrays(picture: _Picture, names: Sequence[str]) -> tuple[Ids, list[Floats]]:
+    label = _drawn(picture.rows, names)
+    numbers = {one: one for one in range(len(names))}
+    probs = [one_hot(_drawn(rows, names), numbers, len(names)) for rows in picture.teachers]
+    return label, [resized(one, label.shape) for one in probs]
+
+
+def _usual(pictures: Sequence[_Picture], names: Sequence[str]) -> Floats:
+    """Return (K,) the share of each class's labeled pixels that teachers give it."""
+    total, count = np.zeros(len(names)), np.zeros(len(names))
+    for picture in pictures:
+        label, probs = _arrays(picture, names)
+        valid = label >= 0
+        mean = np.mean([one[label[valid], *np.nonzero(valid)] for one in probs], axis=0)
+        total += np.bincount(label[valid], weights=mean, minlength=len(names))
+        count += np.bincount(label[valid], minlength=len(names))
+    usual = np.divide(total, count, out=np.ones(len(names)), where=count > 0)
+    tau: Floats = np.clip(usual, MIN_TAU, 1.0).astype(np.float32)
+    return tau
+
+
+def _findings(
+    picture: _Picture, regions: Sequence[Region], names: Sequence[str], params: MaskNoiseParams
+) -> Iterator[dict[str, Any]]:
+    """Yield the worst region of each issue and label; a missing region stands at the label that covers it."""
+    home = {row["label"]: row for row in reversed(picture.rows)}
+    worst: dict[tuple[str, str], RegionFound] = {}
+    for region in regions:
+        for one in issues_of(region, names, len(picture.teachers), params.min_risk):
+            key = (one.issue, names[region.class_id])
+            if key not in worst or (-one.risk, region.bbox_px) < (-worst[key].risk, worst[key].region.bbox_px):
+                worst[key] = one
+    for (issue, label), one in sorted(worst.items()):
+        row = home[label]
+        sides = (row["mask"]["width_px"], row["mask"]["height_px"])
+        yield {
+            "issue": f"region_{issue}",
+            "sample_id": row["sample_id"],
+            "label_id": row["label_id"],
+            "risk": min(1.0, one.risk),
+            "flagged": one.flagged,
+            "suggested_label": names[one.suggested] if one.suggested != NONE else None,
+            "suggested_bbox": [v / side for v, side in zip(one.region.bbox_px, sides * 2, strict=True)],
+            "reason_code": one.code,
+            "reason_args": one.args,
+        }
+
+
+def _statistics(rows: Rows, n_masks: int) -> Rows:
+    found: Rows = []
+    for issue in (None, *(f"region_{one}" for one in ISSUES)):
+        hits = {row["label_id"] for row in rows if row["flagged"] and issue in (None, row["issue"])}
+        low, high = wilson(len(hits), n_masks)
+        share = {"value": len(hits) / n_masks, "low": low, "high": high, "n": n_masks}
+        found.append({"name": "share_with_finding", "group": f"issue={issue}" if issue else None, **share})
+    return found
+
+
+CHECK = Check(
+    name=NAME,
+    version=1,
+    view="labels",
+    needs=(*COLUMNS, "masks_*"),
+    scope="dataset",
+    params=MaskNoiseParams(),
+    fit=fit,
+    score=score_by_label,
+    summarize=summarize,
+)

@@ -1,0 +1,135 @@
+"""Tracks in the labels view: boxes with an id and a frame, teachers' tracks beside them, findings about both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate import schema
+from curate.check import Batches, build_findings, build_statistics
+from curate.checks.emit import Fitted
+from curate.checks.pictures import gather
+from curate.statistics.intervals import wilson
+from curate.teachers.tracks.boxes import Floats, TrackBoxes, track_boxes
+from curate.teachers.tracks.found import ISSUES, Found
+from curate.teachers.tracks.partners import Partners, match
+from curate.teachers.tracks.searches import search
+
+COLUMNS = ("label_id", "sample_id", "label", "bbox", "track_id", "frame", "width_px", "height_px")
+SEQUENCE = "group_video"  # optional: without it, all frames are one sequence
+
+
+@dataclass(frozen=True, slots=True)
+class TrackParams:
+    """From where on something odd about a track is worth a finding.
+
+    Attributes:
+        min_risk: findings below are left out.
+    """
+
+    min_risk: float = 0.1
+
+
+def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bool) -> Fitted:
+    """Look at every sequence as a whole, over all batches; `name` is that of the check."""
+    parts = list(batches)
+    names = parts[0].schema.names if parts else []
+    teachers = sorted(one for one in names if one.startswith(schema.TRACKS_PREFIX)) if with_teachers else []
+    table = gather(parts, [*COLUMNS, *([SEQUENCE] if SEQUENCE in names else []), *teachers])
+    if table is not None:
+        table = table.filter(pc.and_(pc.is_valid(table["track_id"]), pc.is_valid(table["frame"]))).combine_chunks()
+    if table is None or not table.num_rows:
+        row = {"name": "share_with_finding", "n": 0, "outcome": "insufficient data", "detail": {"why": "no track"}}
+        return Fitted(build_findings(name, []), build_statistics(name, [row]))
+    boxes = _boxes(table)
+    partners = [_partners(table, boxes, column) for column in teachers]
+    found = [one for one in search(boxes, partners) if one.box >= 0 and one.risk >= params.min_risk]
+    rows = [_row(table, boxes, one) for one in found]
+    return Fitted(build_findings(name, rows), build_statistics(name, _statistics(rows, boxes, partners)))
+
+
+def _sequences(table: pa.Table) -> list[str]:
+    if SEQUENCE not in table.column_names:
+        return [""] * table.num_rows
+    return ["" if one is None else f"={one}" for one in table[SEQUENCE].to_pylist()]
+
+
+def _sizes(table: pa.Table) -> Floats:
+    """Return (N, 4) pixels of the image's sides, 1 where they are not known."""
+    sides = [
+        pc.cast(table[name], pa.float64()).to_numpy(zero_copy_only=False) for name in ("width_px", "height_px")
+    ]
+    sizes = np.nan_to_num(np.stack([*sides, *sides], axis=1).astype(np.float64), nan=1.0)
+    return np.where(sizes > 0, sizes, 1.0)
+
+
+def _boxes(table: pa.Table) -> TrackBoxes:
+    nothing = [float("nan")] * 4
+    given = np.asarray([box or nothing for box in table["bbox"].to_pylist()], dtype=np.float64).reshape(-1, 4)
+    return track_boxes(
+        _sequences(table),
+        table["track_id"].to_pylist(),
+        table["frame"].to_numpy().astype(np.int64),
+        given * _sizes(table),
+        table["label"].to_pylist(),
+        tie=table["label_id"].to_pylist(),
+    )
+
+
+def _partners(table: pa.Table, boxes: TrackBoxes, column: str) -> Partners:
+    """Return a teacher's tracks; a frame's boxes stand at one of its labels, whichever that is."""
+    sequences, frames, sizes = _sequences(table), table["frame"].to_numpy().astype(np.int64), _sizes(table)
+    rows = [(place, one) for place, seen in enumerate(table[column].to_pylist()) for one in seen or ()]
+    at = np.asarray([place for place, _ in rows], dtype=np.int64)
+    given = np.asarray([one["bbox"] for _, one in rows], dtype=np.float64).reshape(-1, 4)
+    tracks = track_boxes(
+        [sequences[place] for place in at],
+        [one["track_id"] for _, one in rows],
+        frames[at],
+        given * sizes[at],
+        [one["label"] or "" for _, one in rows],
+        like=boxes,
+    )
+    return match(boxes, tracks, column.removeprefix(schema.TRACKS_PREFIX))
+
+
+def _row(table: pa.Table, boxes: TrackBoxes, one: Found) -> dict[str, Any]:
+    row = int(boxes.row[one.box])
+    issue = f"track_{one.issue}"
+    found: dict[str, Any] = {
+        "issue": issue,
+        "sample_id": table["sample_id"][row].as_py(),
+        "label_id": table["label_id"][row].as_py(),
+        "risk": one.risk,
+        "flagged": one.flagged,
+        "reason_code": one.code,
+        "reason_args": {**one.args, **({"suggested_track": one.suggested_id} if one.suggested_id else {})},
+        "suggested_label": one.suggested_label,
+    }
+    if one.suggested_box is not None:
+        sides = [table[name][row].as_py() or 1 for name in ("width_px", "height_px")]
+        found["suggested_bbox"] = [float(v / side) for v, side in zip(one.suggested_box, sides * 2, strict=True)]
+    return found
+
+
+def _statistics(
+    rows: Sequence[dict[str, Any]], boxes: TrackBoxes, partners: Sequence[Partners]
+) -> list[dict[str, Any]]:
+    n = boxes.n
+    found: list[dict[str, Any]] = [{"name": "n_tracks", "value": float(len(np.unique(boxes.track))), "n": n}]
+    for issue in (None, *(f"track_{one}" for one in ISSUES)):
+        hits = {row["label_id"] for row in rows if issue in (None, row["issue"]) and row["flagged"]}
+        low, high = wilson(len(hits), n)
+        share = {"value": len(hits) / n, "low": low, "high": high, "n": n}
+        found.append({"name": "share_with_finding", "group": f"issue={issue}" if issue else None, **share})
+    for one in partners:
+        seen = int((one.of_label >= 0).sum())
+        low, high = wilson(seen, n)
+        about = {"value": seen / n, "low": low, "high": high, "n": n}
+        found.append({"name": "share_seen", "group": f"teacher={one.name}", **about})
+    return found

@@ -1,0 +1,284 @@
+"""Ids that change hands, and boxes that leave the course of their id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from curate.teachers.tracks.boxes import NONE, Ints
+from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, voted
+from curate.teachers.tracks.motion import Break, continued
+from curate.teachers.tracks.partners import REACH, diagonals_apart, where_followed
+
+MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may lie to be that one
+QUIET_ODDS = 0.1  # of a change of hands that only teachers see, before they are heard
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An id may change hands.
+
+    Attributes:
+        box: first box after it.
+        other: box of the id that went on here before; NONE where it is not known which.
+        odds: that it is an error.
+        code: reason code.
+        args: its arguments.
+        comes_back: whether the id is known to come back here from an excursion.
+    """
+
+    box: int
+    other: int
+    odds: float
+    code: str
+    args: dict[str, Any]
+    comes_back: bool = False
+
+
+def switches_and_jumps(scene: Scene) -> list[Found]:
+    """Return each break as an id switch, where the box goes on as another id, or else as a jump."""
+    changes: list[Change] = []
+    jumps: list[Found] = []
+    taken: list[int] = []
+    for broken in scene.breaks:
+        seen = list(_changes_at(scene, broken))
+        if seen:
+            taken.append(broken.link)
+            changes += seen
+        else:
+            jumps += _jump(scene, broken)
+    changes += _only_seen_by_teachers(scene, taken)
+    changes += _new_names(scene)
+    return jumps + _who_is_who(scene, changes)
+
+
+def _about(scene: Scene, link: int) -> dict[str, Any]:
+    start, end = int(scene.motion.before[link]), int(scene.motion.after[link])
+    return {
+        "track": scene.name(start),
+        "frame_before": scene.number(start),
+        "frame": scene.number(end),
+        "diagonals": round(float(scene.motion.distance[link]), 2),
+    }
+
+
+def _odds(scene: Scene, link: int) -> float:
+    return float(scene.motion.distance[link] / scene.motion.cut_of_link(scene.boxes, link))
+
+
+def _changes_at(scene: Scene, broken: Break) -> Iterator[Change]:
+    """Return the change of hands at a break and the one back; nothing where no other id is involved."""
+    motion, link = scene.motion, broken.link
+    start, end = int(motion.before[link]), int(motion.after[link])
+    other = donor_of(scene, start, end, float(motion.distance[link] * motion.n_frames[link]))
+    other = _seen_before(scene, link, lost_at=end) if other < 0 else other
+    if other < 0:
+        return
+    odds = voted(_odds(scene, link), int(scene.n_denies[link]), int(scene.n_confirms[link]))
+    yield _change(scene, link, other, odds)
+    if broken.back >= 0:
+        back = int(motion.after[broken.back])
+        yield Change(back, NONE, odds, "track_id_returns", _about(scene, broken.back), comes_back=True)
+
+
+def _jump(scene: Scene, broken: Break) -> Iterator[Found]:
+    """Return the boxes of a break as jumps; a teacher whose track makes the same move speaks against it."""
+    motion = scene.motion
+    start, end = int(motion.before[broken.link]), int(motion.after[broken.link])
+    anchor, first = (start, end) if int(broken.boxes[0]) > start else (end, start)
+    away = float(motion.distance[broken.link] * motion.n_frames[broken.link])
+    n_against, names, where = 0, [], None
+    for teacher in scene.teachers:
+        seen = where_followed(scene.given, teacher, anchor, first)
+        if seen is None:
+            continue
+        if diagonals_apart(seen, scene.given.box[first]) < away / 2:
+            n_against += 1
+            continue
+        names.append(teacher.name)
+        where = seen if where is None else where
+    risk = risk_of(voted(_odds(scene, broken.link), len(names), n_against))
+    code = "track_jump_start" if first == start else "track_jump_seen" if names else "track_jump"
+    args = {**_about(scene, broken.link), "teachers": ", ".join(names), "n_teachers": len(names)}
+    for box in broken.boxes.tolist():
+        told = {**args, "frame": scene.number(box), "frame_after": args["frame"]}
+        yield Found(box, "jump", risk, risk >= 0.5, code, told, suggested_box=where if box == first else None)
+
+
+def donor_of(scene: Scene, start: int, end: int, away: float) -> int:
+    """Return the last box of another id that goes on at the box `end` far better than `start` does; else NONE.
+
+    Args:
+        scene: all there is.
+        start: last box of the id before it breaks; NONE for an id that begins.
+        end: the box after it.
+        away: how far that is from where its own id should be, diagonals.
+    """
+    boxes = scene.boxes
+    frame = int(boxes.frame[end])
+    best = (np.inf, NONE)
+    for box in scene.lost.get((int(boxes.sequence[end]), frame), ()):
+        if boxes.track[box] == boxes.track[end] or box == start:
+            continue
+        expected = continued(boxes, scene.motion, box, frame)
+        apart = diagonals_apart(expected, boxes.box[end])
+        size = np.hypot(*(boxes.box[end, 2:] - expected[2:])) / max(boxes.diagonal_px[end], np.hypot(*expected[2:]))
+        if apart <= min(MAX_DONOR_DIAGONALS, away / 2):
+            best = min(best, (apart + float(size), box))
+    return best[1]
+
+
+def _seen_before(scene: Scene, link: int, lost_at: int = NONE) -> int:
+    """Return a labeled box of another id that a teacher followed to the far end of a link; NONE without one.
+
+    With `lost_at`, only of an id that lacks a fitting box in the frame of that one: one that goes on where it was has
+    not changed hands.
+    """
+    boxes = scene.boxes
+    for said in scene.said:
+        other = int(said.came_from[link])
+        if not said.denies[link] or other < 0:
+            continue
+        if lost_at < 0:
+            return other
+        lost = scene.lost.get((int(boxes.sequence[lost_at]), int(boxes.frame[lost_at])), ())
+        if any(boxes.track[box] == boxes.track[other] for box in lost):
+            return other
+    return NONE
+
+
+def _change(scene: Scene, link: int, other: int, odds: float) -> Change:
+    names = [one.name for one, said in zip(scene.teachers, scene.said, strict=True) if said.denies[link]]
+    args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
+    if other < 0:
+        return Change(int(scene.motion.after[link]), other, odds, "track_id_switch_unknown", args)
+    args["other"] = scene.name(other)
+    code = "track_id_switch_seen" if names else "track_id_switch"
+    return Change(int(scene.motion.after[link]), other, odds, code, args)
+
+
+def _only_seen_by_teachers(scene: Scene, taken: Sequence[int]) -> Iterator[Change]:
+    """Return changes between ids so close that nothing breaks: each teacher's statement at its likeliest link."""
+    boxes, motion = scene.boxes, scene.motion
+    ratio = motion.distance / motion.cut_of(boxes)
+    chosen: set[int] = set()
+    for said in scene.said:
+        links = np.flatnonzero(said.denies)
+        if not len(links):
+            continue
+        order = links[np.lexsort([links, ratio[links], scene.n_denies[links], said.group[links]])]
+        last = np.append(said.group[order][1:] != said.group[order][:-1], True)
+        chosen |= set(order[last].tolist())
+    often = np.bincount(boxes.track[motion.after[sorted(chosen)]], minlength=int(boxes.track.max()) + 1)
+    known: dict[int, list[int]] = {}
+    for link in taken:
+        known.setdefault(int(boxes.track[motion.after[link]]), []).append(int(boxes.frame[motion.after[link]]))
+    for link in sorted(chosen, key=lambda one: (-int(scene.n_denies[one]), -float(ratio[one]), one)):
+        track, frame = int(boxes.track[motion.after[link]]), int(boxes.frame[motion.after[link]])
+        near = known.setdefault(track, [])
+        if ratio[link] > 1 or any(abs(frame - one) <= REACH for one in near):
+            continue
+        near.append(frame)
+        odds = voted(max(float(ratio[link]), QUIET_ODDS), int(scene.n_denies[link]), int(scene.n_confirms[link]))
+        odds /= max(int(often[track]), 1)  # teachers that keep changing their mind mix up the two themselves
+        yield _change(scene, link, _seen_before(scene, link), odds)
+
+
+def _new_names(scene: Scene) -> Iterator[Change]:
+    """Return ids that begin where another id stops: one thing under two names."""
+    boxes, motion = scene.boxes, scene.motion
+    is_start = np.ones(boxes.n, dtype=np.bool_)
+    is_start[motion.after] = False
+    is_start &= ~motion.is_extra & np.isfinite(boxes.box).all(axis=1) & (boxes.frame > 0)
+    partners = [(one.name, one.track_of_label()) for one in scene.teachers]
+    for box in np.flatnonzero(is_start).tolist():
+        donor = donor_of(scene, NONE, box, 1.0)
+        if donor < 0:
+            continue
+        cut = float(motion.cut[boxes.sequence[box]])
+        apart = diagonals_apart(continued(boxes, motion, donor, int(boxes.frame[box])), boxes.box[box])
+        seen = [(name, tracks[box] == tracks[donor]) for name, tracks in partners if min(tracks[[box, donor]]) >= 0]
+        names = [name for name, same in seen if same]
+        odds = voted(2.0 * cut / (cut + apart), len(names), len(seen) - len(names))
+        args = {"track": scene.name(box), "other": scene.name(donor), "frame": scene.number(box)}
+        args |= {"frame_before": scene.number(donor), "teachers": ", ".join(names), "n_teachers": len(names)}
+        yield Change(box, donor, odds, "track_renamed_seen" if names else "track_renamed", args)
+
+
+def _who_is_who(scene: Scene, changes: Sequence[Change]) -> list[Found]:
+    """Return the changes and the boxes after them, which carry the wrong id until it comes back.
+
+    Changes are gone through in order of time, with a note of who is behind each id: after two changes of the same two
+    ids each is right again. A change that is more likely none moves nobody.
+    """
+    boxes = scene.boxes
+    who: dict[int, int] = {}  # track -> the track it should be called; NONE where that is not known
+    found: list[Found] = []
+    starts: dict[int, list[tuple[int, int, Change]]] = {}
+
+    def when(change: Change) -> tuple[int, int]:
+        return int(boxes.sequence[change.box]), int(boxes.frame[change.box])
+
+    for _, together in groupby(sorted(changes, key=lambda one: (*when(one), one.box)), key=when):
+        before = dict(who)
+        for change in together:
+            track, risk = int(boxes.track[change.box]), risk_of(change.odds)
+            now = track
+            if not change.comes_back:
+                giver = int(boxes.track[change.other]) if change.other >= 0 else NONE
+                now = before.get(giver, giver) if giver >= 0 else NONE
+            name = _name_of(scene, now)
+            if change.odds < 1:
+                found.append(_found(change, risk, None))
+                continue
+            starts.setdefault(track, []).append((change.box, now, change))
+            who[track] = now
+            if now == track:
+                args = {**change.args, "track": scene.name(change.box)}
+                found.append(
+                    Found(change.box, "id_switch", risk * SECOND, flagged=False, code="track_id_returns", args=args)
+                )
+            else:
+                found.append(_found(change, risk, name))
+    return found + [after for track in sorted(starts) for after in _afterwards(scene, track, starts[track])]
+
+
+def _found(change: Change, risk: float, name: str | None) -> Found:
+    flagged = change.odds >= 1
+    return Found(change.box, "id_switch", risk, flagged, change.code, change.args, suggested_id=name)
+
+
+def _name_of(scene: Scene, track: int) -> str | None:
+    """Return the id of a track as the input calls it."""
+    if track < 0:
+        return None
+    return scene.name(int(np.searchsorted(scene.boxes.track, track)))
+
+
+def _afterwards(scene: Scene, track: int, starts: Sequence[tuple[int, int, Change]]) -> Iterator[Found]:
+    boxes = scene.boxes
+    end = int(np.searchsorted(boxes.track, track, side="right"))
+    stops = [*(box for box, _, _ in starts[1:]), end]
+    for (start, now, change), stop in zip(starts, stops, strict=True):
+        if now == track:
+            continue
+        name, risk = _name_of(scene, now), risk_of(change.odds) * SECOND
+        args = {"track": scene.name(start), "frame": scene.number(start), "other": name}
+        code = "track_id_after_switch" if name is not None else "track_id_after_change"
+        for box in range(start + 1, stop):
+            if not scene.motion.is_extra[box]:
+                yield Found(box, "id_switch", risk, flagged=True, code=code, args=args, suggested_id=name)
+
+
+def switched_boxes(found: Sequence[Found]) -> Ints:
+    """Return the boxes at which an id changes hands, as flagged or as coming back."""
+    codes = ("track_id_after_switch", "track_id_after_change")
+    rows = {one.box for one in found if one.issue == "id_switch" and one.code not in codes}
+    rows -= {
+        one.box for one in found if one.issue == "id_switch" and not one.flagged and one.code != "track_id_returns"
+    }
+    return np.asarray(sorted(rows), dtype=np.int64)

@@ -1,0 +1,288 @@
+"""Errors on masks: each kind is found where it is, whatever the resolution, and clean masks are quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+from curate.errors import InputError
+from curate.teachers.regions.flag_masks import flag_masks
+from curate.teachers.regions.judge import image_of, regions_of
+
+NAMES = ["road", "car", "tree", "sign"]
+K = len(NAMES)
+Mask = np.ndarray
+Edit = Callable[[Mask], Mask]
+
+
+def scene(seed: int, scale: int = 1) -> Mask:
+    """Return 120 x 160 px (times `scale`): trees above, road below, two cars and a sign on it."""
+    random = np.random.default_rng(seed)
+    mask = np.zeros((120, 160), dtype=np.uint8)
+    mask[: 40 + int(random.integers(0, 6))] = 2
+    x = int(random.integers(5, 15))
+    mask[60:80, x : x + 36] = 1
+    mask[85:110, x + 70 : x + 100] = 1
+    mask[50:70, 135:150] = 3
+    return np.kron(mask, np.ones((scale, scale), dtype=np.uint8))
+
+
+def maps(mask: Mask, seed: int, sharpness: float = 0.8) -> np.ndarray:
+    """Return (K, H, W) probabilities of a teacher that sees the scene through a blur and some noise."""
+    random = np.random.default_rng(seed)
+    hot = np.stack([(mask == one).astype(float) for one in range(K)])
+    blurred = ndimage.gaussian_filter(hot, (0, mask.shape[0] / 120, mask.shape[0] / 120))
+    probs = sharpness * blurred + (1 - sharpness) * random.dirichlet(np.ones(K), mask.shape).transpose(2, 0, 1)
+    return (probs / probs.sum(0)).astype(np.float16)
+
+
+def save(folder: Path, name: str, ids: Mask) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(ids).save(folder / f"{name}.png")
+
+
+def flags(
+    tmp_path: Path, edit: Edit | None = None, *, scale: int = 1, kind: str = "npy", n_teachers: int = 3
+) -> list[dict[str, Any]]:
+    """Plant an error into one of six scenes and return what is said of all."""
+    for number in range(6):
+        true = scene(number, scale)
+        save(tmp_path / "labels", f"s{number}", edit(true) if edit and number == 3 else true)
+        for teacher in range(n_teachers):
+            folder = tmp_path / f"t{teacher}"
+            folder.mkdir(exist_ok=True)
+            probs = maps(true, 100 * teacher + number)
+            if kind == "png":
+                save(folder, f"s{number}", probs.argmax(0).astype(np.uint8))
+            elif kind == "npz":
+                np.savez(folder / f"s{number}.npz", probs=np.moveaxis(probs, 0, 2))
+            else:
+                np.save(folder / f"s{number}.npy", probs)
+    teachers = {f"t{one}": tmp_path / f"t{one}" for one in range(n_teachers)}
+    flag_masks(tmp_path / "labels", teachers, tmp_path / "out.parquet", classes=NAMES)
+    return pq.read_table(tmp_path / "out.parquet").to_pylist()
+
+
+def told(rows: list[dict[str, Any]]) -> list[tuple[str, str, str, str | None]]:
+    found = [r for r in rows if r["flagged"] and r["issue"] != "image"]
+    return [(r["image"], r["issue"], r["label"], r["suggested_label"]) for r in found]
+
+
+def side(mask: Mask) -> int:
+    return mask.shape[0] // 120
+
+
+def recoloured(mask: Mask) -> Mask:
+    edited, s = mask.copy(), side(mask)
+    edited[50 * s : 70 * s, 135 * s : 150 * s] = 1
+    return edited
+
+
+def dropped(mask: Mask) -> Mask:
+    edited, s = mask.copy(), side(mask)
+    edited[50 * s : 70 * s, 135 * s : 150 * s] = 0
+    return edited
+
+
+def invented(mask: Mask) -> Mask:
+    edited, s = mask.copy(), side(mask)
+    edited[10 * s : 25 * s, 60 * s : 80 * s] = 1
+    return edited
+
+
+def eroded(mask: Mask) -> Mask:
+    edited, s = mask.copy(), side(mask)
+    part = np.zeros(mask.shape, dtype=bool)
+    part[85 * s : 110 * s] = mask[85 * s : 110 * s] == 1
+    edited[part & (ndimage.distance_transform_edt(part) <= 2 * s)] = 0
+    return edited
+
+
+def dilated(mask: Mask) -> Mask:
+    edited, s = mask.copy(), side(mask)
+    part = np.zeros(mask.shape, dtype=bool)
+    part[85 * s : 110 * s] = mask[85 * s : 110 * s] == 1
+    edited[(ndimage.distance_transform_edt(~part) <= 2 * s) & (mask == 0)] = 1
+    return edited
+
+
+KINDS: list[tuple[Edit, tuple[str, str, str, str | None]]] = [
+    (recoloured, ("s3", "wrong_class", "car", "sign")),
+    (dropped, ("s3", "missing", "road", "sign")),
+    (invented, ("s3", "spurious", "car", "tree")),
+    (eroded, ("s3", "boundary", "car", None)),
+    (dilated, ("s3", "boundary", "car", None)),
+]
+
+
+def test_clean_masks_are_quiet_and_every_region_and_image_has_a_row(tmp_path: Path) -> None:
+    rows = flags(tmp_path)
+    assert told(rows) == []
+    for number in range(6):
+        own = [r for r in rows if r["image"] == f"s{number}"]
+        assert sum(r["issue"] == "image" for r in own) == 1
+        assert {r["component"] for r in own if r["component"] is not None} == set(range(5))
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize(("edit", "expected"), KINDS)
+def test_each_kind_is_found_at_any_resolution(
+    edit: Edit, expected: tuple[str, str, str, str | None], scale: int, tmp_path: Path
+) -> None:
+    rows = flags(tmp_path, edit, scale=scale)
+    assert told(rows) == [expected]
+    images = {r["image"]: r["risk"] for r in rows if r["issue"] == "image"}
+    assert max(images, key=lambda name: images[name]) == "s3"
+
+
+@pytest.mark.parametrize("kind", ["png", "npz"])
+@pytest.mark.parametrize(("edit", "expected"), KINDS[:3])
+def test_masks_of_teachers_and_channels_last_do_as_well(
+    edit: Edit, expected: tuple[str, str, str, str | None], kind: str, tmp_path: Path
+) -> None:
+    assert told(flags(tmp_path, edit, kind=kind)) == [expected]
+
+
+def test_reasons_hold_the_numbers_and_the_boundary_its_direction(tmp_path: Path) -> None:
+    small = next(r for r in flags(tmp_path / "a", eroded) if r["flagged"] and r["issue"] == "boundary")
+    large = next(r for r in flags(tmp_path / "b", dilated) if r["flagged"] and r["issue"] == "boundary")
+    assert small["boundary_px"] > 0.5
+    assert large["boundary_px"] < -0.5
+    assert "further out (IoU" in small["reason"]
+    wrong = next(r for r in flags(tmp_path / "c", recoloured) if r["flagged"] and r["issue"] == "wrong_class")
+    assert "is sign to 3 of 3 teachers" in wrong["reason"]
+    assert wrong["bbox"] == [135, 50, 15, 20]
+    assert wrong["area_px"] == 300
+
+
+def test_ignored_pixels_say_nothing(tmp_path: Path) -> None:
+    def hidden(mask: Mask) -> Mask:
+        edited = invented(mask)
+        edited[8:27, 58:82] = 255
+        return edited
+
+    assert told(flags(tmp_path, hidden)) == []
+
+
+def test_class_ids_are_names_and_nothing_is_averaged_over_them(tmp_path: Path) -> None:
+    """Two teachers that say 0 and 2 must never sum up to a 1."""
+    save(tmp_path / "labels", "a", np.ones((40, 40), dtype=np.uint8))
+    save(tmp_path / "zero", "a", np.zeros((40, 40), dtype=np.uint8))
+    save(tmp_path / "two", "a", np.full((40, 40), 2, dtype=np.uint8))
+    teachers = {"zero": tmp_path / "zero", "two": tmp_path / "two"}
+    flag_masks(tmp_path / "labels", teachers, tmp_path / "out.parquet", classes=NAMES)
+    worst = max(pq.read_table(tmp_path / "out.parquet").to_pylist(), key=lambda row: row["risk"])
+    assert worst["risk"] > 0.9
+    assert worst["suggested_label"] != "car"
+
+
+def test_a_teacher_of_half_the_size_is_stretched(tmp_path: Path) -> None:
+    for number in range(4):
+        true = scene(number, 2)
+        save(tmp_path / "labels", f"s{number}", recoloured(true) if number == 3 else true)
+        (tmp_path / "t").mkdir(exist_ok=True)
+        np.save(tmp_path / "t" / f"s{number}.npy", maps(scene(number), number))
+    flag_masks(tmp_path / "labels", {"t": tmp_path / "t"}, tmp_path / "out.parquet", classes=NAMES)
+    assert ("s3", "wrong_class", "car", "sign") in told(pq.read_table(tmp_path / "out.parquet").to_pylist())
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
+def test_whatever_stands_there_risks_are_risks_and_regions_cover_the_mask(
+    seed: int, n_teachers: int, height: int, width: int
+) -> None:
+    random = np.random.default_rng(seed)
+    label = random.integers(-1, K, (height, width))
+    probs = [
+        random.dirichlet(np.full(K, 0.3), (height, width)).transpose(2, 0, 1).astype(np.float32)
+        for _ in range(n_teachers)
+    ]
+    found = regions_of(image_of(label, probs, np.full(K, 0.5, dtype=np.float32)))
+    assert sum(one.area_px for one in found if one.component >= 0) == int((label >= 0).sum())
+    for one in found:
+        assert all(0.0 <= risk <= 1.0 for risk in one.risk.values())
+        assert -1.0 <= one.offset <= 1.0
+        assert 0.0 <= one.iou <= 1.0
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(st.permutations(range(K)), st.sampled_from(KINDS))
+def test_renumbered_classes_leave_no_trace(
+    order: list[int], kind: tuple[Edit, tuple[str, str, str, str | None]]
+) -> None:
+    true = scene(3)
+    probs = maps(true, 3).astype(np.float32)
+    numbers = np.asarray(order)
+    tau = np.full(K, 0.8, dtype=np.float32)
+    one = regions_of(image_of(kind[0](true).astype(np.int64), [probs], tau))
+    other = regions_of(image_of(numbers[kind[0](true)], [probs[np.argsort(numbers)]], tau))
+    keys = [
+        sorted((r.bbox_px, r.area_px, tuple(sorted((k, round(v, 5)) for k, v in r.risk.items()))) for r in found)
+        for found in (one, other)
+    ]
+    assert keys[0] == keys[1]
+
+
+def lost_teacher(folder: Path) -> None:
+    (folder / "t" / "b.npy").unlink()
+
+
+def logits(folder: Path) -> None:
+    np.save(folder / "t" / "a.npy", np.full((K, 40, 40), 3.0))
+
+
+def other_classes(folder: Path) -> None:
+    np.save(folder / "t" / "a.npy", np.full((7, 40, 40), 1 / 7))
+
+
+def colours(folder: Path) -> None:
+    pixels = np.zeros((40, 40, 3), dtype=np.uint8)
+    pixels[..., 0] = 9
+    save(folder / "labels", "a", pixels)
+
+
+def beyond(folder: Path) -> None:
+    save(folder / "labels", "a", np.full((40, 40), 9, dtype=np.uint8))
+
+
+def void(folder: Path) -> None:
+    for name in "ab":
+        save(folder / "labels", name, np.full((40, 40), 255, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lost_teacher, "none for 1 of 2, for example b"),
+        (logits, "sum to 1"),
+        (other_classes, "one of them the 4 classes"),
+        (colours, "holds colours"),
+        (beyond, "class id 9"),
+        (void, "nothing but ignored"),
+    ],
+)
+def test_input_that_cannot_be_used_is_named(spoil: Callable[[Path], None], says: str, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    for name in "ab":
+        save(tmp_path / "labels", name, np.ones((40, 40), dtype=np.uint8))
+        np.save(tmp_path / "t" / f"{name}.npy", np.full((K, 40, 40), 1 / K))
+    spoil(tmp_path)
+    with pytest.raises(InputError, match=says):
+        flag_masks(tmp_path / "labels", {"t": tmp_path / "t"}, tmp_path / "out.parquet", classes=NAMES)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_without_a_teacher_or_a_folder_it_says_what_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one"):
+        flag_masks(tmp_path, {}, tmp_path / "out.parquet")
+    with pytest.raises(InputError, match="there is no folder"):
+        flag_masks(tmp_path / "x", {"t": tmp_path}, tmp_path / "out.parquet")
