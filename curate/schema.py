@@ -213,6 +213,12 @@ def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def teacher_columns(predictions: pa.Table | None) -> list[str]:
+    """Return the `prob_<teacher>` columns of predictions; none where no teacher has answered."""
+    names = predictions.column_names if predictions is not None else []
+    return [name for name in names if name.startswith(PROB_PREFIX)]
+
+
 def empty(schema: pa.Schema) -> pa.Table:
     """Return a table of `schema` with no rows."""
     return schema.empty_table()

@@ -59,11 +59,15 @@ def of_labels(labels: pa.Table, findings: pa.Table, further_risk: pa.Table | Non
 
 
 def label_error_findings(findings: pa.Table) -> pa.Table:
-    """Return the finding that counts for each label, of the checks that hold teachers against labels."""
+    """Return the finding that counts for each label, of the checks that hold teachers against labels.
+
+    These are those that read teachers' probabilities, and all that are called `…_noise` (of boxes, masks, tracks).
+    """
     from curate.check import discover  # noqa: PLC0415 - checks are plug-ins; loaded when they are asked for
 
     names = pa.array([check.name for check in discover().values() if check.after_teachers], pa.string())
-    about = pc.and_(pc.is_in(findings["check"], value_set=names), pc.is_valid(findings["label_id"]))
+    of_teachers = pc.or_(pc.is_in(findings["check"], value_set=names), pc.ends_with(findings["check"], "_noise"))
+    about = pc.and_(of_teachers, pc.is_valid(findings["label_id"]))
     found = findings.filter(pc.and_(about, pc.is_valid(findings["flagged"])))
     keys = [
         ("label_id", "ascending"),

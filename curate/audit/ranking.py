@@ -20,7 +20,7 @@ from curate.runs import Workspace, read_table
 def rest_risk(workspace: Workspace, release: LoadedRelease) -> pa.Table | None:
     """Return `label_id`, `risk` from the predictions of the last run, or None where there are none any more."""
     predictions = _last_predictions(workspace)
-    if predictions is None or predictions.num_columns < 2:
+    if predictions is None or not schema.teacher_columns(predictions):
         return None
     tables = [table.select(["label_id", "given_label"]) for table in (release.data, release.excluded)]
     labels = pa.concat_tables(tables, promote_options="permissive")

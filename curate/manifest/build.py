@@ -118,7 +118,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     counts = _counts(labels, samples, outcomes, data, excluded)
     teachers = [_card(card) for card in cards]
     soft = None
-    if predictions is not None and policy.soft_labels and predictions.num_columns > 1:  # else no teacher answered
+    if predictions is not None and policy.soft_labels and schema.teacher_columns(predictions):
         refuse_stale_predictions(predictions, data, classes, teachers)
         soft = _soft(data, predictions, classes, policy, teacher_weights, seed)
     given, further = _all_statistics(statistics, outcomes, data, excluded, validate)

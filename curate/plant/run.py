@@ -172,22 +172,17 @@ def plant(  # noqa: PLR0913 - one keyword for each option
 def _kinds(first: RunResult, wanted: Sequence[str]) -> list[str]:
     """Return the kinds to plant; those that need teachers' opinions are left out where there are none."""
     fitting = kinds_for(first.tables["labels"], wanted)
-    has_opinions = _prob_columns(first.tables.get("predictions")) != []
+    has_opinions = schema.teacher_columns(first.tables.get("predictions")) != []
     usable = [kind for kind in fitting if has_opinions or kind not in NEEDS_TEACHERS or wanted]
     if not usable:
         raise ConfigError("There is no label that an error could be planted in.")
     return usable
 
 
-def _prob_columns(predictions: pa.Table | None) -> list[str]:
-    names = predictions.column_names if predictions is not None else []
-    return [name for name in names if name.startswith(schema.PROB_PREFIX)]
-
-
 def _opinions(first: RunResult, classes: tuple[str, ...]) -> Opinions | None:
     """Return the mean of the teachers' probabilities; a teacher without an answer for a label has no say there."""
     predictions = first.tables.get("predictions")
-    names = _prob_columns(predictions)
+    names = schema.teacher_columns(predictions)
     if predictions is None or not names:
         return None
     from curate.teachers.label_columns import prob_matrix  # noqa: PLC0415 - pulls in SciPy
@@ -215,7 +210,7 @@ def _sequences(samples: pa.Table) -> Mapping[str, str]:
 def _further_risk(second: RunResult, labels: pa.Table, classes: tuple[str, ...]) -> pa.Table | None:
     """Return the risk of all labels that classifiers judged, whether or not it led to a finding."""
     predictions = second.tables.get("predictions")
-    if predictions is None or not _prob_columns(predictions):
+    if predictions is None or not schema.teacher_columns(predictions):
         return None
     judged = set(predictions["label_id"].to_pylist())
     ids = labels["label_id"].to_pylist()

@@ -105,7 +105,7 @@ def _is_there(context: Context) -> bool:
 
 def _by_sample(predictions: pa.Table | None, labels: pa.Table) -> pa.Table | None:
     """Return predictions keyed by sample, for labels that are about a whole image; None where there are none."""
-    if predictions is None or predictions.num_columns <= 1:
+    if predictions is None or not schema.teacher_columns(predictions):
         return None
     whole = labels.filter(pc.equal(labels["task"], "classification")).select(["label_id", "sample_id"])
     at = pc.index_in(whole["label_id"], value_set=predictions["label_id"].combine_chunks())

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 from audit_world import world
 
+from curate import schema
 from curate.audit import store
 from curate.audit.answers import Answer, agreement, read_verdict
 from curate.audit.design import Design, draw
+from curate.audit.population import of_labels
 from curate.audit.sheet import COLUMNS, read_sheet, write_sheet
 from curate.errors import ConfigError, InputError
 
@@ -136,3 +138,26 @@ def test_agreement_counts_second_looks_only() -> None:
 def test_a_budget_or_target_that_makes_no_sense_is_refused(budget: int, target: float | None) -> None:
     with pytest.raises(ConfigError):
         draw(world(300).labels, subject=SUBJECT, budget=budget, target_precision=target)
+
+
+def test_of_several_findings_about_a_label_the_flagged_one_counts_and_sanity_checks_do_not() -> None:
+    common = {"sample_id": "s", "reason_code": "x", "reason_args": "{}"}
+    rows = [
+        common | {"check": "box_noise", "label_id": "a", "issue": "swap", "risk": 0.4, "flagged": True},
+        common | {"check": "box_noise", "label_id": "a", "issue": "location", "risk": 0.9, "flagged": False},
+        common | {"check": "label_noise", "label_id": "b", "issue": "mislabel", "risk": 0.6, "flagged": False},
+        common | {"check": "label_noise", "label_id": "c", "issue": "unjudged_label", "risk": 0.0},
+        common | {"check": "box_noise", "label_id": None, "issue": "missing", "risk": 0.9, "flagged": True},
+        common | {"check": "box_sanity", "label_id": "c", "issue": "tiny_box", "risk": 0.9, "flagged": True},
+    ]
+    findings = schema.table_from_rows([row | {"finding_id": str(i)} for i, row in enumerate(rows)], schema.FINDINGS)
+    names = ("label_id", "sample_id", "uri", "given_label", "content_sha256")
+    labels = pa.table({name: ["a", "b", "c"] for name in names}).append_column("bbox", pa.nulls(3, schema.BBOX))
+    further = pa.table({"label_id": ["b", "c"], "risk": [0.1, 0.2]})
+    found = of_labels(labels, findings, further).to_pylist()
+    assert [(row["label_id"], row["risk"], row["flagged"]) for row in found] == [
+        ("a", 0.4, True),
+        ("b", 0.6, False),
+        ("c", 0.2, False),
+    ]
+    assert [row["finding_id"] for row in found] == ["0", "2", None]
