@@ -29,7 +29,7 @@ from curate.stages import Context, check, read, teach
 from curate.stages import audit as auditing
 from curate.stages import review as reviewing
 from curate.state import Gathered, RunResult
-from curate.verdicts import decide
+from curate.verdicts import decide, held_back
 
 STAGES = ("ingest", "scan", "check", "teach", "flag", "review", "manifest", "report")
 
@@ -139,6 +139,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
+        found.add(held_back(found.view, readable_labels(found), found.findings, context.spec.policy))
         statistics, proof = auditing.carry(context, found, readable_labels(found))
         found.statistics = pa.concat_tables([found.statistics, statistics])
         found.evidence |= proof

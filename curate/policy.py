@@ -91,6 +91,10 @@ class Policy(_Frozen):
     use_default_rules: bool = True
     use_default_gates: bool = True
     release_review: bool = Field(default=False, description="release rows that still wait for review")
+    max_share_out: Fraction = Field(
+        default=0.5,
+        description="of a class or declared group that may leave as mislabeled; the rest stays, softened",
+    )
     soft_labels: bool = True
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     soft_layout: Literal["auto", "full", "top_k", "sampled"] = "auto"

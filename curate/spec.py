@@ -73,6 +73,9 @@ class ProbesSpec(_Frozen):
     features: str = Field(default="pixels", description="pixels | efficientnet-lite0 | onnx:FILE | torch:FILE")
     folds: Annotated[int, Field(ge=2, le=50)] = 5
     classifiers: tuple[str, ...] = ("linear", "neighbours", "network")
+    refits: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=2, description="rounds in which training labels are weighed against what the other rows say"
+    )
 
 
 class OnnxSpec(_Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
-from curate.teachers.flag_table import FlagSummary
+from curate.teachers.flag_summary import FlagSummary
+from curate.teachers.noise import NoiseRate
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -32,6 +34,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "excluded_by_reason": _excluded_reasons(release.excluded),
             "findings": _finding_counts(result.tables["findings"]),
             "label_noise": _label_noise(result.tables["statistics"]),
+            "held_back": _held_back(result.tables["statistics"]),
         }
     if published is not None:
         summary |= {
@@ -57,6 +60,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong: the flags have precision "
             f"{noise['precision']:.2f}, recall {noise['recall']:.2f}, F1 {noise['f1']:.2f}"
         )
+    if summary.get("held_back", {}).get("total"):
+        lines.append(f"  held back      {_held_line(summary['held_back'])}")
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
     if "actions" in summary:
@@ -93,7 +98,22 @@ def flag_lines(summary: FlagSummary) -> list[str]:
     for teacher in summary.teachers:
         state = f"weight {teacher.weight:.2f}" if teacher.kept else "LEFT OUT"
         lines.append(f"  {teacher.name}: {state}; {teacher.why}")
+    lines += [f"  estimate {name.replace('_', ' ')}: {_rate_words(one)}" for name, one in summary.estimates.items()]
+    if not summary.estimates_agree and summary.estimates:
+        lines.append("  these estimates disagree: look before you drop; an audit of a sample tells")
+    taken = [f"{c['true']} as {c['given']} {c['prob']:.1%}" for c in summary.transition.get("confusions", [])[:3]]
+    if taken:
+        lines.append(f"  most often labeled wrongly: {', '.join(taken)}")
+    lines.append("  risk is a rank, no probability: .5 is the cut")
     return [*lines, f"→ {summary.out}"]
+
+
+def _rate_words(rate: NoiseRate) -> str:
+    if rate.estimate is None:
+        return "insufficient data"
+    if rate.low is None or rate.high is None:
+        return f"{rate.estimate:.1%}"
+    return f"{rate.estimate:.1%} ({rate.low:.1%} to {rate.high:.1%}; {rate.method})"
 
 
 def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[str]]:
@@ -167,7 +187,24 @@ def _label_noise(statistics: pa.Table) -> dict[str, Any]:
             found[row["name"]] = row["value"]
             if row["name"] == "noise_rate":
                 found |= {"low": row["low"], "high": row["high"], "outcome": row["outcome"]}
+                detail = json.loads(row["detail"] or "{}")
+                found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
     return found
+
+
+def _held_back(statistics: pa.Table) -> dict[str, int]:
+    """Return how many removals the policy's cap refused, by class and group and in total."""
+    return {
+        row["group"] or "total": int(row["value"])
+        for row in statistics.to_pylist()
+        if (row["check"], row["name"]) == ("removal_cap", "n_held_back")
+    }
+
+
+def _held_line(held: Mapping[str, int]) -> str:
+    worst = sorted(((n, group) for group, n in held.items() if group != "total"), reverse=True)
+    shown = ", ".join(f"{n:,} of {group.removeprefix('attr_')}" for n, group in worst[:5])
+    return f"{held['total']:,} suspects stay in with less weight: the cap of max_share_out ({shown})"
 
 
 def _noise_line(noise: Mapping[str, Any]) -> str:
@@ -175,7 +212,8 @@ def _noise_line(noise: Mapping[str, Any]) -> str:
     if noise.get("low") is not None and noise.get("high") is not None:
         interval = f" (estimate; interval {noise['low']:.1%} to {noise['high']:.1%})"
     flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
-    return f"about {noise['noise_rate']:.1%}{interval}{flagged}"
+    unsure = "; estimates disagree: drops become reviews" if noise.get("estimates_agree") is False else ""
+    return f"about {noise['noise_rate']:.1%}{interval}{flagged}{unsure}"
 
 
 def _gate(row: Mapping[str, Any]) -> dict[str, Any]:

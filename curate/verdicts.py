@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.check import CheckResult
 from curate.policy import Policy, Rule
+from curate.verdict_limits import hold_back, limited
 from curate.verdict_people import People
 from curate.verdict_rows import (
     DROP,
@@ -47,6 +49,7 @@ def decide(
     a finding about a sample applies to all its labels; the strongest action wins. A relabel needs one suggested
     label that differs from the given one (and, for a finding about the whole sample, a single label to change),
     else the row goes to review. A row is softened or kept with the smallest weight that its winning rules name.
+    What teachers say alone is bounded, see `verdict_limits`: by the cap, and no drop while noise rates disagree.
 
     People: the latest decision of the ledger (row order of `decisions`) wins over every rule. `keep` and `reject`
     (the suggestion is wrong) leave the given label; `accept` (the suggestion is right) takes `to_label`, else the
@@ -102,6 +105,20 @@ def decide(
     return pa.table(columns, schema=schema.VERDICTS)
 
 
+def held_back(samples: pa.Table, labels: pa.Table, findings: pa.Table, policy: Policy) -> CheckResult:
+    """Return the findings of what the policy's cap keeps in; give them to `decide` with the others.
+
+    Args:
+        samples: the samples view, `attr_*` where groups are declared.
+        labels: `schema.LABELS`.
+        findings: `schema.FINDINGS`.
+        policy: its rules say what would leave, its cap how much of it may.
+    """
+    rules = policy.all_rules()
+    action = np.array([STRENGTH.index(rule.action) for rule in rules] + [KEEP])[rule_of_each(findings, rules)]
+    return hold_back(labels, samples, findings, action, policy)
+
+
 def rule_of_each(findings: pa.Table, rules: Sequence[Rule]) -> Ints:
     """Return for each finding the position of the first rule that matches, -1 without one."""
     issue, check = dictionary_codes(findings["issue"]), dictionary_codes(findings["check"])
@@ -138,10 +155,10 @@ class _Found:
         actions = np.array([STRENGTH.index(rule.action) for rule in rules] + [KEEP])[chosen]
         weights = np.array([rule.weight for rule in rules] + [1.0])[chosen]
         finding, row = pairs_of(findings, rows)
-        action, risk = actions[finding].astype(np.int64), _risk(findings)[finding]
+        risk = _risk(findings)[finding]
+        action, weight = limited(findings, finding, row, actions[finding].astype(np.int64), weights[finding])
         order = np.lexsort((rank_of(findings["finding_id"])[finding], -risk, -action, row))
-        finding, row, action, risk = finding[order], row[order], action[order], risk[order]
-        return cls(findings, finding, row, action, weights[finding], risk)
+        return cls(findings, finding[order], row[order], action[order], weight[order], risk[order])
 
     def strongest(self, n_rows: int) -> tuple[Ints, Floats]:
         action = np.zeros(n_rows, dtype=np.int64)

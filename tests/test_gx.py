@@ -26,7 +26,7 @@ def suite(folder: Path, *expectations: dict[str, Any], **more: Any) -> Path:  # 
     return folder
 
 
-def expect(kind: str, nullable: bool = False, severity: str = "critical", **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401, FBT001, FBT002 - JSON
+def expect(kind: str, nullable: bool = False, severity: str = "critical", **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401, FBT002 - JSON
     return {"type": f"expect_{kind}", "kwargs": kwargs, "severity": severity, "meta": {"nullable": nullable}}
 
 

@@ -1,10 +1,14 @@
-"""curate beside cleanlab on a table of labels, truths and teachers: average precision and F1 with intervals.
+"""curate beside cleanlab and FiftyOne Brain on tables of labels, truths and teachers.
 
-    python benchmarks/label_errors/run.py TABLE.parquet --truth true_label [--resamples 200] [--out results.csv]
+    python benchmarks/label_errors/run.py TABLE.parquet [TABLE.parquet …] --truth true_label [--out FOLDER]
 
-TABLE has `label`, the truth and `prob_<teacher>` lists. cleanlab (extra `benchmark`) is given everything it takes:
-its ensemble score, and `find_label_issues` on the mean of the teachers and on the teacher that agrees best with the
-labels, by default and by `predicted_neq_given`. Intervals are 95 % bootstrap over rows.
+TABLE has `label`, the truth and `prob_<teacher>` lists. Everybody gets the same arrays in one process. cleanlab
+(extra `benchmark`) is given everything it takes: its ensemble score; `find_label_issues` by default and by
+`predicted_neq_given`, on the mean of the teachers and on the teacher that agrees best with the labels. FiftyOne's
+mistakenness has no cut of its own; above .5 it is the same as "the prediction differs", and is counted so.
+
+For each table there is a second run, "memorised": four fifths of the labels are put into the best teacher's answers.
+Intervals are 95 % bootstrap over rows. --out gets results.csv, results.md and results.png.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from curate.teachers.label_columns import class_order, label_indices, label_stri
 from curate.teachers.noise import Bools, Floats, Ints
 
 Answer = tuple[Floats, Bools]
+Contenders = dict[str, Callable[[], Answer]]
+HEAD = ("set", "method", "average precision", "F1", "precision", "recall", "flagged", "seconds")
+MEMORISED = 0.8
 
 
 def read(path: Path, truth: str) -> tuple[Ints, Ints, dict[str, Floats]]:
@@ -40,13 +47,21 @@ def read(path: Path, truth: str) -> tuple[Ints, Ints, dict[str, Floats]]:
     return given, true, probs
 
 
-def curate_flags(given: Ints, probs: dict[str, Floats]) -> Answer:
-    flags = flag_labels(given, probs)
-    return flags.risk, flags.flagged
+def best_teacher(given: Ints, probs: dict[str, Floats]) -> str:
+    return max(probs, key=lambda name: float((probs[name].argmax(axis=1) == given).mean()))
 
 
-def contenders(given: Ints, probs: dict[str, Floats]) -> dict[str, Callable[[], Answer]]:
-    made: dict[str, Callable[[], Answer]] = {"curate": lambda: curate_flags(given, probs)}
+def memorised(given: Ints, probs: dict[str, Floats], seed: int = 0) -> dict[str, Floats]:
+    """Return the teachers after the best of them has seen most of the labels that it is to judge."""
+    name = best_teacher(given, probs)
+    n_rows, n_classes = probs[name].shape
+    seen = np.random.default_rng(seed).random(n_rows) < MEMORISED
+    told = np.full((n_rows, n_classes), 0.02 / (n_classes - 1))
+    told[np.arange(n_rows), given] = 0.98
+    return {**probs, name: np.where(seen[:, None], 0.1 * probs[name] + 0.9 * told, probs[name])}
+
+
+def with_cleanlab(made: Contenders, given: Ints, probs: dict[str, Floats]) -> None:
     try:
         from cleanlab.filter import find_label_issues  # noqa: PLC0415 - a benchmark extra
         from cleanlab.rank import (  # noqa: PLC0415
@@ -55,21 +70,46 @@ def contenders(given: Ints, probs: dict[str, Floats]) -> dict[str, Callable[[], 
         )
     except ImportError:
         print("cleanlab is not installed: pip install 'curate[benchmark]'", file=sys.stderr)
-        return made
+        return
     mean = np.mean(list(probs.values()), axis=0)
-    best = max(probs.values(), key=lambda p: float((p.argmax(axis=1) == given).mean()))
+
+    def single(p: Floats, filter_by: str) -> Answer:
+        return 1.0 - get_label_quality_scores(given, p), find_label_issues(given, p, filter_by=filter_by, n_jobs=1)
 
     def ensemble() -> Answer:
         score = get_label_quality_ensemble_scores(given, list(probs.values()), verbose=False)
         return 1.0 - score, find_label_issues(given, mean, n_jobs=1)
 
-    def single(p: Floats, filter_by: str) -> Answer:
-        return 1.0 - get_label_quality_scores(given, p), find_label_issues(given, p, filter_by=filter_by, n_jobs=1)
-
-    made["cleanlab ensemble score, mean filtered"] = ensemble
-    for name, p in (("mean", mean), ("best teacher", best)):
+    if len(probs) > 1:
+        made["cleanlab ensemble score, mean filtered"] = ensemble
+    for name, p in (("mean", mean), ("best teacher", probs[best_teacher(given, probs)])):
         for way in ("prune_by_noise_rate", "predicted_neq_given"):
             made[f"cleanlab {name}, {way}"] = lambda p=p, way=way: single(p, way)
+
+
+def with_fiftyone(made: Contenders, given: Ints, probs: dict[str, Floats]) -> None:
+    from fiftyone.brain.internal.core import mistakenness  # noqa: PLC0415 - takes seconds to import
+
+    p = probs[best_teacher(given, probs)]
+    differs = p.argmax(axis=1) != given
+
+    def score() -> Answer:
+        logits = np.log(np.maximum(p, 1e-12))
+        right = (~differs).astype(float)  # fiftyone's m: 1 where the prediction is the label
+        one = mistakenness._compute_mistakenness_class  # noqa: SLF001 - its formula alone, without a database
+        return np.array([one(row, m) for row, m in zip(logits, right, strict=True)]), differs
+
+    made["FiftyOne mistakenness, best teacher"] = score
+
+
+def contenders(given: Ints, probs: dict[str, Floats]) -> Contenders:
+    def curate() -> Answer:
+        flags = flag_labels(given, probs)
+        return flags.risk, flags.flagged
+
+    made: Contenders = {"curate": curate}
+    with_cleanlab(made, given, probs)
+    with_fiftyone(made, given, probs)
     return made
 
 
@@ -81,27 +121,70 @@ def shown(measured: Measured) -> str:
     return f"{measured.value:.4f} [{measured.low:.4f}, {measured.high:.4f}]"
 
 
+def plot(results: list[tuple[str, str, Measured, Measured]], path: Path) -> None:
+    """Draw AP and F1 with their intervals, a panel a set."""
+    import matplotlib as mpl  # noqa: PLC0415 - for the picture only
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend
+
+    sets = list(dict.fromkeys(row[0] for row in results))
+    figure, axes = plt.subplots(len(sets), 1, figsize=(8, 2.6 * len(sets)), squeeze=False)
+    for panel, name in zip(axes[:, 0], sets, strict=True):
+        rows = [row for row in results if row[0] == name]
+        for at, (label, marker) in enumerate((("average precision", "o"), ("F1 of what is flagged", "s"))):
+            found = [row[2 + at] for row in rows]
+            values = np.array([m.value or 0.0 for m in found])
+            spread = np.array([[v - (m.low or v), (m.high or v) - v] for v, m in zip(values, found, strict=True)])
+            places = np.arange(len(rows)) + 0.2 * at
+            panel.errorbar(values, places, xerr=np.maximum(spread.T, 0), fmt=marker, capsize=2, label=label)
+        panel.set_yticks(np.arange(len(rows)), [row[1] for row in rows])
+        panel.invert_yaxis()
+        panel.set_xlim(0, 1.02)
+        panel.set_title(name, loc="left")
+        panel.grid(axis="x", alpha=0.3)
+    axes[0, 0].legend(loc="lower left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def write(rows: list[list[str]], results: list[tuple[str, str, Measured, Measured]], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([HEAD, *rows])
+    lines = [HEAD, ["---"] * len(HEAD), *rows]
+    text = "".join(f"| {' | '.join(row)} |\n" for row in lines)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    plot(results, folder / "results.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--truth", required=True)
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    given, true, probs = read(options.table, options.truth)
-    rows = [["method", "average precision", "F1", "precision", "recall", "flagged", "seconds"]]
-    for name, answer in contenders(given, probs).items():
-        started = time.perf_counter()
-        risk, flagged = answer()
-        seconds = time.perf_counter() - started
-        found = evaluate(risk, flagged, given != true, n_resamples=options.resamples)
-        measures = (found.average_precision, found.f1, found.precision, found.recall)
-        rows.append([name, *map(shown, measures), str(found.n_flagged), f"{seconds:.1f}"])
-    for row in rows:
-        print(" | ".join(row))
+    rows: list[list[str]] = []
+    results: list[tuple[str, str, Measured, Measured]] = []
+    print(" | ".join(HEAD))
+    for path in options.tables:
+        given, true, probs = read(path, options.truth)
+        sets = {path.stem: probs}
+        if len(probs) > 1:
+            sets[f"{path.stem}, best teacher memorised {MEMORISED:.0%}"] = memorised(given, probs)
+        for name, answers in sets.items():
+            for method, answer in contenders(given, answers).items():
+                started = time.perf_counter()
+                risk, flagged = answer()
+                seconds = time.perf_counter() - started
+                found = evaluate(risk, flagged, given != true, n_resamples=options.resamples)
+                measures = (found.average_precision, found.f1, found.precision, found.recall)
+                rows.append([name, method, *map(shown, measures), str(found.n_flagged), f"{seconds:.1f}"])
+                results.append((name, method, found.average_precision, found.f1))
+                print(" | ".join(rows[-1]), flush=True)
     if options.out:
-        with options.out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+        write(rows, results, options.out)
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--temperatures", type=float, nargs="+", default=[2.0, 4.0])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     told: dict[str, Any] = {"rows": options.rows, "seeds": options.seeds, "samples": options.samples}
     for temperature in options.temperatures:
         sizes = storage(options.rows, temperature)
@@ -154,11 +155,12 @@ def main() -> None:
                 "| {layout} | {bytes_a_row:.0f} | 1/{inverse:.1f} | {share_of_raw_float16:.3f} | {encode_s:.2f} | "
                 "{write_s:.2f} | {read_s:.3f} |".format(inverse=1 / row["share_of_full"], **row)
             )
-        learned = students(options.samples, options.seeds, temperature)
-        print(f"\nStudents of {options.samples:,} samples, {options.seeds} seeds\n")
-        print("| trained on | accuracy | difference to full (95 % interval) |\n| --- | --- | --- |")
-        for row in learned:
-            print("| {arm} | {accuracy:.4f} | {to_full:+.4f} ({low:+.4f} to {high:+.4f}) |".format(**row))
+        learned = students(options.samples, options.seeds, temperature) if options.seeds else []
+        if learned:
+            print(f"\nStudents of {options.samples:,} samples, {options.seeds} seeds\n")
+            print("| trained on | accuracy | difference to full (95 % interval) |\n| --- | --- | --- |")
+            for row in learned:
+                print("| {arm} | {accuracy:.4f} | {to_full:+.4f} ({low:+.4f} to {high:+.4f}) |".format(**row))
         told[f"temperature {temperature:g}"] = {"storage": sizes, "students": learned}
     if options.out:
         options.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

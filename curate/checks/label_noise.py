@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +13,19 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.check import Batches, Check, build_findings, build_statistics
 from curate.errors import InputError
-from curate.teachers.disagreement import FlagModel, Scores, fit_flags, fit_rows, score_flags, usable_rows
+from curate.teachers.disagreement import fit_flags, fit_rows
+from curate.teachers.flag_model import FlagModel, Scores
 from curate.teachers.flag_reasons import CODES, reason_codes
 from curate.teachers.label_columns import label_indices, label_strings, prob_matrix
-from curate.teachers.noise import INSUFFICIENT, Floats, Ints, NoiseRate
+from curate.teachers.noise import INSUFFICIENT, Floats, Ints, NoiseRate, binomial_rate, transition_json
 from curate.teachers.sampling import order_keys, smallest
+from curate.teachers.scoring import score_flags, usable_rows
 
 NAME = "label_noise"
 ISSUE = "mislabel"
 UNJUDGED_ISSUE = "unjudged_label"
 MIN_RISK = 0.5
+RISK_UNITS = 2**30
 _DISAGREE = frozenset({"teachers_disagree", "teachers_doubt"})
 _UNJUDGED = frozenset({"label_outside_classes", "probabilities_invalid"})
 
@@ -44,6 +47,18 @@ class LabelNoiseParams:
     flag_risk: float | None = None
 
 
+@dataclass(slots=True)
+class Tally:
+    """Judged rows of a class or declared group: how many, how many flagged, the sum of their risks.
+
+    The sum counts units of 1 / RISK_UNITS, so that no order of adding shows in it.
+    """
+
+    n_judged: int = 0
+    n_flagged: int = 0
+    risk_units: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class LabelNoiseState:
     """The fitted model and what it says about all rows, by class."""
@@ -53,6 +68,7 @@ class LabelNoiseState:
     n_judged: Ints  # (K,) by given class
     n_flagged: Ints  # (K,)
     n_rows: int
+    by_group: Mapping[str, Tally]  # class=… and attr_…=…
 
 
 def fit(batches: Batches, params: LabelNoiseParams) -> LabelNoiseState:
@@ -77,11 +93,28 @@ def fit(batches: Batches, params: LabelNoiseParams) -> LabelNoiseState:
     )
     judged = np.zeros(len(classes), dtype=np.int64)
     flagged = np.zeros(len(classes), dtype=np.int64)
-    for g, p in zip(given, probs, strict=True):
+    by_group: dict[str, Tally] = {}
+    for view, g, p in zip(views, given, probs, strict=True):
         scores = _cut_at(score_flags(model, g, names, p), params.flag_risk)
         judged += np.bincount(g[scores.judged], minlength=len(classes))
         flagged += np.bincount(g[scores.flagged], minlength=len(classes))
-    return LabelNoiseState(model, classes, judged, flagged, len(all_given))
+        _tally(by_group, view, scores)
+    return LabelNoiseState(model, classes, judged, flagged, len(all_given), by_group)
+
+
+def _tally(by_group: dict[str, Tally], view: pa.RecordBatch, scores: Scores) -> None:
+    """Add the batch's judged rows to their class and to their value of each declared attribute."""
+    risk_units = np.rint(np.where(scores.judged, scores.risk, 0.0) * RISK_UNITS).astype(np.int64)
+    for name in ("label", *(n for n in view.schema.names if n.startswith(schema.ATTRIBUTE_PREFIX))):
+        coded = label_strings(view.column(name)).dictionary_encode()
+        code = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
+        for at, word in enumerate(coded.dictionary.to_pylist()):
+            rows = scores.judged & (code == at)
+            if rows.any():
+                tally = by_group.setdefault(f"{'class' if name == 'label' else name}={word}", Tally())
+                tally.n_judged += int(rows.sum())
+                tally.n_flagged += int(scores.flagged[rows].sum())
+                tally.risk_units += int(risk_units[rows].sum())
 
 
 def score(batch: pa.RecordBatch, state: LabelNoiseState, params: LabelNoiseParams) -> pa.Table:
@@ -101,9 +134,8 @@ def score(batch: pa.RecordBatch, state: LabelNoiseState, params: LabelNoiseParam
     rows = []
     for place, row in enumerate(picked):
         ids = {"sample_id": chosen["sample_id"][place], "label_id": chosen["label_id"][place]}
-        rows.append(
-            {**ids, **_finding(codes[row], scores, int(row), labels[int(row)].as_py(), state.classes, names)}
-        )
+        label, agree = labels[int(row)].as_py(), state.model.estimates_agree
+        rows.append({**ids, **_finding(codes[row], scores, int(row), label, state.classes, names, agree=agree)})
     return build_findings(NAME, rows)
 
 
@@ -115,7 +147,7 @@ def _cut_at(scores: Scores, flag_risk: float | None) -> Scores:
 
 
 def _finding(
-    code: str, scores: Scores, row: int, label: str, classes: Sequence[str], names: Sequence[str]
+    code: str, scores: Scores, row: int, label: str, classes: Sequence[str], names: Sequence[str], *, agree: bool
 ) -> dict[str, Any]:
     if code in _UNJUDGED:
         bad = int(scores.bad_teacher[row])
@@ -137,6 +169,7 @@ def _finding(
             "suggested_mean": round(float(scores.suggested_mean[row]), 2),
             "given": label,
             "given_mean": round(float(scores.given_mean[row]), 2),
+            **({} if agree else {"estimates_agree": False}),
         },
     }
 
@@ -164,11 +197,13 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
         {"name": "share_flagged", "value": share, "n": n_judged, "outcome": missing},
         {"name": "n_unjudged", "value": float(state.n_rows - n_judged), "n": state.n_rows, "outcome": missing},
     ]
-    rows += [
-        {"name": "share_flagged", "group": f"class={name}", "value": flagged / judged, "n": int(judged)}
-        for name, judged, flagged in zip(state.classes, state.n_judged, state.n_flagged, strict=True)
-        if judged
-    ]
+    for group, tally in sorted(state.by_group.items()):
+        n = tally.n_judged
+        share = binomial_rate(tally.n_flagged / n, n, "share of judged rows")
+        rows.append(_rate_row("share_flagged", group, share, n, {}))
+        rows.append({"name": "mean_risk", "group": group, "value": tally.risk_units / RISK_UNITS / n, "n": n})
+    if model.transition.size:
+        rows.append(_transition_row(model, state.classes))
     rows += [
         {
             "name": "teacher_weight",
@@ -181,6 +216,16 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
         for teacher in model.teachers
     ]
     return build_statistics(NAME, rows)
+
+
+def _transition_row(model: FlagModel, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the share of labels that the fitted noise channel changes, with the channel itself as detail."""
+    return {
+        "name": "noise_transition",
+        "value": float(1.0 - np.diag(model.transition).mean()),
+        "n": model.n_fitted,
+        "detail": transition_json(model.transition, classes),
+    }
 
 
 def _rate_row(name: str, group: str | None, rate: NoiseRate, n_rows: int, detail: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +242,8 @@ def _rate_row(name: str, group: str | None, rate: NoiseRate, n_rows: int, detail
 
 
 def _columns(names: Sequence[str]) -> list[str]:
-    return ["sample_id", "label_id", "label", *(n for n in names if n.startswith(schema.PROB_PREFIX))]
+    kinds = (schema.PROB_PREFIX, schema.ATTRIBUTE_PREFIX)
+    return ["sample_id", "label_id", "label", *(n for n in names if n.startswith(kinds))]
 
 
 def _teachers(names: Sequence[str]) -> tuple[str, ...]:
@@ -248,7 +294,7 @@ def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -96,12 +96,13 @@ def encode(probs: Matrix, missing: Bools, layout: Layout, offsets: NDArray[np.fl
         return [_lists(half, mask)]
     n_classes, top_k = layout.n_classes, layout.top_k
     # one unique integer a class: probability bits (monotone, they are not negative), then the lower class first
-    keys = (half.view(np.uint16).astype(np.uint64) << np.uint64(32)) | np.arange(
-        n_classes - 1, -1, -1, dtype=np.uint64
-    )
-    top = -np.sort(-np.partition(keys, n_classes - top_k, axis=1)[:, -top_k:].astype(np.int64), axis=1)
-    top_classes = n_classes - 1 - (top & 0xFFFF_FFFF)
-    top_probs = (top >> 32).astype(np.uint16).view(np.float16)
+    kind, shift = (np.uint32, 16) if n_classes <= 1 << 16 else (np.uint64, 32)
+    low = (1 << shift) - 1
+    bits: NDArray[Any] = half.view(np.uint16).astype(kind)
+    keys = (bits << kind(shift)) | (low - np.arange(n_classes)).astype(kind)
+    top = np.sort(np.partition(keys, n_classes - top_k, axis=1)[:, -top_k:], axis=1)[:, ::-1].astype(np.int64)
+    top_classes = low - (top & low)
+    top_probs = (top >> shift).astype(np.uint16).view(np.float16)
     # summed by class order so that the rounding never depends on how the partition came out
     rest = probs.astype(np.float64)
     np.put_along_axis(rest, top_classes, 0.0, axis=1)

@@ -20,4 +20,8 @@ SENTENCES = {
         "cannot be judged: {n_rows} usable rows of {n_classes} classes; "
         "at least {min_rows} rows and two classes are needed"
     ),
+    "class_left_out": "{n_agree} of {n_teachers} teachers see {name} (mean probability {mean}); the labels leave it out",
+    "class_invented": "{n_agree} of {n_teachers} teachers see no {name} (mean probability {mean}); the labels name it",
+    "labels_supported": "no class is flagged; the most doubtful is {name} (mean probability {mean})",
+    "too_few_of_each_class": "cannot be judged: no class has {min_rows} rows with it and as many without it",
 }

@@ -128,6 +128,16 @@ def by_group(rows: Sequence[Mapping[str, Any]], check: str, name: str, prefix: s
     return ordered[:N_BARS]
 
 
+def held_back(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the policy's cap on removals kept in, a sentence for each class and group."""
+    return [
+        f"The cap of {percent(row['detail']['max_share_out'])} kept {row['value']:,.0f} of "
+        f"{row['detail']['n_asked_out']:,} suspects of {row['group'].removeprefix('attr_')} in, with less weight."
+        for row in rows
+        if (row["check"], row["name"]) == ("removal_cap", "n_held_back") and row["group"]
+    ]
+
+
 def class_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return how many rows of each class are released, in the order of the classes; an empty one is a bar of 0."""
     counted = Counter(release.data["released_label"].to_pylist())

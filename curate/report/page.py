@@ -82,6 +82,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         "out": content.reasons_out(release, names),
         "n_decisions": release.decisions.num_rows,
         "noise": _noise(rows, noise) if usable and noise else None,
+        "held_back": content.held_back(rows),
         "noise_why": _why_not(ran, noise),
         "audit": people.audit(release, rows),
         "annotators": people.annotators(rows),

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.reasons.label_noise import SENTENCES
-from curate.teachers.disagreement import MIN_ROWS, FlagModel, Scores
+from curate.teachers.flag_model import MIN_ROWS, FlagModel, Scores
 
 CODES = (
     "teachers_disagree",

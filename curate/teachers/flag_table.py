@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,29 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import InputError
-from curate.teachers.disagreement import (
-    RISK_KIND,
-    FlagModel,
-    TeacherWeight,
-    fit_flags,
-    fit_rows,
-    score_flags,
-    usable_rows,
-)
+from curate.teachers.disagreement import fit_flags, fit_rows
+from curate.teachers.flag_model import RISK_KIND, FlagModel
 from curate.teachers.flag_reasons import reason_texts
+from curate.teachers.flag_summary import FlagSummary, writing_beside
 from curate.teachers.label_columns import (
     class_order,
+    class_places,
     label_indices,
     label_strings,
+    named_classes,
+    onto_places,
     prob_matrix,
     prob_widths,
 )
-from curate.teachers.noise import Floats, Ints, NoiseRate
-from curate.teachers.sampling import order_keys
+from curate.teachers.noise import Floats, Ints, transition_json
+from curate.teachers.sampling import SmallestRows, order_keys
+from curate.teachers.scoring import score_flags, usable_rows
 
 LABEL = "label"
 IDS = "sample_id"
-BATCH_CELLS = 8_000_000
+BATCH_CELLS = 4_000_000
+KEPT_BYTES = 300_000_000
+READ_BYTES = 4_000_000  # of a column at once
 
 OUT_COLUMNS = pa.schema(
     [
@@ -50,69 +50,6 @@ OUT_COLUMNS = pa.schema(
 )
 
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class FlagSummary:
-    """What `curate flag` prints.
-
-    Attributes:
-        n: input rows, all of them in the output.
-        n_flagged: rows whose label is taken for wrong.
-        n_unjudged: rows that could not be judged.
-        noise_rate: the estimate that counts.
-        estimates: all of them by name.
-        estimates_agree: whether their intervals overlap.
-        teachers: kept or left out, why, weight.
-        regime: "independent" | "shared" | "insufficient data".
-        why: a sentence on the regime and the cut.
-        risk_kind: "rank": no audit says that risks are probabilities.
-        classes: in the order of the probabilities.
-        out: the table that was written.
-    """
-
-    n: int
-    n_flagged: int
-    n_unjudged: int
-    noise_rate: NoiseRate
-    estimates: Mapping[str, NoiseRate]
-    estimates_agree: bool
-    teachers: tuple[TeacherWeight, ...]
-    regime: str
-    why: str
-    risk_kind: str
-    classes: tuple[str, ...]
-    out: Path
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values, for `--json`."""
-        return {
-            "n": self.n,
-            "n_flagged": self.n_flagged,
-            "n_unjudged": self.n_unjudged,
-            "noise_rate": self.noise_rate.to_json(),
-            "estimates": {name: rate.to_json() for name, rate in self.estimates.items()},
-            "estimates_agree": self.estimates_agree,
-            "teachers": [teacher.to_json() for teacher in self.teachers],
-            "regime": self.regime,
-            "why": self.why,
-            "risk_kind": self.risk_kind,
-            "classes": list(self.classes),
-            "out": str(self.out),
-        }
-
-    def lines(self) -> list[str]:
-        """Return it for people: what was found, and what became of each teacher."""
-        told = [f"{self.n:,} rows, {self.n_flagged:,} flagged, {self.n_unjudged:,} not judged → {self.out}"]
-        rate = self.noise_rate
-        if rate.estimate is not None:
-            interval = "" if rate.low is None else f" (interval {rate.low:.1%} to {rate.high:.1%}, {rate.method})"
-            told.append(f"about {rate.estimate:.1%} of the labels are wrong{interval}")
-        told.append(self.why)
-        for teacher in self.teachers:
-            state = f"weight {teacher.weight:.2f}" if teacher.kept else "left out"
-            told.append(f"  {teacher.name}: {state}{f', {teacher.why}' if teacher.why else ''}")
-        return told
 
 
 def flag_table(
@@ -129,7 +66,9 @@ def flag_table(
     `sample_id` where there is one is carried over, else the row number (int64) stands there. Other columns are
     not read. A null probability list means that the teacher has no answer. The class order is `classes`, else the
     Parquet metadata key `classes` (a JSON list, or comma-separated), else the sorted distinct labels; integer
-    labels without a class list that all lie in 0 … K - 1 are taken for positions.
+    labels without a class list that all lie in 0 … K - 1 are taken for positions. A probability column whose field
+    has a metadata key `classes` of its own is mapped by name; labels of classes that it does not know are not
+    judged by that teacher.
 
     A row without a usable label or with invalid probabilities is written with a null risk, not flagged, and a
     reason that says so. Two passes over the file: fit on a bounded sample chosen by a hash of the id, then score
@@ -141,20 +80,36 @@ def flag_table(
     source = Path(path)
     with _open(source) as file:
         teachers = _teachers(file.schema_arrow, source)
-        width = prob_widths(file, teachers, source)
+        if is_list(file.schema_arrow.field(LABEL).type):
+            from curate.teachers.flag_multi_table import flag_multi_table  # noqa: PLC0415 - it stands on this module
+
+            return flag_multi_table(file, source, Path(out), teachers, classes=classes, progress=progress)
+        named = named_classes(file, teachers, source)
+        width = prob_widths(file, [name for name in teachers if name not in named], source)
         order = class_order(file, LABEL, width, classes, source)
-        reader = _Reader(file, teachers, order, IDS in file.schema_arrow.names)
+        places = {name: class_places(name, listed, order, source) for name, listed in named.items()}
+        reader = _Reader(file, teachers, order, places, IDS in file.schema_arrow.names)
         model = _fit(reader, independent=independent)
         counts = _write(reader, model, Path(out), progress)
     return FlagSummary(
         counts[0], counts[1], counts[2], model.noise_rate, model.estimates, model.estimates_agree, model.teachers,
-        model.regime, model.why, RISK_KIND, tuple(order), Path(out),
+        model.regime, model.why, RISK_KIND, _transition(model, order), tuple(order), Path(out),
     )  # fmt: skip
+
+
+def _transition(model: FlagModel, classes: Sequence[str]) -> Mapping[str, Any]:
+    return transition_json(model.transition, classes) if model.transition.size else {}
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds a list in each row."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        # else every row group stays in memory once read, and a large one is read as a whole
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
     except FileNotFoundError as error:
         raise InputError(f"Flagging needs a Parquet table; there is no file {path}.") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -183,7 +138,9 @@ class _Reader:
     file: pq.ParquetFile
     columns: tuple[str, ...]
     classes: tuple[str, ...]
+    places: Mapping[str, Ints]  # column -> class index of each entry, for columns that name classes of their own
     has_ids: bool
+    kept: list[_Batch] = field(default_factory=list)  # the first rows, decoded once for both passes
 
     @property
     def n_rows(self) -> int:
@@ -195,45 +152,59 @@ class _Reader:
 
     def batches(self) -> Iterator[_Batch]:
         """Yield the rows in order; a batch is bounded by rows x teachers x classes."""
+        yield from self.kept
+        n_kept = len(self.kept)
         rows = max(256, min(65_536, BATCH_CELLS // (len(self.columns) * len(self.classes))))
         wanted = [LABEL, *self.columns, *([IDS] if self.has_ids else [])]
-        first = 0
-        for batch in self.file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
-            labels = label_strings(batch.column(LABEL))
-            ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
-            probs = [prob_matrix(batch.column(name), len(self.classes), name) for name in self.columns]
-            given = label_indices(labels, self.classes)
-            yield _Batch(first, ids, labels, given, probs)
+        first = sum(len(batch.given) for batch in self.kept)
+        n_bytes = sum(p.nbytes for batch in self.kept for p in batch.probs)
+        stream = self.file.iter_batches(batch_size=rows, columns=wanted) if first < self.n_rows else iter(())
+        for number, batch in enumerate(stream):
+            if number < n_kept:
+                continue
+            made = self._batch(batch, first)
             first += batch.num_rows
+            n_bytes += sum(p.nbytes for p in made.probs)
+            if number == len(self.kept) and n_bytes <= KEPT_BYTES:
+                self.kept.append(made)
+            yield made
+
+    def _batch(self, batch: pa.RecordBatch, first: int) -> _Batch:
+        labels = label_strings(batch.column(LABEL))
+        ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
+        given = label_indices(labels, self.classes)
+        probs = [self._probs(batch.column(name), name, given) for name in self.columns]
+        return _Batch(first, ids, labels, given, probs)
+
+    def _probs(self, column: pa.Array, name: str, given: Ints) -> Floats:
+        if name not in self.places:
+            return prob_matrix(column, len(self.classes), name)
+        places = self.places[name]
+        return onto_places(prob_matrix(column, len(places), name), places, len(self.classes), given)
 
 
 def _fit(reader: _Reader, *, independent: bool | None) -> FlagModel:
-    """Fit on the usable rows with the smallest keys, kept while streaming: at most two times the limit."""
+    """Fit on the usable rows with the smallest keys, kept while streaming: at most two times the limit and a batch."""
     limit = fit_rows(len(reader.columns), len(reader.classes))
-    keys = np.zeros(0, dtype=np.uint64)
-    given = np.zeros(0, dtype=np.int64)
-    probs = np.zeros((0, len(reader.columns), len(reader.classes)), dtype=np.float32)
+    sample = SmallestRows(limit)
     answers: dict[str, int] = dict.fromkeys(reader.columns, 0)
     invalid: dict[str, int] = dict.fromkeys(reader.columns, 0)
     n_labeled = 0
     for batch in reader.batches():
-        usable, answered, bad = usable_rows(batch.given, batch.probs)
+        n_labeled += int((batch.given >= 0).sum())
+        keys = order_keys(batch.ids, len(batch.given), first_row=batch.first_row)
+        near = np.flatnonzero(keys <= sample.ceiling)  # only these can be in the sample
+        near_probs = [p[near] for p in batch.probs]
+        usable, answered, bad = usable_rows(batch.given[near], near_probs)
         for m, name in enumerate(reader.columns):
             answers[name] += int(answered[:, m].sum())
             invalid[name] += int((bad == m).sum())
-        n_labeled += int((batch.given >= 0).sum())
-        fresh = order_keys(batch.ids, len(batch.given), first_row=batch.first_row)
-        ceiling = keys.max() if len(keys) >= limit else np.uint64(2**64 - 1)
-        rows = np.flatnonzero(usable & (fresh <= ceiling))
-        keys = np.concatenate([keys, fresh[rows]])
-        given = np.concatenate([given, batch.given[rows]])
-        probs = np.concatenate([probs, np.stack([p[rows] for p in batch.probs], axis=1).astype(np.float32)])
-        if len(keys) > limit:
-            best = np.argsort(keys, kind="stable")[:limit]
-            keys, given, probs = keys[best], given[best], probs[best]
+        stacked = np.stack([p[usable].astype(np.float32) for p in near_probs], axis=1)
+        sample.add(keys[near[usable]], batch.given[near[usable]], stacked)
     _check_answers(reader, answers, invalid, n_labeled)
-    ordered = np.argsort(keys, kind="stable")
-    return fit_flags(given[ordered], reader.teachers, probs[ordered], independent=independent)
+    found = sample.rows()
+    given, probs = found or (np.zeros(0, np.int64), np.zeros((0, len(reader.columns), len(reader.classes))))
+    return fit_flags(given, reader.teachers, probs, independent=independent)
 
 
 def _check_answers(reader: _Reader, answers: Mapping[str, int], invalid: Mapping[str, int], n_labeled: int) -> None:
@@ -242,8 +213,8 @@ def _check_answers(reader: _Reader, answers: Mapping[str, int], invalid: Mapping
     for name in reader.columns:
         if not answers[name] and invalid[name]:
             raise InputError(
-                f"The column {name} needs probabilities: finite, at least 0, each row summing to one. None of its "
-                f"{invalid[name]} rows is like that; turn logits or percentages into probabilities first."
+                f"The column {name} needs probabilities: finite, at least 0, each row summing to one. None of the "
+                f"{invalid[name]} rows looked at is like that; turn logits or percentages into probabilities first."
             )
     if not n_labeled:
         shown = ", ".join(reader.classes[:10])
@@ -257,25 +228,23 @@ def _write(reader: _Reader, model: FlagModel, out: Path, progress: Progress | No
     """Write every row to a temporary file beside `out` and rename it; return (n, n_flagged, n_unjudged)."""
     key = pa.field(IDS, pa.string() if reader.has_ids else pa.int64())
     fields = pa.schema([key, *OUT_COLUMNS])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     n = n_flagged = n_unjudged = 0
-    try:
-        with pq.ParquetWriter(temporary, fields, compression="zstd") as writer:
-            for batch in reader.batches():
-                scores = score_flags(model, batch.given, reader.teachers, batch.probs)
-                table = _out_table(reader, model, batch, scores, fields)
-                writer.write_table(table)
-                n += len(batch.given)
-                n_flagged += int(scores.flagged.sum())
-                n_unjudged += int((~scores.judged).sum())
-                if progress:
-                    progress(n, reader.n_rows)
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    about = {
+        "noise_rate": model.noise_rate.to_json(),
+        "regime": model.regime,
+        "risk_kind": model.risk_kind,
+        "estimates_agree": model.estimates_agree,
+        "transition": _transition(model, reader.classes),
+    }
+    with writing_beside(out, fields, about) as writer:
+        for batch in reader.batches():
+            scores = score_flags(model, batch.given, reader.teachers, batch.probs, workers=os.cpu_count() or 1)
+            writer.write_table(_out_table(reader, model, batch, scores, fields))
+            n += len(batch.given)
+            n_flagged += int(scores.flagged.sum())
+            n_unjudged += int((~scores.judged).sum())
+            if progress:
+                progress(n, reader.n_rows)
     return n, n_flagged, n_unjudged
 
 

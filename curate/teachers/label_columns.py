@@ -129,22 +129,27 @@ def _from_metadata(file: pq.ParquetFile, path: Path) -> tuple[str, ...] | None:
     text = metadata.get(METADATA_KEY, b"").decode("utf-8", "replace").strip()
     if not text:
         return None
+    return _class_names(text, f"{path}: the metadata key 'classes'")
+
+
+def _class_names(text: str, where: str) -> tuple[str, ...]:
     if not text.startswith("["):
         return tuple(part.strip() for part in text.split(","))
     try:
         return tuple(str(name) for name in json.loads(text))
     except ValueError as error:
-        raise InputError(
-            f"{path}: the metadata key 'classes' needs a JSON list or comma-separated names; it is {text[:80]!r}."
-        ) from error
+        raise InputError(f"{where} needs a JSON list or comma-separated names; it is {text[:80]!r}.") from error
 
 
 def _distinct(file: pq.ParquetFile, label: str) -> list[str]:
     """Return the labels in use, sorted: numbers by value, else as text; unused dictionary entries are out."""
     seen: set[str] = set()
-    for batch in file.iter_batches(batch_size=65_536, columns=[label], use_threads=False):
-        seen.update(pc.unique(label_strings(batch.column(0))).drop_null().to_pylist())
     kind = file.schema_arrow.field(label).type
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    for batch in file.iter_batches(batch_size=65_536, columns=[label], use_threads=False):
+        column = pc.list_flatten(batch.column(0)) if listed else batch.column(0)
+        seen.update(pc.unique(label_strings(column)).drop_null().to_pylist())
+    kind = kind.value_type if listed else kind
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return sorted(seen, key=float)
@@ -156,3 +161,45 @@ def _inferred(distinct: Sequence[str], kind: pa.DataType, width: int) -> tuple[s
     if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and set(distinct) <= set(map(str, range(width))):
         return tuple(map(str, range(width)))
     return tuple(distinct)
+
+
+def named_classes(file: pq.ParquetFile, columns: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the class lists of the columns whose field has a metadata key `classes` of its own.
+
+    Raises:
+        InputError: a list that cannot be read, or that names a class twice.
+    """
+    found = {}
+    for name in columns:
+        text = (file.schema_arrow.field(name).metadata or {}).get(METADATA_KEY, b"").decode("utf-8", "replace")
+        if not text.strip():
+            continue
+        listed = _class_names(text.strip(), f"{path}: the metadata key 'classes' of the column {name}")
+        if len(set(listed)) != len(listed):
+            raise InputError(f"{path}: the column {name} names a class twice: {', '.join(listed)}.")
+        found[name] = listed
+    return found
+
+
+def class_places(column: str, listed: Sequence[str], classes: Sequence[str], path: Path) -> Ints:
+    """Return the index in `classes` of each class that a column lists.
+
+    Raises:
+        InputError: a class that the table does not have.
+    """
+    unknown = [name for name in listed if name not in classes]
+    if unknown:
+        raise InputError(
+            f"{path}: the column {column} has classes that the table does not have: {', '.join(unknown[:5])}. The "
+            f"table has: {', '.join(classes[:12])}. {did_you_mean(unknown[0], classes)}".rstrip()
+        )
+    return np.array([classes.index(name) for name in listed], dtype=np.int64)
+
+
+def onto_places(probs: Floats, places: Ints, n_classes: int, given: Ints) -> Floats:
+    """Return (N, K) probabilities; NaN where there was no answer, or the given label is unknown to the teacher."""
+    full = np.zeros((len(probs), n_classes), dtype=probs.dtype)
+    full[:, places] = probs
+    foreign = (given >= 0) & ~np.isin(given, places)
+    full[foreign | np.isnan(probs).all(axis=1)] = np.nan
+    return full

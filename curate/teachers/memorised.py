@@ -33,7 +33,7 @@ class Guard:
 
 
 def find_memorised(
-    names: Sequence[str], votes: Ints, answered: Bools, given: Ints, n_classes: int
+    names: Sequence[str], votes: Ints, answered: Bools, given: Ints, n_classes: int, *, known: Bools | None = None
 ) -> dict[str, Guard]:
     """Find teachers that memorised the given labels; has to run before anything is fitted to labels.
 
@@ -55,6 +55,8 @@ def find_memorised(
         answered: (T, N) whether the teacher has an answer.
         given: (N,) given class indices.
         n_classes: K.
+        known: (T, K) the classes that a teacher knows; None = all. Not saying another class is no sign of memory
+            where it has no word for it.
 
     Returns:
         A Guard by name. With fewer than three teachers every one is kept as "not checkable".
@@ -62,7 +64,8 @@ def find_memorised(
     left = list(range(len(names)))
     found: dict[str, Guard] = {}
     while len(left) >= 3:
-        n_rows, hits = _against_all(votes[left], answered[left], given)
+        words = np.ones((len(left), n_classes), dtype=bool) if known is None else known[left]
+        n_rows, hits = _against_all(votes[left], answered[left], given, words)
         agreement = ((votes[left] == given) & answered[left]).sum(axis=1) / np.maximum(
             answered[left].sum(axis=1), 1
         )
@@ -84,13 +87,14 @@ def find_memorised(
     return found | {names[teacher]: Guard(kept=True, memorised_share=None, n_rows=0, why=why) for teacher in left}
 
 
-def _against_all(votes: Ints, answered: Bools, given: Ints) -> tuple[Ints, Ints]:
-    """Return (T,) rows in which all others agree on one class that is not the given one, and (T,) repeats there."""
+def _against_all(votes: Ints, answered: Bools, given: Ints, known: Bools) -> tuple[Ints, Ints]:
+    """Return (T,) rows in which all others agree on one known class that is not the given one, and repeats there."""
     n_rows = np.zeros(len(votes), dtype=np.int64)
     hits = np.zeros(len(votes), dtype=np.int64)
     for teacher in range(len(votes)):
         others = np.delete(votes, teacher, axis=0)
         rows = (others == others[0]).all(axis=0) & (others[0] != given) & answered.all(axis=0)
+        rows &= known[teacher, others[0]]
         n_rows[teacher] = rows.sum()
         hits[teacher] = (votes[teacher][rows] == given[rows]).sum()
     return n_rows, hits

@@ -37,13 +37,14 @@ class Mixture:
 
 def posterior(log_q: Floats, given: Ints, transition: Floats) -> Floats:
     """Return (N, K) p(true | teachers, given)."""
-    joint = np.exp(log_q) * np.ascontiguousarray(transition.T)[given]
-    return np.asarray(joint / np.maximum(joint.sum(axis=1, keepdims=True), 1e-300))
+    joint = np.exp(log_q) * np.ascontiguousarray(transition.T.astype(log_q.dtype))[given]
+    return np.asarray(joint / np.maximum(joint.sum(axis=1, keepdims=True), np.finfo(joint.dtype).tiny))
 
 
 def log_odds_wrong(log_q: Floats, given: Ints, transition: Floats) -> Floats:
     """Return (N,) log p(label wrong) - log p(label right) under the channel, nats; never infinite."""
-    joint = log_q + np.log(np.maximum(np.ascontiguousarray(transition.T)[given], 1e-12))
+    channel = np.log(np.maximum(np.ascontiguousarray(transition.T), 1e-12)).astype(log_q.dtype)
+    joint = log_q + channel[given]
     right = np.take_along_axis(joint, given[:, None], axis=1)[:, 0]
     np.put_along_axis(joint, given[:, None], -np.inf, axis=1)
     top = joint.max(axis=1)

@@ -18,6 +18,8 @@ INSUFFICIENT = "insufficient data"
 N_BLOCKS = 20
 _T_975_DF19 = 2.093  # two-sided 95 % of Student's t with N_BLOCKS - 1 degrees of freedom
 _PRIOR_ROWS = 5.0
+SHOWN_CONFUSIONS = 20
+MATRIX_CLASSES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +139,38 @@ def uniform_transition(rate: float, n_classes: int) -> Floats:
     matrix = np.full((n_classes, n_classes), rate / (n_classes - 1))
     np.fill_diagonal(matrix, 1.0 - rate)
     return matrix
+
+
+def binomial_rate(rate: float, n_rows: int, method: str) -> NoiseRate:
+    """Return the rate with its 95 % Wilson interval: sampling error only, no error of the model."""
+    z = 1.959964
+    centre = (rate + z * z / (2 * n_rows)) / (1 + z * z / n_rows)
+    half = z / (1 + z * z / n_rows) * np.sqrt(rate * (1 - rate) / n_rows + z * z / (4 * n_rows**2))
+    return NoiseRate(rate, float(max(0.0, centre - half)), float(min(1.0, centre + half)), method)
+
+
+def transition_json(transition: Floats, classes: Sequence[str]) -> dict[str, Any]:
+    """Return which class is taken for which, as JSON values.
+
+    Args:
+        transition: (K, K) p(given = column | true = row).
+        classes: K names.
+
+    Returns:
+        `confusions`, the SHOWN_CONFUSIONS likeliest wrong labels as {true, given, prob}, likeliest first; and
+        `matrix`, rounded to four digits, where there are at most MATRIX_CLASSES classes.
+    """
+    off = transition - np.diag(np.diag(transition))
+    flat = np.lexsort((np.arange(off.size), -np.round(off, 6).ravel()))[:SHOWN_CONFUSIONS]
+    n_classes = len(classes)
+    pairs = [divmod(int(at), n_classes) for at in flat if off.ravel()[at] > 0]
+    told: dict[str, Any] = {
+        "meaning": "p(given | true)",
+        "confusions": [
+            {"true": classes[true], "given": classes[given], "prob": round(float(off[true, given]), 4)}
+            for true, given in pairs
+        ],
+    }
+    if n_classes <= MATRIX_CLASSES:
+        told |= {"classes": list(classes), "matrix": np.round(transition, 4).tolist()}
+    return told

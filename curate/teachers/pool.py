@@ -25,8 +25,8 @@ def softmax(logits: Floats) -> Floats:
 
 
 def log_probs(probs: Floats) -> Floats:
-    """Return log probabilities, floored at PROB_FLOOR so that one zero of one teacher is no veto."""
-    return np.asarray(np.log(np.maximum(probs, PROB_FLOOR)))
+    """Return log probabilities, floored at PROB_FLOOR so that one zero of one teacher is no veto; their own width."""
+    return np.asarray(np.log(np.maximum(probs, probs.dtype.type(PROB_FLOOR))))
 
 
 def effective_weights(weights: Floats, answered: Bools) -> Floats:
@@ -46,8 +46,8 @@ def log_pool(logs: Floats, answered: Bools, weights: Floats) -> Floats:
         answered: (N, T).
         weights: (T,), at least 0.
     """
-    used = effective_weights(weights, answered)
-    pooled = np.zeros((logs.shape[0], logs.shape[2]))
+    used = effective_weights(weights, answered).astype(logs.dtype)
+    pooled = np.zeros((logs.shape[0], logs.shape[2]), dtype=logs.dtype)
     for teacher in range(logs.shape[1]):
         pooled += used[:, teacher, None] * logs[:, teacher]
     pooled -= pooled.max(axis=1, keepdims=True)
@@ -56,8 +56,8 @@ def log_pool(logs: Floats, answered: Bools, weights: Floats) -> Floats:
 
 def linear_pool(probs: Floats, answered: Bools, weights: Floats) -> Floats:
     """Return (N, K) the weighted mean of the teachers' probabilities."""
-    used = effective_weights(weights / weights.sum(), answered)
-    pooled = np.zeros((probs.shape[0], probs.shape[2]))
+    used = effective_weights(weights / weights.sum(), answered).astype(probs.dtype)
+    pooled = np.zeros((probs.shape[0], probs.shape[2]), dtype=probs.dtype)
     for teacher in range(probs.shape[1]):
         pooled += used[:, teacher, None] * probs[:, teacher]
     return pooled

@@ -21,8 +21,9 @@ from curate.teachers.classifiers import CLASSIFIERS, Fit, Matrix
 from curate.teachers.features import image_features
 from curate.teachers.folds import assign_folds
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
+from curate.teachers.refit import class_shares
 
-VERSION = 3
+VERSION = 4
 MAX_FIT_ROWS = (
     50_000  # a probe is fitted on at most so many rows of the other folds, chosen by the hash of their ids
 )
@@ -69,6 +70,7 @@ class Probes:
             {name: CLASSIFIERS[name] for name in self.spec.classifiers},
             seed=request.seed,
             workers=request.workers,
+            refits=self.spec.refits,
         )
         for name, probs in judged.items():
             full = np.full((len(features), len(request.classes)), np.nan, dtype=np.float32)
@@ -121,6 +123,7 @@ def out_of_fold(
     *,
     seed: int,
     workers: int = 1,
+    refits: int = 0,
 ) -> dict[str, Matrix]:
     """Return calibrated float32 (n, n_classes) probabilities by classifier, each row judged by the other folds.
 
@@ -135,12 +138,13 @@ def out_of_fold(
         fits: classifier -> how it is fitted.
         seed: of everything random.
         workers: threads.
+        refits: rounds in which the training rows' labels are weighed against the other training rows; 0 = none.
     """
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - scikit-learn takes a second to import
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - scikit-learn's
 
     probs = {name: np.full((len(given), n_classes), np.nan) for name in fits}
-    work = partial(_judge_fold, features=features, given=given, folds=folds, fits=fits, seed=seed)
+    work = partial(judge_fold, features=features, given=given, folds=folds, fits=fits, seed=seed, refits=refits)
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is near enough for a probe
         for held, seen, answers in map_shards(work, list(np.unique(folds)), workers=workers, engine="threads"):
@@ -152,10 +156,17 @@ def out_of_fold(
     return {name: _calibrated(found, given, folds).astype(np.float32) for name, found in probs.items()}
 
 
-def _judge_fold(
-    fold: int, *, features: Matrix, given: np.ndarray, folds: np.ndarray, fits: Mapping[str, Fit], seed: int
+def judge_fold(
+    fold: int,
+    *,
+    features: Matrix,
+    given: np.ndarray,
+    folds: np.ndarray,
+    fits: Mapping[str, Fit],
+    seed: int,
+    refits: int,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Matrix]]:
-    """Return (rows of the fold, classes that the other folds hold, probabilities by classifier)."""
+    """Return (rows of the fold, classes that the other folds hold, probabilities by classifier), uncalibrated."""
     held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
     others = others[:: max(1, -(-len(others) // MAX_FIT_ROWS))]  # ids are hashes: every n-th is a sample
     seen, position = np.unique(given[others], return_inverse=True)
@@ -164,7 +175,8 @@ def _judge_fold(
     project = projection(features[others], seed)
     projected = project(features[others])
     inner = folds[others] == np.setdiff1d(np.unique(folds), [fold])[0]
-    fitted = {name: fit(projected, position, inner, seed) for name, fit in fits.items()}
+    shares = class_shares(projected, position, folds[others], refits, seed=seed)
+    fitted = {name: fit(projected, shares, inner, seed) for name, fit in fits.items()}
     answers = {name: np.empty((len(held), len(seen))) for name in fits}
     for start in range(0, len(held), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,3 +35,32 @@ def smallest(keys: NDArray[np.uint64], usable: Bools, limit: int) -> Ints:
     if len(rows) > limit:
         rows = rows[np.argpartition(keys[rows], limit - 1)[:limit]]
     return np.asarray(rows[np.argsort(keys[rows], kind="stable")])
+
+
+class SmallestRows:
+    """The `limit` rows with the smallest keys of all that were added: a sample that no order of adding shows in."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.ceiling = np.uint64(2**64 - 1)  # keys above it cannot be in the sample any more
+        self._parts: list[tuple[NDArray[Any], ...]] = []
+
+    def add(self, keys: NDArray[np.uint64], *columns: NDArray[Any]) -> None:
+        """Add rows: (n,) keys and arrays of n rows each."""
+        self._parts.append((keys, *columns))
+        if sum(len(part[0]) for part in self._parts) >= 2 * self.limit:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        keys = np.concatenate([part[0] for part in self._parts])
+        best = np.argsort(keys, kind="stable")[: self.limit]
+        self._parts = [tuple(np.concatenate(column)[best] for column in zip(*self._parts, strict=True))]
+        if len(best) == self.limit:
+            self.ceiling = keys[best[-1]]
+
+    def rows(self) -> tuple[NDArray[Any], ...] | None:
+        """Return the arrays of the sample, ordered by key; None where nothing was added."""
+        if not self._parts:
+            return None
+        self._shrink()
+        return self._parts[0][1:]

@@ -91,7 +91,7 @@ def test_an_empty_intersection_that_chance_would_fill_is_a_gap() -> None:
     assert json.loads(row["detail"])["gaps"] == [["young", "night"]]
 
 
-def _association(is_related: bool) -> dict[str, Any]:  # noqa: FBT001 - the case
+def _association(is_related: bool) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     rows = []
     for i in range(400):

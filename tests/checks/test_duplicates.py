@@ -92,7 +92,7 @@ def test_the_same_pixels_in_other_bytes_are_a_copy() -> None:
         ({"phash": 0, "error_code": "truncated"}, False),
     ],
 )
-def test_near_needs_the_hash_and_the_tone_and_the_shape(other: dict[str, object], is_near: bool) -> None:  # noqa: FBT001 - a parametrized expectation
+def test_near_needs_the_hash_and_the_tone_and_the_shape(other: dict[str, object], is_near: bool) -> None:
     rows = found(
         run_check(CHECK, samples_view([sample(0, phash=0), sample(1, **other)])).findings, "near_duplicate"
     )

@@ -322,7 +322,7 @@ class Careless:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("searches", [False, True])
-def test_cycles_are_searched_for_after_a_read_as_before_it(searches: bool, fails: bool, tmp_path: Path) -> None:
+def test_cycles_are_searched_for_after_a_read_as_before_it(*, searches: bool, fails: bool, tmp_path: Path) -> None:
     source = Careless(fails=fails)
     (gc.enable if searches else gc.disable)()
     try:

@@ -330,7 +330,7 @@ def test_a_lossless_copy_in_another_format_has_the_same_pixels() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(width=st.integers(1, 200), height=st.integers(1, 200), seed=st.integers(0, 9), gray=st.booleans())
-def test_measures_stay_in_their_ranges(width: int, height: int, seed: int, gray: bool) -> None:  # noqa: FBT001
+def test_measures_stay_in_their_ranges(width: int, height: int, seed: int, gray: bool) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     found = measure(pixels[..., 0] if gray else pixels)
     assert 0 <= found.brightness_p05 <= found.brightness_p50 <= found.brightness_p99 <= 1

@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.teachers.disagreement import flag_labels, score_flags, usable_rows
+from curate.teachers.disagreement import flag_labels
 from curate.teachers.evaluation import evaluate
 from curate.teachers.noise import Floats, Ints
+from curate.teachers.scoring import score_flags, usable_rows
 
 K = 6
 
@@ -203,3 +204,37 @@ def test_a_row_scores_the_same_in_any_batch_and_order(seed: int, size: int, rule
     np.testing.assert_array_equal(flags.flagged, flags.risk >= 0.5)
     for name, p in probs.items():
         np.testing.assert_array_equal(p, before[name])
+
+
+def tailed(seed: int, noise: float, skill: float) -> tuple[Ints, Ints, dict[str, Floats]]:
+    """100:1 from the first class to the last; teachers that err together and lean to what is common."""
+    random = np.random.default_rng(seed)
+    shares = 100.0 ** (-np.arange(K) / (K - 1))
+    shares /= shares.sum()
+    truth = random.choice(K, 6000, p=shares)
+    shared = random.normal(size=(6000, K))
+    probs = {}
+    for m in range(4):
+        logits = 0.8 * shared + 0.9 * random.normal(size=(6000, K)) + 0.6 * np.log(shares)
+        logits[np.arange(6000), truth] += skill
+        probs[f"t{m}"] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return truth, noisy(truth, noise, seed=seed), probs
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.08])
+@pytest.mark.parametrize("features", [None, "pixels"])
+def test_clean_rows_of_a_long_tail_are_flagged_at_most_twice_as_often(noise: float, features: str | None) -> None:
+    truth, labels, probs = tailed(3, noise, 2.5)
+    flags = flag_labels(labels, probs, features=dict.fromkeys(probs, features))
+    clean = labels == truth
+    head, tail = clean & (truth < 2), clean & (truth >= K // 2)
+    n_tail = int(flags.flagged[tail].sum())
+    assert n_tail <= 2 * flags.flagged[head].mean() * tail.sum() + 3  # three rows of luck
+
+
+def test_sure_evidence_counts_in_rare_classes_too() -> None:
+    truth, labels, probs = tailed(5, 0.08, 9.0)
+    flags = flag_labels(labels, probs)
+    wrong = labels != truth
+    rare = labels >= K // 2
+    assert flags.flagged[wrong & rare].mean() > 0.9

@@ -234,3 +234,72 @@ def test_a_crash_while_writing_keeps_the_old_file(tmp_path: Path, made: Made) ->
         flag_table(source, tmp_path / "out.parquet", progress=stop)
     assert (tmp_path / "out.parquet").read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.parquet", "out.parquet"]
+
+
+def with_classes(path: Path, column: str, names: list[str], matrix: Floats) -> Path:
+    """Replace a probability column by one that names its own classes."""
+    table = pq.read_table(path)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), len(names))
+    field = pa.field(column, values.type, metadata={"classes": json.dumps(names)})
+    table = table.set_column(table.column_names.index(column), field, values)
+    pq.write_table(table, path)
+    return path
+
+
+def test_a_teacher_with_classes_of_its_own_is_mapped_by_name(tmp_path: Path, made: Made) -> None:
+    _, given, probs = made
+    plain = write(tmp_path / "plain.parquet", words(given), probs)
+    flag_table(plain, tmp_path / "plain.out.parquet")
+    turned = write(tmp_path / "turned.parquet", words(given), probs)
+    order = [2, 0, 3, 1]
+    with_classes(turned, "prob_t1", [NAMES[k] for k in order], probs["t1"][:, order])
+    flag_table(turned, tmp_path / "turned.out.parquet")
+    assert pq.read_table(tmp_path / "turned.out.parquet").equals(pq.read_table(tmp_path / "plain.out.parquet"))
+
+
+def test_labels_that_a_teacher_does_not_know_are_judged_by_the_others(tmp_path: Path, made: Made) -> None:
+    _, given, probs = made
+    path = write(tmp_path / "in.parquet", words(given), probs)
+    some = probs["t1"][:, :3].astype(np.float32) + 1e-3
+    with_classes(path, "prob_t1", NAMES[:3], some / some.sum(axis=1, keepdims=True))
+    flag_table(path, tmp_path / "out.parquet")
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert {row["reason"].split(" teachers ")[0].split(" of ")[1] for row in rows if row["label"] == "fish"} == {
+        "2"
+    }
+    assert {row["reason"].split(" teachers ")[0].split(" of ")[1] for row in rows if row["label"] == "cat"} == {"3"}
+
+
+def test_a_class_that_the_table_does_not_have_is_an_error_with_a_hint(tmp_path: Path, made: Made) -> None:
+    _, given, probs = made
+    path = write(tmp_path / "in.parquet", words(given), probs)
+    with_classes(path, "prob_t1", ["bird", "catt", "dog", "fish"], probs["t1"])
+    with pytest.raises(InputError, match=r"prob_t1 has classes that the table does not have: catt.*'cat'"):
+        flag_table(path, tmp_path / "out.parquet")
+
+
+def test_a_class_with_a_single_sample_is_judged_and_ruins_nothing(tmp_path: Path, made: Made) -> None:
+    truth, given, probs = made
+    alone = np.where(given == 3, 0, given)
+    alone[5] = 3
+    source = write(tmp_path / "in.parquet", words(alone), probs, metadata={"classes": ",".join(NAMES)})
+    flag_table(source, tmp_path / "out.parquet")
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert all(row["risk"] is not None for row in rows)
+    others = truth < 3
+    wrong = (alone != truth)[others]
+    flagged = np.array([row["flagged"] for row in rows])[others]
+    assert (flagged == wrong).mean() > 0.95
+
+
+def test_the_summary_and_the_table_say_what_is_taken_for_what(tmp_path: Path, made: Made) -> None:
+    truth, _, probs = made
+    random = np.random.default_rng(2)
+    swapped = np.where((truth == 1) & (random.random(900) < 0.5), 2, truth)  # half of the cats are called dogs
+    summary = flag_table(write(tmp_path / "in.parquet", words(swapped), probs), tmp_path / "out.parquet")
+    first = summary.to_json()["transition"]["confusions"][0]
+    assert (first["true"], first["given"]) == ("cat", "dog")
+    assert abs(first["prob"] - 0.5) < 0.1
+    about = json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"curate"])
+    assert about["transition"] == summary.to_json()["transition"]
+    assert about["risk_kind"] == "rank"

@@ -14,8 +14,9 @@ from curate.spec import ProbesSpec
 from curate.teachers import predict_all
 from curate.teachers.classifiers import CLASSIFIERS
 from curate.teachers.folds import assign_folds
-from curate.teachers.probes import Probes, out_of_fold
+from curate.teachers.probes import Probes, judge_fold, out_of_fold
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Request, prob_matrix
+from curate.teachers.refit import class_shares
 
 CLASSES = ("across", "cross", "disc", "down")
 KINDS = {"across": 0, "down": 1, "disc": 2, "cross": 3}
@@ -65,17 +66,23 @@ def test_row_order_and_workers_change_no_bit(drawings: tuple[Request, np.ndarray
         assert one.card == two.card
 
 
+@pytest.mark.parametrize("refits", [0, 2])
 @pytest.mark.parametrize("name", list(CLASSIFIERS))
-def test_no_row_is_judged_by_a_model_that_saw_its_label(name: str) -> None:
+def test_no_row_is_judged_by_a_model_that_saw_its_label(name: str, refits: int) -> None:
     features, truth = clouds(200, 3)
-    folds = assign_folds(truth, np.arange(200), 5, seed=0)
+    random = np.random.default_rng(4)
+    given = np.where(random.random(200) < 0.2, (truth + 1) % 3, truth)
+    folds = assign_folds(given, np.arange(200), 5, seed=0)
     fits = {name: CLASSIFIERS[name]}
-    before = out_of_fold(features, truth, folds, 3, fits, seed=0)[name]
-    changed = truth.copy()
-    changed[7] = (truth[7] + 1) % 3
-    after = out_of_fold(features, changed, folds, 3, fits, seed=0)[name]
-    # only its fold's temperature is fitted on the other folds, so its own answer stays to the bit
-    np.testing.assert_array_equal(before[folds == folds[7]], after[folds == folds[7]])
+    fold = int(folds[7])
+    held, _, before = judge_fold(
+        fold, features=features, given=given, folds=folds, fits=fits, seed=0, refits=refits
+    )
+    changed = given.copy()
+    changed[7] = (given[7] + 1) % 3
+    _, _, after = judge_fold(fold, features=features, given=changed, folds=folds, fits=fits, seed=0, refits=refits)
+    assert 7 in held
+    np.testing.assert_array_equal(before[name], after[name])
 
 
 @pytest.mark.parametrize("name", list(CLASSIFIERS))
@@ -98,6 +105,20 @@ def test_a_wrong_label_that_was_copied_does_not_confirm_itself() -> None:
     folds = assign_folds(given, families, 5, seed=0)
     for probs in out_of_fold(features, given, folds, 3, CLASSIFIERS, seed=0).values():
         assert probs[0, truth[0]] > 0.8
+
+
+def test_refits_learn_from_noisy_labels_what_is_true_and_leave_clean_ones_alone() -> None:
+    features, truth = clouds(500, 3, seed=2, spread=2.0)
+    random = np.random.default_rng(6)
+    noisy = np.where(random.random(500) < 0.3, (truth + random.integers(1, 3, 500)) % 3, truth)
+    folds = assign_folds(noisy, np.arange(500), 5, seed=0)
+    shares = class_shares(features, noisy, folds, 2, seed=0)
+    wrong = noisy != truth
+    at_given = shares[np.arange(500), noisy]
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert at_given[wrong].mean() < 0.4
+    assert at_given[~wrong].mean() > 0.8
+    np.testing.assert_array_equal(class_shares(features, truth, folds, 2, seed=0), np.eye(3)[truth])
 
 
 def test_two_classes_and_many_classes() -> None:

@@ -1,0 +1,101 @@
+"""`curate flag` on a large table: seconds and peak memory, beside cleanlab on one of its teachers.
+
+    python benchmarks/flag_scale/measure.py --rows 500000 --classes 100 --teachers 5 --folder /tmp/scale [--cleanlab]
+
+Makes the table (once), runs `python -m curate flag` in a process of its own and prints its time and its peak resident
+memory. With --cleanlab, `find_label_issues` is timed on the first teacher's probabilities, read beforehand, on the
+same labels, in its default setting with one process; reading and writing are curate's only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+GROUP_ROWS = 20_000
+
+
+def make(path: Path, n_rows: int, n_classes: int, n_teachers: int) -> None:
+    """Write labels, a tenth of them wrong, and teachers that share a part of their errors."""
+    random = np.random.default_rng(0)
+    names = np.array([f"class{i:03d}" for i in range(n_classes)])
+    kind = pa.list_(pa.field("item", pa.float16()), n_classes)
+    fields = [("label", pa.string()), *((f"prob_t{m}", kind) for m in range(n_teachers))]
+    with pq.ParquetWriter(path, pa.schema(fields), compression="none", use_dictionary=["label"]) as writer:
+        for start in range(0, n_rows, GROUP_ROWS):
+            n = min(GROUP_ROWS, n_rows - start)
+            truth = random.integers(0, n_classes, n)
+            given = np.where(random.random(n) < 0.1, random.integers(0, n_classes, n), truth)
+            columns: list[pa.Array] = [pa.array(names[given])]
+            shared = random.standard_normal((n, n_classes), dtype=np.float32)
+            for _ in range(n_teachers):
+                logits = 0.6 * shared + random.standard_normal((n, n_classes), dtype=np.float32)
+                logits[np.arange(n), truth] += 6.0
+                probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+                probs /= probs.sum(axis=1, keepdims=True)
+                columns.append(
+                    pa.FixedSizeListArray.from_arrays(pa.array(probs.astype(np.float16).ravel()), type=kind)
+                )
+            writer.write_table(pa.Table.from_arrays(columns, names=[name for name, _ in fields]))
+
+
+def flag(path: Path) -> tuple[float, float]:
+    """Return seconds and peak resident memory in MB of `curate flag` on the table."""
+    out = path.with_suffix(".flags.parquet")
+    command = [sys.executable, "-m", "curate", "flag", str(path), "--out", str(out), "--json", "--quiet"]
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own command
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"curate flag ended with exit code {process.returncode}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def cleanlab_seconds(path: Path) -> float:
+    """Return the seconds of `find_label_issues` on the first teacher."""
+    from cleanlab.filter import find_label_issues  # noqa: PLC0415 - a benchmark extra
+
+    table = pq.read_table(path, columns=["label", "prob_t0"])
+    given = table["label"].combine_chunks().dictionary_encode()
+    order = np.argsort(np.argsort(np.array(given.dictionary.to_pylist())))
+    probs = np.asarray(table["prob_t0"].combine_chunks().flatten()).astype(np.float64).reshape(len(given), -1)
+    probs /= probs.sum(axis=1, keepdims=True)
+    labels = order[given.indices.to_numpy()]
+    started = time.perf_counter()
+    find_label_issues(labels, probs, n_jobs=1)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Make, run, print a JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--teachers", type=int, default=5)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--cleanlab", action="store_true")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / f"{options.rows}x{options.classes}x{options.teachers}.parquet"
+    if not path.is_file():
+        make(path, options.rows, options.classes, options.teachers)
+    told: dict[str, float] = {"rows": options.rows, "classes": options.classes, "teachers": options.teachers}
+    if options.cleanlab:
+        told["cleanlab_one_teacher_s"] = round(cleanlab_seconds(path), 1)
+    seconds, peak = flag(path)
+    told |= {"curate_all_teachers_s": round(seconds, 1), "curate_peak_mb": round(peak)}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What `curate flag` found in a table, and how its rows reach the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.schema import canonical_json
+from curate.teachers.flag_model import TeacherWeight
+from curate.teachers.noise import NoiseRate
+
+METADATA_KEY = "curate"  # of a table of flags: what they stand on, as canonical JSON
+
+
+@dataclass(frozen=True, slots=True)
+class FlagSummary:
+    """What `curate flag` prints.
+
+    Attributes:
+        n: input rows, all of them in the output.
+        n_flagged: rows whose label is taken for wrong.
+        n_unjudged: rows that could not be judged.
+        noise_rate: the estimate that counts.
+        estimates: all of them by name.
+        estimates_agree: whether they are close enough to act on, see `FlagModel.estimates_agree`.
+        teachers: kept or left out, why, weight.
+        regime: "independent" | "shared" | "insufficient data".
+        why: a sentence on the regime and the cut.
+        risk_kind: "rank": no audit says that risks are probabilities.
+        transition: which class is taken for which, see `noise.transition_json`; empty where none was fitted.
+        classes: in the order of the probabilities.
+        out: the table that was written.
+    """
+
+    n: int
+    n_flagged: int
+    n_unjudged: int
+    noise_rate: NoiseRate
+    estimates: Mapping[str, NoiseRate]
+    estimates_agree: bool
+    teachers: tuple[TeacherWeight, ...]
+    regime: str
+    why: str
+    risk_kind: str
+    transition: Mapping[str, Any]
+    classes: tuple[str, ...]
+    out: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, for `--json`."""
+        return {
+            "n": self.n,
+            "n_flagged": self.n_flagged,
+            "n_unjudged": self.n_unjudged,
+            "noise_rate": self.noise_rate.to_json(),
+            "estimates": {name: rate.to_json() for name, rate in self.estimates.items()},
+            "estimates_agree": self.estimates_agree,
+            "teachers": [teacher.to_json() for teacher in self.teachers],
+            "regime": self.regime,
+            "why": self.why,
+            "risk_kind": self.risk_kind,
+            "transition": dict(self.transition),
+            "classes": list(self.classes),
+            "out": str(self.out),
+        }
+
+
+@contextmanager
+def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
+    """Write to a temporary file beside `out`, synced and renamed at the end; nothing is left where it fails.
+
+    Args:
+        out: the table to write; its folder is made.
+        fields: of the table.
+        about: kept in the table's metadata under METADATA_KEY.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with pq.ParquetWriter(
+            temporary, fields.with_metadata({METADATA_KEY: canonical_json(about)}), compression="zstd"
+        ) as writer:
+            yield writer
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,209 @@
+"""The two regimes of the cut: teachers whose errors are independent, and teachers that share their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from curate.teachers.flag_model import FlagModel
+from curate.teachers.mixture import fit_mixture, log_odds_wrong
+from curate.teachers.noise import (
+    Bools,
+    Floats,
+    Ints,
+    NoiseRate,
+    binomial_rate,
+    confident_transition,
+    pairwise_rate,
+)
+from curate.teachers.pool import (
+    class_means,
+    confidence_scale,
+    fit_linear_weights,
+    fit_log_weights,
+    linear_pool,
+    log_pool,
+    log_probs,
+)
+from curate.teachers.scoring import margin, self_doubt
+
+_WEAK_SHARE = 2 / 3  # of the disagreements at least a third are the teachers' own errors
+_CHANNEL_SHARE = 0.75  # of the pairwise rate has to be explained by the channel
+_HALFWAY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The usable rows that a model is fitted on."""
+
+    given: Ints  # (N,)
+    probs: Floats  # (N, T, K)
+    answered: Bools  # (N, T)
+    votes: Ints  # (N, T)
+    groups: tuple[int, ...]  # T; teachers of one group share errors
+
+
+def feature_groups(
+    names: Sequence[str], features: Mapping[str, str | None] | None, *, independent: bool | None
+) -> tuple[int, ...]:
+    """Return a group number by teacher: teachers of one group share their errors."""
+    if independent is not None:
+        return tuple(range(len(names))) if independent else (0,) * len(names)
+    shared = [(features or {}).get(name) for name in names]
+    return tuple(place if name is None else shared.index(name) for place, name in enumerate(shared))
+
+
+def independence(groups: Sequence[int], n_given: int, *, told: bool) -> tuple[bool, str]:
+    """Return whether errors of the kept teachers are independent, and a sentence that says why."""
+    n_kept, n_groups = len(groups), len(set(groups))
+    if n_kept < 2:
+        left = "" if n_given < 2 else f" ({n_given - n_kept} of {n_given} were left out)"
+        return False, f"one teacher{left}: there is no other one whose errors could be independent of its"
+    if n_groups < 2:
+        return False, f"{n_kept} teachers that share features by their cards, and with them their errors"
+    if not told:
+        return True, f"{n_kept} teachers, taken for independent: no card says that they share features"
+    if n_groups < n_kept:
+        return True, f"{n_kept} teachers on {n_groups} sorts of features, independent from one sort to the other"
+    return True, f"{n_kept} teachers that are independent by their cards"
+
+
+def fit_independent(fit: Answers, said: str) -> FlagModel:
+    """Cut by the channel where it explains the noise, else by the margin at the pairwise rate."""
+    n_rows, _, n_classes = fit.probs.shape
+    logs = log_probs(fit.probs)
+    pairwise = pairwise_rate(fit.votes.T, fit.answered.T, fit.given, n_classes, groups=fit.groups)
+    plain, plain_likelihood = fit_log_weights(logs, fit.answered, fit.given)
+    log_q = log_pool(logs, fit.answered, plain)
+    tau = class_means(np.exp(log_q), fit.given)
+    transition, confident = confident_transition(np.exp(log_q), fit.given, tau)
+    channel, likelihood = fit_log_weights(logs, fit.answered, fit.given, transition)
+    disagree = float((log_q.argmax(axis=1) != fit.given).mean())
+    rate = confident if pairwise.estimate is None else min(pairwise.estimate, disagree)
+    odds = log_odds_wrong(log_pool(logs, fit.answered, channel), fit.given, transition)
+    channel_rate = _channel_estimate(odds, "channel with confident counts")
+    estimates = {
+        "pairwise": pairwise,
+        "confident_counts": binomial_rate(confident, n_rows, "counts of confident answers"),
+        "channel": channel_rate,
+    }
+    model = FlagModel(
+        "independent", "channel", said, (), channel, tau, 0.0, channel, np.round(transition, 9),
+        pairwise if pairwise.estimate is not None else channel_rate, estimates, (), n_rows, n_classes,
+    )  # fmt: skip
+    if rate < _WEAK_SHARE * disagree:
+        why = (
+            f"{said}; at least a third of their disagreements are their own errors, so the linear pool is ranked "
+            f"and cut at the rate {rate:.3f}"
+        )
+        return _fit_linear(fit, replace(model, rule="linear", why=why), rate, disagree)
+    explained = likelihood > plain_likelihood + 0.5 * np.log(n_rows)
+    if explained and channel_rate.estimate is not None and channel_rate.estimate >= _CHANNEL_SHARE * rate:
+        why = f"{said}; noise by class explains the disagreement, so the posterior is cut at one half"
+        return replace(model, why=why, noise_rate=_joined(channel_rate, pairwise))
+    pair_rate, rate = rate, rate + _habit_weight(rate, disagree) * (disagree - rate)
+    why = (
+        f"{said}; noise by class does not explain the disagreement, so the margin is cut at the rate {rate:.3f}, "
+        "between pairwise agreement and the share of disagreements"
+    )
+    model = replace(model, noise_rate=_between(pairwise, rate, disagree))
+    score = margin(log_q, fit.given, tau)
+    cut = float(np.clip(_quantile_cut(score, rate), 0.0, 1.0))
+    return _calibrated(
+        fit, replace(model, rule="margin", why=why, weights=plain, cut=round(cut, 9)), score, pair_rate, disagree
+    )
+
+
+def _habit_weight(rate: float, disagree: float) -> float:
+    """Return how far the rate goes from pairwise agreement, which is too low, to all disagreements, too many.
+
+    Where noise depends on the image, teachers learn the labels' habits and agree with wrong ones too. It is halfway
+    while next to no disagreement is the teachers' own error, and none of the way where a third of it is.
+    """
+    own_errors = 1.0 - rate / disagree if disagree else 1.0
+    return max(0.0, _HALFWAY * (1.0 - own_errors / (1.0 - _WEAK_SHARE)))
+
+
+def _fit_linear(fit: Answers, model: FlagModel, rate: float, disagree: float) -> FlagModel:
+    weights = fit_linear_weights(fit.probs, fit.answered, fit.given)
+    pool = linear_pool(fit.probs, fit.answered, weights)
+    tau = class_means(pool, fit.given)
+    score = self_doubt(pool, fit.given, tau)
+    cut = round(_quantile_cut(score, rate), 9)
+    return _calibrated(fit, replace(model, weights=weights, tau=tau, cut=cut), score, rate, disagree)
+
+
+def _calibrated(fit: Answers, model: FlagModel, score: Floats, rate: float, disagree: float) -> FlagModel:
+    """Set the channel and the sharpness of the pool to what the cut implies, for the suggested probabilities.
+
+    The channel is counted from given labels and the cut's suggestions. Fitted to noisy labels, the pool is as
+    unsure as they are; it is sharpened until its mean confidence is its accuracy against the truth: one less the
+    disagreements that the rate leaves to its own errors. Where those are many, the rate that says so is not to be
+    trusted either, and the pool stays as it is.
+    """
+    accuracy = 1.0 - (disagree - rate)
+    trust = _habit_weight(rate, disagree) / _HALFWAY
+    logs = log_probs(fit.probs)
+    log_q = log_pool(logs, fit.answered, model.channel_weights)
+    adjusted = log_q - np.log(model.tau)
+    np.put_along_axis(adjusted, fit.given[:, None], -np.inf, axis=1)
+    true = np.where(score >= model.cut, adjusted.argmax(axis=1), fit.given)
+    one_hot = np.zeros_like(log_q)
+    one_hot[np.arange(len(true)), true] = 1.0
+    transition, _ = confident_transition(one_hot, fit.given, np.full(model.n_classes, 0.5))
+    plain, _ = fit_log_weights(logs, fit.answered, fit.given)
+    sharpness = 1.0 + trust * (confidence_scale(log_pool(logs, fit.answered, plain), accuracy) - 1.0)
+    weights = np.round(plain * sharpness, 9)
+    return replace(model, channel_weights=weights, transition=np.round(transition, 9))
+
+
+def fit_shared(fit: Answers, said: str) -> FlagModel:
+    """Fit a channel by likelihood; what it explains is a lower bound on what is wrong."""
+    n_rows, _, n_classes = fit.probs.shape
+    logs = log_probs(fit.probs)
+    mixture = fit_mixture(logs, fit.answered, fit.given)
+    log_q = log_pool(logs, fit.answered, mixture.weights)
+    odds = log_odds_wrong(log_q, fit.given, mixture.transition)
+    estimate = _channel_estimate(odds, f"likelihood of a channel ({mixture.kind}); a lower bound")
+    tau = class_means(np.exp(log_q), fit.given)
+    _, confident = confident_transition(np.exp(log_q), fit.given, tau)
+    estimates = {
+        "channel": estimate,
+        "confident_counts": binomial_rate(confident, n_rows, "counts of confident answers"),
+        "pairwise": pairwise_rate(fit.votes.T, fit.answered.T, fit.given, n_classes),
+    }
+    why = f"{said}; the labels' likelihood asks for {_CHANNELS[mixture.kind]}, and its posterior is cut at one half"
+    return FlagModel(
+        "shared", "channel", why, (), mixture.weights, tau, 0.0, mixture.weights,
+        np.round(mixture.transition, 9), estimate, estimates, (), n_rows, n_classes,
+    )  # fmt: skip
+
+
+_CHANNELS = {"none": "no noise", "uniform": "noise that is alike for all classes", "full": "noise by class"}
+
+
+def _joined(counts: NoiseRate, other: NoiseRate) -> NoiseRate:
+    """Return the first estimate with an interval that covers both, since they agree."""
+    low = min(r.low for r in (counts, other) if r.low is not None)
+    high = max(r.high for r in (counts, other) if r.high is not None)
+    return NoiseRate(counts.estimate, low, high, counts.method)
+
+
+def _between(pairwise: NoiseRate, rate: float, disagree: float) -> NoiseRate:
+    """Return the rate with the interval from what is too low (pairwise agreement) to what is too high."""
+    low = pairwise.low if pairwise.low is not None else 0.0
+    high = max(disagree, pairwise.high or 0.0)
+    return NoiseRate(rate, low, high, "between pairwise agreement and the share of disagreements")
+
+
+def _quantile_cut(score: Floats, rate: float) -> float:
+    """Return the score that `rate` of the rows reach."""
+    n_above = int(np.clip(round(rate * len(score)), 1, len(score)))
+    return float(np.partition(score, len(score) - n_above)[len(score) - n_above])
+
+
+def _channel_estimate(odds: Floats, method: str) -> NoiseRate:
+    risk = 1.0 / (1.0 + np.exp(-np.clip(odds, -700, 700)))
+    return binomial_rate(float(risk.mean()), len(odds), method)
