@@ -336,6 +336,8 @@ def box_iou(a, b) -> float:  # noqa: ANN001
 
 
 def average_precision(risk: np.ndarray, hit: np.ndarray, weight: np.ndarray, n_true: float) -> float:
+    if not len(risk):
+        return 0.0 if n_true else np.nan
     order = np.argsort(-risk, kind="stable")
     level, hits, seen = risk[order], np.cumsum((weight * hit)[order]), np.cumsum(weight[order])
     last = np.append(level[1:] != level[:-1], True)
@@ -346,7 +348,7 @@ def average_precision(risk: np.ndarray, hit: np.ndarray, weight: np.ndarray, n_t
 def measured(risk, hit, image, n_true: dict[str, int], n_resamples: int) -> str:  # noqa: ANN001
     """Return the average precision with a bootstrap over images; what is never proposed counts as not found."""
     stems = sorted(n_true)
-    at = np.searchsorted(stems, image)
+    at = np.searchsorted(stems, image) if len(image) else np.zeros(0, dtype=int)
     true = np.array([n_true[stem] for stem in stems], dtype=float)
     value = average_precision(risk, hit, np.ones(len(risk)), true.sum())
     random = np.random.default_rng(0)
