@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated
 
@@ -21,34 +22,38 @@ from curate.errors import ConfigError, CurateError, ExitCode
 
 INTERRUPTED = 130
 
-VERBS = (
-    stages.run,
-    stages.init,
-    stages.ingest,
-    stages.scan,
-    stages.check,
-    stages.teach,
-    stages.flag,
-    people.review,
-    people.audit,
-    people.plant,
-    releases.log,
-    releases.show,
-    releases.diff,
-    releases.verify,
-    releases.erase,
-    releases.export,
-    releases.describe,
-    releases.report,
-    life.rollback,
-    life.retract,
-    life.tag,
-    life.used,
-    life.where,
-    life.sign,
-    life.gc,
-    machine.doctor,
-)
+VERBS: dict[str, tuple[Callable[..., None], ...]] = {  # heading in --help -> verbs
+    "Make a release": (
+        stages.init,
+        stages.run,
+        releases.report,
+        releases.export,
+        releases.describe,
+    ),
+    "One stage, or files without a spec": (
+        stages.ingest,
+        stages.scan,
+        stages.check,
+        stages.teach,
+        stages.flag,
+    ),
+    "People and evidence": (people.review, people.audit, people.plant),
+    "The life of versions": (
+        releases.log,
+        releases.show,
+        releases.diff,
+        releases.verify,
+        life.rollback,
+        life.retract,
+        life.tag,
+        life.used,
+        life.where,
+        life.sign,
+        life.gc,
+        releases.erase,
+    ),
+    "This machine": (machine.doctor,),
+}
 DB_VERBS = {"stop": machine.db_stop, "status": machine.db_status}
 
 app = typer.Typer(
@@ -60,13 +65,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 db = typer.Typer(help="The workspace's embedded MongoDB.", no_args_is_help=True)
-app.add_typer(db, name="db")
-for verb in VERBS:
-    app.command()(verb)
+app.add_typer(db, name="db", rich_help_panel="This machine")
+for heading, verbs in VERBS.items():
+    for verb in verbs:
+        app.command(rich_help_panel=heading)(verb)
 for name, verb in DB_VERBS.items():
     db.command(name)(verb)
 keys = typer.Typer(help="Keys to sign versions with.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
+app.add_typer(keys, name="keys", rich_help_panel="The life of versions")
 keys.command("new")(life.keys_new)
 
 
