@@ -1,8 +1,8 @@
 """Any format that FiftyOne reads: imported into a temporary dataset by FiftyOne, then translated to our tables.
 
-Needs a MongoDB (FIFTYONE_DATABASE_URI, or FiftyOne's own setting). The temporary dataset is deleted at the end,
-whatever happens; no other is touched. Classification(s), Detection(s), Polyline(s) and Segmentation are taken,
-from every label field or those in the option `fields`; labels of other kinds are out.
+Needs a MongoDB: the one that FiftyOne is connected to, in a run the workspace's. The temporary dataset is deleted
+at the end, whatever happens; no other is touched. Classification(s), Detection(s), Polyline(s) and Segmentation
+are taken, from every label field or those in the option `fields`; labels of other kinds are out.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class FiftyOneFormat:
 
     name = "fiftyone"
     option_names = ("type", "arguments", "fields")
+    needs_database = True  # a run starts the workspace's own before it reads
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
         """Return the options for a folder that FiftyOne exported in its own format, else None."""

@@ -57,6 +57,10 @@ def ingest(context: Context) -> Ingested:
         key["erased"] = erased.digest
 
     def compute() -> Mapping[str, pa.Table]:
+        if getattr(source, "needs_database", False):
+            from curate.adapters.mongod import ensure_database  # noqa: PLC0415 - only for such a source
+
+            ensure_database(context.run.workspace.root)
         given = read_rows(source, options)
         read = suppress(given, erased, source=options.source)
         classes = pa.table({"class": pa.array(read.classes, pa.string())})

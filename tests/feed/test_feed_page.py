@@ -44,5 +44,5 @@ def test_the_snippets_run(
     assert "torch.Size([16, 3, 32, 32])" in told
     assert "(24, 24)" in told
     assert "released_label" in told
-    uses = sorted((finished.workspace / "manifests" / "pets" / "used").iterdir())
+    uses = sorted((finished.workspace / "manifests" / "pets" / "used").rglob("*.json"))
     assert ["run-17" in use.read_text(encoding="utf-8") for use in uses] == [True]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import awkward
+import end_to_end as e2e
 import numpy as np
 import pytest
 
+from curate.adapters.mongod import ensure_database, stop_database
 from curate.errors import ConfigError, InputError
 from curate.ingest import Ingested, ReadOptions, source_named
 from curate.ingest.rle import decode_mask
@@ -29,37 +28,13 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def fo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    package = importlib.util.find_spec("fiftyone")
-    assert package is not None
-    assert package.origin is not None
-    binary = Path(package.origin).parent / "db" / "bin" / "mongod"
-    folder = tmp_path_factory.mktemp("mongo")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(binary), "--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1"]
-    given = {
-        "FIFTYONE_DATABASE_URI": f"mongodb://127.0.0.1:{port}",
-        "FIFTYONE_DATABASE_VALIDATION": "false",
-        "FIFTYONE_DO_NOT_TRACK": "1",
-    }
-    with (folder / "log.txt").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as mongod:
-        try:
-            for _ in range(100):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.1)
-            with pytest.MonkeyPatch.context() as patch:
-                for name, value in given.items():
-                    patch.setenv(name, value)
-                patch.setenv("HOME", str(folder))
-                import fiftyone  # noqa: PLC0415 - after the settings
+    """FiftyOne on a database of its own, whatever the process was connected to before."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    ensure_database(workspace)
+    import fiftyone  # noqa: PLC0415 - after the settings
 
-                fiftyone.config.database_uri = given["FIFTYONE_DATABASE_URI"]
-                yield fiftyone
-        finally:
-            mongod.terminate()
+    yield fiftyone
+    stop_database(workspace)
 
 
 def read(root: Path, **options: object) -> Ingested:
@@ -147,3 +122,18 @@ def test_the_module_loads_without_fiftyone() -> None:
         subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": "."}).returncode
         == 0
     )
+
+
+def test_a_run_reads_through_the_database_of_its_workspace(tmp_path: Path) -> None:
+    e2e.write_classes(tmp_path / "tree", n=24)
+    source = "{format: fiftyone, path: tree/train, type: ImageClassificationDirectoryTree}"
+    spec = e2e.write_spec(tmp_path / "pets.yaml", source)
+    home = {"HOME": str(tmp_path / "home")}  # a mongod that FiftyOne starts by itself would keep its data there
+    try:
+        done = e2e.call("run", spec, "--workspace", tmp_path / "ws", "--no-review", "--json", env=home)
+        assert done.code in {0, 1}, done.err
+        assert done.json["counts"]["n_labels"] == 18
+        assert (tmp_path / "ws" / "mongo" / "data").is_dir()
+        assert not list((tmp_path / "home").rglob("mongo*"))
+    finally:
+        e2e.call("db", "stop", "--workspace", tmp_path / "ws")

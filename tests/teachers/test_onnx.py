@@ -61,7 +61,7 @@ def test_a_teacher_that_fails_is_an_error_entry_and_the_others_go_on(make_reques
     bad = TableTeacherSpec(kind="table", name="bad", path="none.parquet")
     told = predict_all([bad, good], make_request(TRUTH))
     assert [error.name for error in told.errors] == ["bad"]
-    assert told.table.column_names == ["label_id", "prob_good"]
+    assert told.table.column_names == ["label_id", "prob_good", "content_sha256"]
     assert prob_matrix(told.table["prob_good"]).argmax(axis=1).tolist() == POSITIONS
 
 

@@ -46,7 +46,11 @@ def test_probes_see_through_wrong_labels_of_real_pictures(drawings: tuple[Reques
     request, truth = drawings
     told = predict_all([PROBES], request)
     assert not told.errors
-    assert told.table.column_names == ["label_id", *(f"prob_probes_{name}" for name in CLASSIFIERS)]
+    assert told.table.column_names == [
+        "label_id",
+        *(f"prob_probes_{name}" for name in CLASSIFIERS),
+        "content_sha256",
+    ]
     for card in told.cards:
         probs = prob_matrix(told.table[f"prob_{card.name}"])
         np.testing.assert_allclose(probs.sum(axis=1), 1, atol=2e-3)
@@ -153,7 +157,7 @@ def test_too_few_rows_and_unknown_classifiers_are_errors_that_say_so(tmp_path: P
         Probes(PROBES.model_copy(update={"classifiers": ("linaer",)})).answer(request)
     told = predict_all([PROBES], request)
     assert [error.name for error in told.errors] == ["probes"]
-    assert told.table.column_names == ["label_id"]
+    assert told.table.column_names == ["label_id", "content_sha256"]
 
 
 @given(st.integers(0, 1000), st.integers(1, 6), st.integers(2, 6))
