@@ -112,7 +112,7 @@ def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _why(row: Mapping[str, Any]) -> str | None:
     """Return what a statistic's own detail gives as the reason why there is no value."""
     detail = json.loads(row.get("detail") or "{}")
-    return detail.get("why") if isinstance(detail, dict) else None
+    return detail.get("insufficient") or detail.get("why") if isinstance(detail, dict) else None
 
 
 def _names(gate: Gate, row: Mapping[str, Any]) -> bool:

@@ -191,6 +191,7 @@ def _label_noise(statistics: pa.Table) -> dict[str, Any]:
             if row["name"] == "noise_rate":
                 found |= {"low": row["low"], "high": row["high"], "outcome": row["outcome"]}
                 detail = json.loads(row["detail"] or "{}")
+                found["insufficient"] = detail.get("insufficient")
                 found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
     return found
 
@@ -211,12 +212,13 @@ def _held_line(held: Mapping[str, int]) -> str:
 
 
 def _noise_line(noise: Mapping[str, Any]) -> str:
+    flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
+    if noise.get("insufficient"):
+        return f"not known: {noise['insufficient']}{flagged}; drops become reviews"
     interval = ""
     if noise.get("low") is not None and noise.get("high") is not None:
         interval = f" (estimate; interval {noise['low']:.1%} to {noise['high']:.1%})"
-    flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
-    unsure = "; estimates disagree: drops become reviews" if noise.get("estimates_agree") is False else ""
-    return f"about {noise['noise_rate']:.1%}{interval}{flagged}{unsure}"
+    return f"about {noise['noise_rate']:.1%}{interval}{flagged}"
 
 
 def _gate(row: Mapping[str, Any]) -> dict[str, Any]:

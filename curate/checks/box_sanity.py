@@ -17,6 +17,7 @@ from curate.checks.pictures import gather
 from curate.statistics.intervals import wilson
 
 NAME = "box_sanity"
+_MOST_ASPECT = 1e9  # of a side that is all but zero: a number that JSON can hold
 COLUMNS = ("label_id", "sample_id", "task", "label", "bbox", "annotator", "width_px", "height_px")
 
 Floats = npt.NDArray[np.float64]
@@ -115,7 +116,7 @@ def _shapes(
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         sides = boxes[:, 2:] * size
         short, long = sides.min(axis=1), sides.max(axis=1)
-        aspect = long / short
+        aspect = np.minimum(long / short, _MOST_ASPECT)
         area = boxes[:, 2] * boxes[:, 3]
         over = np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1).max(axis=1)
         over_px = np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1) * size

@@ -185,7 +185,12 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
         "risk_kind": model.risk_kind,
         "estimates_agree": model.estimates_agree,
     }
-    rows: list[dict[str, Any]] = [_rate_row("noise_rate", None, model.noise_rate, n_judged, about)]
+    rate = _rate_row("noise_rate", None, model.noise_rate, n_judged, about)
+    if (
+        model.estimates and not model.estimates_agree
+    ):  # a number that one method gives and another denies passes no gate
+        rate |= {"outcome": INSUFFICIENT, "detail": {**rate["detail"], "insufficient": _disagreement(model)}}
+    rows: list[dict[str, Any]] = [rate]
     rows += [
         _rate_row("noise_rate_estimate", f"method={name}", rate, model.n_fitted, {})
         for name, rate in model.estimates.items()
@@ -216,6 +221,12 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
         for teacher in model.teachers
     ]
     return build_statistics(NAME, rows)
+
+
+def _disagreement(model: FlagModel) -> str:
+    known = sorted((e.estimate, name) for name, e in model.estimates.items() if e.estimate is not None)
+    told = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for share, name in known)
+    return f"its estimates disagree ({told}); an audit tells: curate audit" if known else "it has no estimate"
 
 
 def _transition_row(model: FlagModel, classes: Sequence[str]) -> dict[str, Any]:
@@ -294,7 +305,7 @@ def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",

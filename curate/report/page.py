@@ -127,14 +127,15 @@ def _facts(release: LoadedRelease, noise: Mapping[str, Any] | None) -> list[tupl
     """Return number, what it counts and, where there is more to say, a smaller line."""
     n_in = release.data.num_rows + release.excluded.num_rows
     n_images = len(set(release.data["sample_id"].to_pylist()))
-    spread = interval(noise["low"], noise["high"]) if noise else ""
+    agreed = noise if noise and not noise["detail"].get("insufficient") else None
+    spread = interval(agreed["low"], agreed["high"]) if agreed else "estimates disagree" if noise else ""
     share = percent(release.data.num_rows / n_in) if n_in else "none"
     return [
         (f"{n_in:,}", "rows in", ""),
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
         (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
-        (percent(noise["value"]) if noise else "not known", "of labels wrong (estimate)", spread),
+        (percent(agreed["value"]) if agreed else "not known", "of labels wrong (estimate)", spread),
         (f"{len(release.manifest['classes']):,}", "classes", ""),
     ]
 

@@ -38,6 +38,12 @@ def test_single_boxes(bbox: tuple[float, ...], issues: list[str], code: str | No
     assert [row["reason_code"] for row in findings] == ([code] if code else [])
 
 
+def test_a_side_that_is_all_but_zero_has_a_ratio_that_can_be_written() -> None:
+    result = run_check(CHECK, labels_view([_box(0, 0.0, 0.0, 1.2e-308, 1.0)]))
+    (row,) = found(result.findings, "extreme_aspect_box")
+    assert row["risk"] == pytest.approx(1.0)
+
+
 def test_risk_follows_how_much_is_outside() -> None:
     rows = [_box(0, 0.8, 0.1, 0.4, 0.2), _box(1, 0.9, 0.5, 0.4, 0.2)]
     half, more = sorted(row["risk"] for row in run_check(CHECK, labels_view(rows)).findings.to_pylist())
