@@ -11,6 +11,8 @@ from curate import schema
 from curate.check import Check, run_check
 from curate.checks.label_noise import CHECK, LabelNoiseParams
 from curate.errors import InputError
+from curate.gates import gate_result
+from curate.policy import Gate
 from curate.reasons.label_noise import SENTENCES
 from curate.teachers.noise import Bools, Ints
 
@@ -124,3 +126,26 @@ def test_an_audited_cut_decides_what_is_flagged_and_suggests_only_another_class(
     assert all(row["suggested_label"] != given[row["label_id"]] for row in flagged)
     counted = {row["name"]: row["value"] for row in result.statistics.to_pylist() if row["group"] is None}
     assert counted["n_flagged"] == len(flagged)
+
+
+def test_a_rate_on_which_the_estimates_disagree_passes_no_gate_and_says_why() -> None:
+    random = np.random.default_rng(1)
+    truth = random.integers(0, 3, N)
+    logits = random.normal(size=(N, 3)) + 0.7 * np.eye(3)[truth]  # teachers that know next to nothing
+    columns = {
+        "sample_id": [f"s{i:04d}" for i in range(N)],
+        "label_id": [f"l{i:04d}" for i in range(N)],
+        "label": [NAMES[i] for i in truth],
+    }
+    for name in ("a", "b"):
+        shifted = logits + random.normal(scale=0.3, size=(N, 3))
+        p = (np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)).astype(np.float16)
+        columns[f"prob_{name}"] = pa.FixedSizeListArray.from_arrays(pa.array(p.ravel()), 3)
+    result = run_check(check(features=(("a", "x"), ("b", "x"))), pa.table(columns))
+    (rate,) = [r for r in result.statistics.to_pylist() if (r["name"], r["group"]) == ("noise_rate", None)]
+    assert rate["outcome"] == "insufficient data"
+    gates = gate_result(result.statistics, [Gate(statistic="label_noise.noise_rate", max=1.0)])
+    assert gates.outcome == "warned"
+    why = json.loads(gates.rows["reason_args"][0].as_py())["why"]
+    assert why.startswith("its estimates disagree (channel ")
+    assert "curate audit" in why
