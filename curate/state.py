@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curate import schema
+from curate import schema, views
 from curate.check import CheckResult
 from curate.errors import ExitCode
 from curate.manifest.build import Release
@@ -36,6 +37,12 @@ class Gathered:
     predictions: Taught | None = None
     verdicts: pa.Table = field(default_factory=lambda: schema.empty(schema.VERDICTS))
     decisions: pa.Table = field(default_factory=lambda: schema.empty(schema.DECISIONS))
+
+    @property
+    def readable_labels(self) -> pa.Table:
+        """The labels whose image could be decoded; the others are excluded with their image's reason."""
+        good = views.readable(self.view)["sample_id"].combine_chunks()
+        return self.labels.filter(pc.is_in(self.labels["sample_id"], value_set=good))
 
     def add(self, result: CheckResult) -> None:
         """Add what checks found."""

@@ -1,0 +1,98 @@
+"""Which checks run on what: images, labels, boxes, annotators' answers; and the suites on samples and labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from curate import views
+from curate.check import CheckResult
+from curate.checks.attributes import AttributeDeclaration
+from curate.spec import BOX_TEACHERS
+from curate.stages import check
+from curate.stages.context import Context
+from curate.state import Gathered
+
+
+def check_images(context: Context, found: Gathered) -> None:
+    """Run the checks that read images, and the expectations on the samples."""
+    checks, left_out = check.enabled_checks(context.spec)
+    of_images = [one for one in checks if one.view == "samples"]
+    found.add(check.run_checks(context, found.view, of_images, _facts(context, found), "check"))
+    found.evidence["checks_left_out"] = left_out
+    statistics, proof = check.expectations(context, found.view, "samples", allowed_sets(found))
+    found.statistics = pa.concat_tables([found.statistics, statistics])
+    found.evidence["expectations_samples"] = proof
+
+
+def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> None:
+    """Run the checks that read labels: those that need no teacher first, the others when predictions are there."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "labels" and one.after_teachers == after_teachers]
+    answers = found.predictions.table if after_teachers and found.predictions is not None else None
+    view = views.labels_view(found.labels, found.view, answers)
+    if after_teachers:
+        chosen, silent = check.without_teacher(context.spec, chosen, view.column_names)
+        found.add(silent)
+    found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
+    if not after_teachers and found.labels.num_rows:
+        statistics, proof = check.expectations(context, view, "labels", allowed_sets(found))
+        found.statistics = pa.concat_tables([found.statistics, statistics])
+        found.evidence["expectations_labels"] = proof
+
+
+def check_boxes(context: Context, found: Gathered) -> None:
+    """Run the checks that hold given boxes against those of detectors."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "boxes"]
+    taught = found.predictions
+    if taught is None or not any(spec.kind in BOX_TEACHERS for spec in context.spec.teachers):
+        for one in chosen:
+            found.add(check.not_applicable(one, "no teacher gives boxes"))
+    elif not taught.detectors:
+        found.add(check.not_run(chosen, "no detector could be read"))
+    else:
+        view = views.boxes_view(found.labels, found.view, taught.boxes, taught.detectors)
+        found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
+
+
+def check_annotations(context: Context, found: Gathered) -> None:
+    """Run the checks that read every annotator's answers, the given ones and the others, beside the teachers."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "annotations"]
+    if found.labels["annotator"].null_count == found.labels.num_rows:
+        for one in chosen:
+            found.add(check.not_applicable(one, "no label names its annotator"))
+        return
+    answers = found.predictions.table if found.predictions is not None else None
+    view = views.annotations_view(found.labels, found.annotations, found.view, answers)
+    told = check.run_checks(context, view, chosen, _facts(context, found), "check")
+    given = found.labels["label_id"].combine_chunks()
+    about_given = pa.compute.is_in(told.findings["label_id"], value_set=given)
+    found.add(CheckResult(told.findings.filter(about_given), told.statistics))
+
+
+def allowed_sets(found: Gathered) -> dict[str, list[str]]:
+    """Return the sets that the suites leave open: they are known only once the data is."""
+    return {"classes": list(found.classes), "splits": sorted(set(found.samples["split"].to_pylist()) - {None})}
+
+
+def _facts(context: Context, found: Gathered) -> dict[str, Any]:
+    """Return what checks may ask for by the name of a params field."""
+    spec = context.spec
+    facts: dict[str, Any] = {
+        "classes": found.classes,
+        "attributes": tuple(
+            AttributeDeclaration(
+                name=name,
+                obtained=declared.obtained,
+                reference=tuple(sorted(declared.reference.items())) if declared.reference else None,
+                reference_name=declared.reference_name,
+            )
+            for name, declared in sorted(spec.attributes.items())
+        ),
+    }
+    if found.predictions is not None:
+        facts["features"] = found.predictions.shared_features
+    return facts

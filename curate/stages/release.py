@@ -1,0 +1,77 @@
+"""The release and its page, from what a run has gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate import runs
+from curate.ingest import Media
+from curate.manifest.build import Release, build_release
+from curate.manifest.publish import Published
+from curate.spec import Spec
+from curate.stages import check, teach
+from curate.stages.context import Context
+from curate.stages.examine import allowed_sets
+from curate.state import Gathered
+
+
+def build(context: Context, found: Gathered) -> Release:
+    """Return the release: what leaves, what stays behind and why, and the evidence for it."""
+    taught = found.predictions
+
+    def validate(data: pa.Table) -> tuple[pa.Table, Mapping[str, Any]]:
+        statistics, proof = check.expectations(context, data, "manifest", allowed_sets(found))
+        return statistics, {"expectations_manifest": proof}
+
+    with context.run.timed("verdicts"):
+        return build_release(
+            samples=found.samples.drop_columns(["mtime_ns"]),
+            labels=found.labels,
+            scan=found.scan,
+            verdicts=found.verdicts,
+            findings=found.findings,
+            outcomes=found.outcomes,
+            policy=context.spec.policy,
+            classes=found.classes,
+            statistics=found.statistics,
+            decisions=found.decisions,
+            predictions=taught.table if taught else None,
+            cards=taught.cards if taught else (),
+            teacher_weights=teach.weights(found.statistics, taught) if taught else None,
+            evidence={**found.evidence, **about(context.spec)},
+            digests={"spec": runs.digest_json(spec_content(context.spec))},
+            seed=context.spec.seed,
+            validate=validate,
+        )
+
+
+def about(spec: Spec) -> Mapping[str, Any]:
+    """Return the evidence of what people said in the spec; none where they said nothing."""
+    said = spec.about.said()
+    if not said:
+        return {}
+    obtained = {name: one.obtained for name, one in sorted(spec.attributes.items())}
+    return {"about": {**said, "description": spec.description, "attributes_obtained": obtained}}
+
+
+def spec_content(spec: Spec) -> Mapping[str, Any]:
+    """Return what of a spec decides the content of a release: not where things are on this machine."""
+    ours = {"workspace", "manifests", "description", "about"}
+    content: dict[str, Any] = spec.model_dump(mode="json", exclude=ours)
+    content["source"] = {key: value for key, value in content["source"].items() if key != "path"}
+    return content
+
+
+def write_report(context: Context, found: Gathered, published: Published, media: Media) -> Path:
+    """Write the HTML page of the version and return where it is."""
+    from curate.report import build_report  # noqa: PLC0415 - jinja2 and the pictures are needed here only
+
+    run_record = context.run
+    with run_record.timed("report"):
+        return build_report(
+            run_record.workspace, published.path, published.number, found.samples, media, run_record.record
+        )
