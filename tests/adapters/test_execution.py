@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from curate.adapters.execution import ENGINES, Engine, _packed, _unpacked, map_shards, slices
+from curate.adapters.execution import ENGINES, Engine, map_shards, slices
+from curate.adapters.processes import packed, unpacked
 from curate.errors import ConfigError, StageError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -184,9 +185,9 @@ def test_an_interrupted_or_killed_driver_leaves_no_orphans(tmp_path: Path, signa
 
 def test_a_slice_travels_alone() -> None:
     table = numbers(100_000)
-    packed = _packed(table.slice(500, 3))
-    assert len(pickle.dumps(packed)) < 2_000
-    assert _unpacked(packed).equals(table.slice(500, 3))
+    sent = packed(table.slice(500, 3))
+    assert len(pickle.dumps(sent)) < 2_000
+    assert unpacked(sent).equals(table.slice(500, 3))
 
 
 def test_threads_share_this_process() -> None:
