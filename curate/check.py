@@ -50,6 +50,8 @@ BUILTIN: tuple[str, ...] = (
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
+# who else gives statistics, for gates to name
+STATISTICIANS = ("ingest", "teachers", "expectations", "evaluation", "audit", "removal_cap", "release")
 BATCH_ROWS = 65_536
 
 
@@ -65,6 +67,7 @@ class Check:
         needs: columns it reads; a pattern such as `prob_*` asks for at least one match.
         scope: what a shard must not split: row, sample, sequence or dataset.
         params: a frozen dataclass of plain values; part of the cache key.
+        issues: every issue that its findings may have; a policy's rules name them. Empty: not said.
         fit: (batches, params) -> state.
         score: (batch, state, params) -> findings, in `schema.FINDINGS`.
         summarize: (state, params) -> statistics, in `schema.STATISTICS`.
@@ -79,6 +82,7 @@ class Check:
     fit: Callable[[Batches, Any], Any] | None = None
     score: Callable[[pa.RecordBatch, Any, Any], pa.Table] | None = None
     summarize: Callable[[Any, Any], pa.Table] | None = None
+    issues: tuple[str, ...] = ()
 
     @property
     def after_teachers(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ def load_spec(path: str | Path) -> LoadedSpec:
     if isinstance(located.data, dict):
         _refuse_unknown_options(located)
         _refuse_unknown_checks(located)
+        _refuse_unknown_findings(located)
     try:
         spec = Spec.model_validate(located.data)
     except ValidationError as error:
@@ -93,6 +96,36 @@ def _refuse_unknown_checks(located: LocatedYaml) -> None:
         except ConfigError as error:
             msg = f"{located.where(('checks', name))}: {error}"
             raise ConfigError(msg) from error
+
+
+def _refuse_unknown_findings(located: LocatedYaml) -> None:
+    """Check that the rules of the policy name issues and checks that there are, and its gates checks."""
+    from curate.check import STATISTICIANS, discover  # noqa: PLC0415 - checks are plug-ins
+
+    policy = located.data.get("policy")
+    policy = policy if isinstance(policy, dict) else {}
+    checks = discover()
+    issues = sorted({issue for check in checks.values() for issue in check.issues})
+    if any(check.score and not check.issues for check in checks.values()):
+        issues = []  # another package's check does not say what it finds
+    known = {"issue": issues, "check": list(checks), "statistic": [*checks, *STATISTICIANS]}
+    for part, keys in (("rules", ("issue", "check")), ("gates", ("statistic",))):
+        given = policy.get(part)
+        for at, row in enumerate(given if isinstance(given, list) else ()):
+            for key in keys:
+                word = row.get(key) if isinstance(row, dict) else None
+                if isinstance(word, str) and known[key]:
+                    _refuse_unknown_word(located, ("policy", part, at, key), word, known[key])
+
+
+def _refuse_unknown_word(located: LocatedYaml, loc: tuple[str | int, ...], word: str, known: Sequence[str]) -> None:
+    pattern = word.partition(".")[0] if loc[-1] == "statistic" else word
+    if not fnmatch.filter(known, pattern):
+        hint = did_you_mean(pattern, known) or f"There are: {', '.join(known)}."
+        dotted = ".".join(map(str, loc))
+        raise ConfigError(
+            f"{located.where(loc)}: '{dotted}' is {word!r}, and nothing is called {pattern!r}. {hint}"
+        )
 
 
 def _explain(located: LocatedYaml, item: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from curate import schema
+from curate.errors import did_you_mean
 from curate.policy import Gate
 
 GATES = pa.schema(
@@ -106,7 +107,13 @@ def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ran = next((row for row in rows if (row["check"], row["name"]) == (check, "ran") and _why(row)), {})
     code = "gate_check_did_not_run" if ran else "gate_matches_nothing"
     blocks = gate.level == "fail"
-    return _row(gate, gate.statistic, gate.group, {"detail": ran.get("detail")}, None, "errored", code, blocks)
+    row = _row(gate, gate.statistic, gate.group, {"detail": ran.get("detail")}, None, "errored", code, blocks)
+    if ran:
+        return row
+    known = sorted({f"{one['check']}.{one['name']}" for one in rows if one.get("detail") not in _ABSENT_DETAILS})
+    hint = "Audits come from: curate audit NAME." if check == "audit" else did_you_mean(gate.statistic, known)
+    args = json.loads(row["reason_args"]) | {"hint": f" {hint}" if hint else ""}
+    return row | {"reason_args": schema.canonical_json(args)}
 
 
 def _why(row: Mapping[str, Any]) -> str | None:
@@ -143,9 +150,9 @@ def _held_against(gate: Gate, row: Mapping[str, Any]) -> dict[str, Any]:
     if given == "errored" or unusable:
         return _row(gate, name, group, row, None, "errored", "gate_errored", gate.level == "fail")
     if gate.max is not None and upper is not None and upper > gate.max:
-        return _broken(gate, name, row, upper, "gate_above_max")
+        return _broken(gate, name, row, upper, "above_max")
     if gate.min is not None and lower is not None and lower < gate.min:
-        return _broken(gate, name, row, lower, "gate_below_min")
+        return _broken(gate, name, row, lower, "below_min")
     return _row(gate, name, group, row, numbers[0], "pass", None, False)  # noqa: FBT003 - the last column
 
 
@@ -157,11 +164,14 @@ def _judged(gate: Gate, row: Mapping[str, Any], bound: str) -> float | None:
 
 def _broken(gate: Gate, name: str, row: Mapping[str, Any], judged: float, code: str) -> dict[str, Any]:
     outcome = "fail" if gate.level == "fail" else "warn"
-    return _row(gate, name, row["group"], row, judged, outcome, code, gate.level == "fail")
+    whole = (
+        f"gate_{code}" if judged == row["value"] else f"gate_bound_{code}"
+    )  # the interval's bound, and the sentence says so
+    return _row(gate, name, row["group"], row, judged, outcome, whole, gate.level == "fail")
 
 
 def _broken_bound(verdict: Mapping[str, Any], default: float | None) -> float | None:
-    bound: float | None = verdict["min"] if verdict["reason_code"] == "gate_below_min" else default
+    bound: float | None = verdict["min"] if str(verdict["reason_code"]).endswith("below_min") else default
     return bound
 
 
@@ -182,6 +192,8 @@ def _row(
         "min": gate.min,
         "max": gate.max,
     }
+    if judged is not None and judged != row.get("value"):
+        args["value"] = _json_number(row.get("value"))
     if judged is None:
         args["why"] = _why(row) or "too few rows to be judged"
     return {

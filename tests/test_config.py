@@ -32,8 +32,15 @@ def test_a_good_spec_loads_and_paths_are_relative_to_it(tmp_path: Path) -> None:
     [
         ("clases: [cat]", 7, ["'clases'", "Did you mean 'classes'?"]),
         ("policy:\n  rulez: []", 8, ["policy.rulez", "Did you mean 'rules'?"]),
-        ("policy:\n  gates:\n  - {statistic: a.b, max: 1, lvel: fail}", 9, ["lvel", "Did you mean 'level'?"]),
-        ("policy:\n  gates:\n  - {statistic: a.b}", 9, ["max or min"]),
+        (
+            "policy:\n  gates:\n  - {statistic: label_noise.x, max: 1, lvel: fail}",
+            9,
+            ["lvel", "Did you mean 'level'?"],
+        ),
+        ("policy:\n  gates:\n  - {statistic: label_noise.x}", 9, ["max or min"]),
+        ("policy:\n  rules:\n  - {issue: mislabl, action: keep}", 9, ["'mislabl'", "Did you mean 'mislabel'?"]),
+        ("policy:\n  rules:\n  - {issue: '*', check: box_nois, action: keep}", 9, ["Did you mean 'box_noise'?"]),
+        ("policy:\n  gates:\n  - {statistic: label_nose.x, max: 1}", 9, ["Did you mean 'label_noise'?"]),
         ("teachers:\n  - kind: probe", 8, ["Did you mean 'probes'?"]),
         ("teachers:\n  - kind: probes\n    fold: 3", 9, ["fold", "Did you mean 'folds'?"]),
         ("seed: many", 7, ["seed", "'many'"]),

@@ -146,3 +146,24 @@ def test_a_gate_on_a_check_that_did_not_run_says_why_and_does_not_pass() -> None
     ]
     judged = judge(table, gates)
     assert gate_result(judged, gates).rows.equals(result.rows)  # what stands in a release is judged the same again
+
+
+def test_a_gate_on_nothing_names_what_is_near_and_an_audit_says_where_it_comes_from() -> None:
+    told = [
+        SENTENCES[row["reason_code"]].format(**json.loads(row["reason_args"]))
+        for row in gate_result(
+            statistics(RATE), [Gate(statistic="noise.rat", max=1), Gate(statistic="audit.precision", min=0.9)]
+        ).rows.to_pylist()
+    ]
+    assert told == [
+        "No statistic is called noise.rat (all), so its gate does not pass. Did you mean 'noise.rate'?",
+        "No statistic is called audit.precision (all), so its gate does not pass. Audits come from: curate audit NAME.",
+    ]
+
+
+def test_a_broken_bound_of_the_interval_is_not_told_as_the_value() -> None:
+    (row,) = gate_result(
+        statistics(RATE), [Gate(statistic="noise.rate", max=0.2, bound="interval")]
+    ).rows.to_pylist()
+    told = SENTENCES[row["reason_code"]].format(**json.loads(row["reason_args"]))
+    assert told == "noise.rate (all) is 0.1 and may be 0.25; at most 0.2 is allowed."

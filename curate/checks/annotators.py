@@ -310,6 +310,7 @@ CHECK = Check(
     view="annotations",
     needs=COLUMNS,
     scope="dataset",
+    issues=("annotators_outvote", "annotator_error_prone"),
     params=AnnotatorsParams(),
     fit=fit,
     score=score_by_label,

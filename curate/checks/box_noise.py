@@ -269,6 +269,7 @@ CHECK = Check(
     view="boxes",
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",
+    issues=(MISSING, *ISSUES),
     params=BoxNoiseParams(),
     fit=fit,
     score=score,

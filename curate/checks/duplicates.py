@@ -144,6 +144,7 @@ CHECK = Check(
     view="samples",
     needs=NEEDS,
     scope="dataset",
+    issues=("exact_duplicate", "near_duplicate", "not_compared"),
     params=SimilarityParams(),
     fit=fit,
     score=score_by_sample,

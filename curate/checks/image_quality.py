@@ -277,6 +277,7 @@ CHECK = Check(
     view="samples",
     needs=NEEDS,
     scope="row",
+    issues=("unreadable", *ISSUES),
     params=ImageQualityParams(),
     fit=fit,
     score=score,

@@ -142,6 +142,7 @@ CHECK = Check(
     view="labels",
     needs=COLUMNS,
     scope="dataset",
+    issues=("duplicate_conflict",),
     params=LabelConsistencyParams(),
     fit=fit,
     score=score_by_label,

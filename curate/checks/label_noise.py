@@ -309,6 +309,7 @@ CHECK = Check(
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",
+    issues=(ISSUE, UNJUDGED_ISSUE),
     params=LabelNoiseParams(),
     fit=fit,
     score=score,

@@ -264,6 +264,7 @@ CHECK = Check(
     view="samples",
     needs=NEEDS,
     scope="dataset",
+    issues=("leakage_duplicate", "leakage_near_duplicate", "leakage_group"),
     params=SimilarityParams(),
     fit=fit,
     score=score_by_sample,

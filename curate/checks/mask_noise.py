@@ -190,6 +190,7 @@ CHECK = Check(
     view="labels",
     needs=(*COLUMNS, "masks_*"),
     scope="dataset",
+    issues=tuple(f"region_{one}" for one in ISSUES),
     params=MaskNoiseParams(),
     fit=fit,
     score=score_by_label,

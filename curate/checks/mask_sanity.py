@@ -180,6 +180,7 @@ CHECK = Check(
     view="labels",
     needs=COLUMNS,
     scope="row",
+    issues=ISSUES,
     params=MaskSanityParams(),
     fit=fit,
     score=score,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curate.check import Batches, Check
 from curate.checks.emit import Fitted, score_by_label, summarize
-from curate.checks.tracks import COLUMNS, TrackParams, judge
+from curate.checks.tracks import COLUMNS, TRACK_ISSUES, TrackParams, judge
 
 NAME = "track_sanity"
 
@@ -20,6 +20,7 @@ CHECK = Check(
     view="labels",
     needs=COLUMNS,
     scope="sequence",
+    issues=TRACK_ISSUES,
     params=TrackParams(),
     fit=fit,
     score=score_by_label,

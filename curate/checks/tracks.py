@@ -20,6 +20,7 @@ from curate.teachers.tracks.found import ISSUES, Found
 from curate.teachers.tracks.partners import Partners, match
 from curate.teachers.tracks.searches import search
 
+TRACK_ISSUES = tuple(f"track_{one}" for one in ISSUES)
 COLUMNS = ("label_id", "sample_id", "label", "bbox", "track_id", "frame", "width_px", "height_px")
 SEQUENCE = "group_video"  # optional: without it, all frames are one sequence
 
@@ -122,7 +123,7 @@ def _statistics(
 ) -> list[dict[str, Any]]:
     n = boxes.n
     found: list[dict[str, Any]] = [{"name": "n_tracks", "value": float(len(np.unique(boxes.track))), "n": n}]
-    for issue in (None, *(f"track_{one}" for one in ISSUES)):
+    for issue in (None, *TRACK_ISSUES):
         hits = {row["label_id"] for row in rows if issue in (None, row["issue"]) and row["flagged"]}
         low, high = wilson(len(hits), n)
         share = {"value": len(hits) / n, "low": low, "high": high, "n": n}

@@ -51,14 +51,27 @@ def _run_check(
 
     def compute() -> Mapping[str, pa.Table]:
         result = plug.run_check(check, view.drop_columns(["mtime_ns"]) if "mtime_ns" in digests else view)
-        ran = plug.build_statistics(check.name, [{"name": "ran", "value": 1.0, "n": view.num_rows}])
-        return {"findings": result.findings, "statistics": pa.concat_tables([ran, result.statistics])}
+        why = _without_subject(result)
+        if why:
+            first = not_applicable(check, why).statistics
+        else:
+            first = plug.build_statistics(check.name, [{"name": "ran", "value": 1.0, "n": view.num_rows}])
+        return {"findings": result.findings, "statistics": pa.concat_tables([first, result.statistics])}
 
     try:
         tables = context.run.stage(f"{label}-{check.name}", key, ("findings", "statistics"), compute)
     except Exception as error:  # noqa: BLE001 - one check that crashes must not hide what the others found
         return plug.errored(check, error)
     return CheckResult(tables["findings"], tables["statistics"])
+
+
+def _without_subject(result: CheckResult) -> str | None:
+    """Return why a check had nothing to look at (no box, no mask, …), or None: that it ran is then no pass."""
+    rows = result.statistics.to_pylist()
+    if not rows or result.findings.num_rows or any(row["n"] != 0 or row["outcome"] is None for row in rows):
+        return None
+    why = json.loads(rows[0]["detail"] or "{}").get("why")
+    return str(why) if why else None
 
 
 def with_params(check: Check, spec: Spec, facts: Mapping[str, Any]) -> Check:

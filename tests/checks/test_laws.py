@@ -168,6 +168,7 @@ def test_risk_and_outcomes_are_in_their_ranges(name: str) -> None:
         for row in findings:
             assert 0.0 <= row["risk"] <= 1.0
             assert row["check"] == name
+            assert row["issue"] in CHECKS[name].issues  # a rule of a policy can name it
             args = json.loads(row["reason_args"])
             assert row["reason_code"] in SENTENCES
             if row["reason_code"] in checks.SENTENCES:

@@ -92,7 +92,7 @@ def gather(given: Given, found: Detections, clusters: Clusters, weight: Floats) 
     place = _place_numbers(given, support, weight)
     matched = _match_numbers(given, found, clusters, cluster, iou)
     shared = _shared_cluster(given, clusters, cluster)
-    size = np.log(given.boxes[:, 2] * given.boxes[:, 3]) / 2
+    size = np.log(given.boxes[:, 2:]).sum(axis=1) / 2  # not the log of the area: that of a sliver is zero
     around = [shared, crowd, same, twin_iou, size, size * place[0], size * matched[1]]
     rows = np.arange(len(given.image))
     means = support.mean_prob
