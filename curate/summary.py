@@ -35,6 +35,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "findings": _finding_counts(result.tables["findings"]),
             "label_noise": _label_noise(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
+            "audit": _audit(result.tables["statistics"]),
         }
     if published is not None:
         summary |= {
@@ -53,16 +54,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the lines for people."""
     counts = summary["counts"]
     lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
-    noise = summary.get("label_noise", {})
-    if noise.get("noise_rate") is not None:
-        lines.append(f"  wrong labels   {_noise_line(noise)}")
-    if noise.get("precision") is not None:
-        lines.append(
-            f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong: the flags have precision "
-            f"{noise['precision']:.2f}, recall {noise['recall']:.2f}, F1 {noise['f1']:.2f}"
-        )
-    if summary.get("held_back", {}).get("total"):
-        lines.append(f"  held back      {_held_line(summary['held_back'])}")
+    lines += _quality_lines(summary)
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
     if "actions" in summary:
@@ -194,6 +186,42 @@ def _label_noise(statistics: pa.Table) -> dict[str, Any]:
                 found["insufficient"] = detail.get("insufficient")
                 found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
     return found
+
+
+def _quality_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return what teachers, truth and audits say of the labels."""
+    lines = []
+    noise = summary.get("label_noise", {})
+    if noise.get("noise_rate") is not None:
+        lines.append(f"  wrong labels   {_noise_line(noise)}")
+    if noise.get("precision") is not None:
+        lines.append(
+            f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong: the flags have precision "
+            f"{noise['precision']:.2f}, recall {noise['recall']:.2f}, F1 {noise['f1']:.2f}"
+        )
+    if summary.get("audit"):
+        lines.append(f"  audit          {_audit_line(summary['audit'])}")
+    if summary.get("held_back", {}).get("total"):
+        lines.append(f"  held back      {_held_line(summary['held_back'])}")
+    return lines
+
+
+def _audit(statistics: pa.Table) -> dict[str, dict[str, float | None]]:
+    """Return what an audit's answers say, by name; nothing where there was no audit."""
+    return {
+        row["name"]: {key: row[key] for key in ("value", "low", "high")}
+        for row in statistics.to_pylist()
+        if row["check"] == "audit" and row["group"] is None and row["value"] is not None and row["low"] is not None
+    }
+
+
+def _audit_line(audit: Mapping[str, Mapping[str, float | None]]) -> str:
+    shown = [
+        f"{name.replace('_', ' ')} {one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
+        for name in ("noise_rate", "precision", "recall")
+        if (one := audit.get(name)) is not None
+    ]
+    return ", ".join(shown) or "too few answers; see the report"
 
 
 def _held_back(statistics: pa.Table) -> dict[str, int]:

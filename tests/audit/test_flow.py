@@ -70,6 +70,7 @@ def test_an_audit_by_sheet_reaches_ledger_evidence_and_gates(misfiled: tuple[Pat
 
     done = e2e.call("run", spec, "--workspace", workspace, "--no-review", "--json")
     assert done.code == 0, done.err
+    assert done.json["audit"]["noise_rate"]["value"] == pytest.approx(1 / 60)
     version = Path(done.json["manifest"])
     rows = pq.read_table(next((version / "data").glob("*.parquet"))).to_pylist()
     moved = next(row for row in rows if row["uri"].endswith("dog/003.png"))
