@@ -49,6 +49,10 @@ class InputError(CurateError):
         )
 
 
+class TooFewRowsError(InputError):
+    """Too little data to say anything: "insufficient data", which is neither a failure nor a pass."""
+
+
 class StageError(CurateError):
     """A stage that crashed; the cause is chained."""
 

@@ -104,7 +104,8 @@ def _verdicts(
 def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the row of a gate without a statistic; where the check says why it did not run, that is the reason."""
     check = gate.statistic.partition(".")[0]
-    ran = next((row for row in rows if (row["check"], row["name"]) == (check, "ran") and _why(row)), {})
+    said = {(check, "ran"), (check, "applies")}
+    ran = next((row for row in rows if (row["check"], row["name"]) in said and _why(row)), {})
     code = "gate_check_did_not_run" if ran else "gate_matches_nothing"
     blocks = gate.level == "fail"
     row = _row(gate, gate.statistic, gate.group, {"detail": ran.get("detail")}, None, "errored", code, blocks)
@@ -119,7 +120,8 @@ def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _why(row: Mapping[str, Any]) -> str | None:
     """Return what a statistic's own detail gives as the reason why there is no value."""
     detail = json.loads(row.get("detail") or "{}")
-    return detail.get("insufficient") or detail.get("why") if isinstance(detail, dict) else None
+    known = detail if isinstance(detail, dict) else {}
+    return known.get("insufficient") or known.get("why") or known.get("message")
 
 
 def _names(gate: Gate, row: Mapping[str, Any]) -> bool:
@@ -195,7 +197,7 @@ def _row(
     if judged is not None and judged != row.get("value"):
         args["value"] = _json_number(row.get("value"))
     if judged is None:
-        args["why"] = _why(row) or "too few rows to be judged"
+        args["why"] = _why(row) or ("too few rows to be judged" if outcome == "insufficient data" else "no value")
     return {
         "statistic": name,
         "group": group,

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -211,6 +212,8 @@ class Run:
         key_parts: Mapping[str, Any],
         tables: Sequence[str],
         compute: Callable[[], Mapping[str, pa.Table]],
+        *,
+        keep: Callable[[Mapping[str, pa.Table]], bool] = lambda _: True,
     ) -> dict[str, pa.Table]:
         """Return the tables of a stage: from the cache where its key is there, computed and cached otherwise.
 
@@ -219,6 +222,7 @@ class Run:
             key_parts: everything that the result depends on, as JSON values (digests for tables).
             tables: names of the tables it gives.
             compute: makes them.
+            keep: whether what was made is worth remembering; what failed is tried again.
         """
         key = digest_json({"stage": stage, "schema": schema.SCHEMA_VERSION, **key_parts})
         files = {name: self.workspace.cache / stage / f"{key}.{name}.parquet" for name in tables}
@@ -229,7 +233,7 @@ class Run:
                 timing.cached = True
                 return cached
             made = compute()
-            for name, file in files.items():
+            for name, file in files.items() if keep(made) else ():
                 write_table(file, made[name])
             return {name: made[name] for name in tables}
 
@@ -297,6 +301,8 @@ def open_workspace(root: Path, name: str, manifests_at: str = "") -> Workspace:
     workspace = Workspace(root.resolve(), name, manifests_at)
     try:
         workspace.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workspace.folder):  # a folder that is there may still be read-only
+            pass
     except OSError as error:
         raise InputError(
             f"The workspace {workspace.folder} must be a folder that can be written to; it cannot "

@@ -194,11 +194,14 @@ def _quality_lines(summary: Mapping[str, Any]) -> list[str]:
     noise = summary.get("label_noise", {})
     if noise.get("noise_rate") is not None:
         lines.append(f"  wrong labels   {_noise_line(noise)}")
-    if noise.get("precision") is not None:
-        lines.append(
-            f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong: the flags have precision "
-            f"{noise['precision']:.2f}, recall {noise['recall']:.2f}, F1 {noise['f1']:.2f}"
-        )
+    if noise.get("n_wrong") is not None:
+        known = [
+            f"{name} {noise[key]:.2f}"
+            for key, name in (("precision", "precision"), ("recall", "recall"), ("f1", "F1"))
+            if noise.get(key) is not None
+        ]
+        told = f": the flags have {', '.join(known)}" if known else ""
+        lines.append(f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong{told}")
     if summary.get("audit"):
         lines.append(f"  audit          {_audit_line(summary['audit'])}")
     if summary.get("held_back", {}).get("total"):

@@ -14,7 +14,7 @@ SENTENCES = {
     "decision_without_suggestion": "A reviewer accepted a suggestion, but there is none; the row waits for review.",
     "gate_above_max": "{statistic} ({group}) is {judged:.4g}; at most {max:g} is allowed.",
     "gate_below_min": "{statistic} ({group}) is {judged:.4g}; at least {min:g} is needed.",
-    "gate_errored": "{statistic} ({group}) could not be computed, so it does not pass.",
+    "gate_errored": "{statistic} ({group}) could not be computed ({why}), so it does not pass.",
     "gate_insufficient_data": "{statistic} ({group}) is neither passed nor failed: {why}.",
     "gate_check_did_not_run": "{statistic} ({group}) has no value, {why}, so its gate does not pass.",
     "gate_matches_nothing": "No statistic is called {statistic} ({group}), so its gate does not pass.{hint}",

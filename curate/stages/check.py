@@ -142,17 +142,33 @@ def suite_digest(suite: str) -> str:
     return runs.digest_file(suite_folder() / f"{suite}.json")
 
 
-def without_teacher(spec: Spec, checks: Sequence[Check], columns: Sequence[str]) -> tuple[list[Check], CheckResult]:
+def without_teacher(
+    spec: Spec,
+    checks: Sequence[Check],
+    columns: Sequence[str],
+    teachers: pa.Table | None = None,
+    *,
+    only_masks: bool = False,
+) -> tuple[list[Check], CheckResult]:
     """Return the checks whose teachers have answered, and what is said of the others.
 
-    A check whose kind of teacher the spec does not have has no subject; one whose teachers gave nothing did not run.
+    A check whose kind of teacher the spec does not have has no subject; one whose teachers gave nothing did not run,
+    and is errored where a teacher failed (`teachers`: their statistics).
     """
+    failed = [row for row in (teachers.to_pylist() if teachers else ()) if row["outcome"] == "errored"]
+    why = "no teacher has given predictions"
+    if failed:
+        first = failed[0]["group"].removeprefix("teacher=")
+        why = f"{why} ({first}: {json.loads(failed[0]['detail'])['message']})"
     kinds = {_ANSWERS.get(teacher.kind, schema.PROB_PREFIX) for teacher in spec.teachers} or {schema.PROB_PREFIX}
     ready = [one for one in checks if any(name.startswith(str(one.teacher_prefix)) for name in columns)]
     silent = [one for one in checks if one not in ready]
-    results = [not_run([one for one in silent if one.teacher_prefix in kinds], "no teacher has given predictions")]
+    if only_masks:  # probes and classifiers have no say about regions
+        kinds -= {schema.PROB_PREFIX}
+    of_kind = [one for one in silent if one.teacher_prefix in kinds]
+    results = [not_run(of_kind, why, outcome="errored" if failed else "insufficient data")]
     results += [
-        not_applicable(one, "the spec has no teacher of this kind")
+        not_applicable(one, "all labels are masks" if only_masks else "the spec has no teacher of this kind")
         for one in silent
         if one.teacher_prefix not in kinds
     ]
@@ -173,11 +189,9 @@ def not_applicable(check: Check, why: str) -> CheckResult:
     return CheckResult(schema.empty(schema.FINDINGS), plug.build_statistics(check.name, rows))
 
 
-def not_run(checks: Sequence[Check], why: str) -> CheckResult:
-    """Return the result of checks that had nothing to work on: insufficient data, which is not a pass."""
-    rows = [
-        (check.name, {"name": "ran", "outcome": "insufficient data", "detail": {"why": why}}) for check in checks
-    ]
+def not_run(checks: Sequence[Check], why: str, *, outcome: str = "insufficient data") -> CheckResult:
+    """Return the result of checks that had nothing to work on: insufficient data or errored, which is not a pass."""
+    rows = [(check.name, {"name": "ran", "outcome": outcome, "detail": {"why": why}}) for check in checks]
     tables = [plug.build_statistics(name, [row]) for name, row in rows]
     statistics = pa.concat_tables([schema.empty(schema.STATISTICS), *tables])
     return CheckResult(schema.empty(schema.FINDINGS), statistics)

@@ -33,7 +33,9 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
     answers = found.predictions.table if after_teachers and found.predictions is not None else None
     view = views.labels_view(found.labels, found.view, answers)
     if after_teachers:
-        chosen, silent = check.without_teacher(context.spec, chosen, view.column_names)
+        said = found.predictions.statistics if found.predictions else None
+        only_masks = set(view["task"].to_pylist()) == {"segmentation"}
+        chosen, silent = check.without_teacher(context.spec, chosen, view.column_names, said, only_masks=only_masks)
         found.add(silent)
     found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
     if not after_teachers and found.labels.num_rows:

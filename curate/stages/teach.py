@@ -87,7 +87,7 @@ def _with_boxes(
             "scores": plug.build_statistics("teachers", scores),
         }
 
-    tables = context.run.stage("detectors", key, ("boxes", "about", "scores"), compute)
+    tables = context.run.stage("detectors", key, ("boxes", "about", "scores"), compute, keep=_nobody_failed)
     cards, errors = _told(tables["about"])
     return replace(
         taught,
@@ -98,10 +98,15 @@ def _with_boxes(
     )
 
 
+def _nobody_failed(tables: Mapping[str, pa.Table]) -> bool:
+    """Return whether a result may be remembered: what failed is tried again by the next run."""
+    return "error" not in tables["about"]["kind"].to_pylist()
+
+
 def _about(cards: Sequence[Any], errors: Sequence[Any]) -> pa.Table:
     """Return cards and errors as a table, for the cache."""
     told = [schema.canonical_json(card.to_json()) for card in cards]
-    failed = [schema.canonical_json({"name": e.name, "message": e.message}) for e in errors]
+    failed = [schema.canonical_json({"name": e.name, "message": e.message, "too_few": e.too_few}) for e in errors]
     return pa.table({"kind": ["card"] * len(told) + ["error"] * len(failed), "json": told + failed})
 
 
@@ -171,7 +176,7 @@ def _classify(
         predictions = pa.concat_tables([one.table for one in told], promote_options="default")
         return {"predictions": predictions, "about": about}
 
-    tables = context.run.stage("teachers", key, ("predictions", "about"), compute)
+    tables = context.run.stage("teachers", key, ("predictions", "about"), compute, keep=_nobody_failed)
     cards, errors = _told(tables["about"])
     return Taught(tables["predictions"], cards, _statistics(cards, errors))
 
@@ -221,7 +226,7 @@ def _statistics(cards: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str
             "name": "ran",
             "group": f"teacher={error['name']}",
             "value": 0.0,
-            "outcome": "errored",
+            "outcome": "insufficient data" if error.get("too_few") else "errored",
             "detail": {"message": error["message"]},
         }
         for error in errors

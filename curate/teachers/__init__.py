@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 
 import pyarrow as pa
 
-from curate.errors import ConfigError
+from curate.errors import ConfigError, TooFewRowsError
 from curate.schema import PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
 from curate.teachers.protocol import (
@@ -32,6 +33,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "mot": ("tracks.teacher", "MotTeacher"),
     "masks": ("regions.teacher", "MasksTeacher"),
 }
+
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
 def teacher_of(spec: TeacherSpec) -> Teacher:
@@ -63,8 +66,11 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
     for spec in specs:
         try:
             answers += teacher_of(spec).answer(request)
-        except Exception as error:  # noqa: BLE001 - whatever a model does must not hide what the others say
-            errors.append(TeacherError(spec.name, f"{type(error).__name__}: {error}"))
+        except Exception as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) in _OF_THE_MACHINE:
+                raise  # no teacher's fault: the run stops, and goes on from here when there is room
+            too_few = isinstance(error, TooFewRowsError)
+            errors.append(TeacherError(spec.name, f"{type(error).__name__}: {error}", too_few))
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
     cards = []
     for answer in answers:

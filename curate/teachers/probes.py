@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curate.adapters.execution import map_shards
-from curate.errors import ConfigError, InputError, did_you_mean
+from curate.errors import ConfigError, TooFewRowsError, did_you_mean
 from curate.schema import canonical_json
 from curate.spec import ProbesSpec
 from curate.teachers.class_names import named
@@ -242,7 +242,7 @@ def _classes(request: Request) -> object:
 def _refuse_too_few(rows: np.ndarray, families: np.ndarray, n_folds: int) -> None:
     n_families = len(np.unique(families[rows]))
     if len(rows) < MIN_ROWS or n_families < n_folds:
-        raise InputError(
+        raise TooFewRowsError(
             f"Probes need at least {MIN_ROWS} readable labeled rows in {n_folds} or more independent families; "
             f"there are {len(rows)} rows in {n_families} families. Give more data, fewer folds, or another teacher."
         )

@@ -59,10 +59,17 @@ class TeacherCard:
 
 @dataclass(frozen=True, slots=True)
 class TeacherError:
-    """A teacher that gave no answer, and why. It never counts as agreement."""
+    """A teacher that gave no answer, and why. It never counts as agreement.
+
+    Attributes:
+        name: of the teacher.
+        message: why.
+        too_few: whether it had too little data, which is no failure.
+    """
 
     name: str
     message: str
+    too_few: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from curate import config
 from curate.errors import ConfigError
 
 MODULE = '''
+import errno, os
 import numpy as np
 from curate.teachers.protocol import Answer, TeacherCard
 
@@ -24,6 +25,10 @@ class Stubborn:
         self.name, self.says, self.digest = spec.name, spec.says, spec.says
 
     def answer(self, request):
+        if os.environ.get("MULE") == "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if os.environ.get("MULE") == "broken":
+            raise ValueError("no such layer")
         probs = np.zeros((request.labels.num_rows, len(request.classes)), np.float32)
         probs[:, request.classes.index(self.says)] = 1
         card = TeacherCard(self.name, "stubborn", None, None, out_of_fold=False, calibration=None,
@@ -54,6 +59,24 @@ def test_a_teacher_of_another_package_judges_a_run(plugged: Path) -> None:
     assert done.code in {0, 1}, done.err
     [predictions] = (plugged / "ws" / "pets" / "cache" / "teachers").glob("*.predictions.parquet")
     assert pq.read_table(predictions)["prob_mule"].to_pylist() == [[0.0, 1.0, 0.0]] * 60  # cat, dog, eel
+
+
+def test_a_teacher_that_failed_is_no_pass_and_is_asked_again(plugged: Path) -> None:
+    e2e.write_classes(plugged / "data")
+    spec = e2e.write_spec(plugged / "pets.yaml", "{format: folder, path: data}", rest=TEACHER)
+    path = {"PYTHONPATH": f"{plugged}:{Path(config.__file__).parents[1]}"}
+    arguments = ("run", spec, "--workspace", plugged / "ws", "--no-review", "--json")
+    full = e2e.call(*arguments, env=path | {"MULE": "full"})
+    assert full.code == 4
+    assert "No space left" in full.err
+    assert not (plugged / "ws" / "manifests").exists()
+    broken = e2e.call(*arguments, env=path | {"MULE": "broken"})
+    assert broken.code == 1
+    told = {gate["statistic"]: gate["message"] for gate in broken.json["gates_not_passed"]}
+    assert "mule: ValueError: no such layer" in told["label_noise.ran"]
+    well = e2e.call(*arguments, env=path)
+    assert well.code in {0, 1}, well.err
+    assert "label_noise.ran" not in {gate["statistic"] for gate in well.json["gates_not_passed"]}
 
 
 def test_a_kind_that_nobody_provides_names_those_there_are(plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,4 +67,4 @@ def test_a_teacher_without_files_is_errored_and_the_check_did_not_run(folder: Pa
     rows = [row for row in run.tables["statistics"].to_pylist() if row["name"] == "ran"]
     outcomes = {(row["check"], row["group"]): row["outcome"] for row in rows}
     assert outcomes["teachers", "teacher=seg"] == "errored"
-    assert outcomes["mask_noise", None] == "insufficient data"
+    assert outcomes["mask_noise", None] == "errored"
