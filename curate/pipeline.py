@@ -22,6 +22,7 @@ from curate.ingest.media import open_media
 from curate.manifest.build import Release
 from curate.manifest.place import place_of
 from curate.manifest.publish import Published, publish
+from curate.reasons import render
 from curate.stages import Context, check, examine, read, teach
 from curate.stages import audit as auditing
 from curate.stages import release as releasing
@@ -172,7 +173,13 @@ def _refuse_nothing(samples: pa.Table, outcomes: pa.Table, what: str) -> None:
         return
     reasons = [code for code in outcomes["reason_code"].to_pylist() if code]
     counts = ", ".join(f"{reasons.count(code):,} {code.replace('_', ' ')}" for code in sorted(set(reasons)))
-    raise InputError(f"None of the {outcomes.num_rows:,} input rows {what}: {counts or 'the source is empty'}.")
+    told = ""
+    first = next((row for row in outcomes.to_pylist() if row["reason_code"]), None)
+    if first:
+        told = f" The first: {first['row']}: {render(first['reason_code'], first['reason_args'])}"
+    raise InputError(
+        f"None of the {outcomes.num_rows:,} input rows {what}: {counts or 'the source is empty'}.{told}"
+    )
 
 
 def _refuse_all_unreadable(found: Gathered) -> None:

@@ -105,7 +105,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run the command line: one line per error, a stack trace only where CURATE_DEBUG is set."""
+    """Run the command line and end the process: one line per error, a stack trace only where CURATE_DEBUG is set."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller ignores Ctrl-C
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -129,6 +129,9 @@ def main() -> None:
             f"Set CURATE_DEBUG=1 for the stack trace."
         )
         _fail(message, ExitCode.CRASHED, error)
+    finally:
+        if signal.getsignal(signal.SIGINT) is _interrupt:  # all is done: what closes at the end is not to be torn
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _fail(message: str, code: ExitCode, error: BaseException) -> None:

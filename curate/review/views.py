@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from curate.review.dataset import ground_truth_kind
 from curate.review.documents import GROUND_TRUTH
 
 SUSPECTS = "suspect labels"
@@ -53,11 +54,25 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
     def family(name: str) -> Any:  # noqa: ANN401 - a view
         return dataset.match(F(name).exists()).sort_by(name)
 
+    is_list = dataset.has_sample_field(GROUND_TRUTH) and ground_truth_kind(dataset) != "Classification"
+
+    def only_labels(view: Any, condition: Any) -> Any:  # noqa: ANN401 - views
+        """Show of an image with many labels those that it is about; the image stays where a label is missing."""
+        return view.filter_labels(GROUND_TRUTH, condition, only_matches=False) if is_list else view
+
     makers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
-        SUSPECTS: (("label_risk",), lambda: dataset.match(F("label_risk") > 0).sort_by("label_risk", reverse=True)),
+        SUSPECTS: (
+            ("label_risk",),
+            lambda: only_labels(
+                dataset.match(F("label_risk") > 0).sort_by("label_risk", reverse=True), F("risk") > 0
+            ),
+        ),
         WAITING: (
             ("actions", "risk"),
-            lambda: dataset.match(F("actions").contains("review")).sort_by("risk", reverse=True),
+            lambda: only_labels(
+                dataset.match(F("actions").contains("review")).sort_by("risk", reverse=True),
+                F("action") == "review",
+            ),
         ),
         CROSS_SPLIT: (("leakage_family",), lambda: family("leakage_family")),
         NEAR: (("near_family",), lambda: family("near_family")),

@@ -160,6 +160,16 @@ def test_boxes_tracks_and_masks(street: Any) -> None:
     assert first.suggested_label is None  # it is a box's, not the image's
 
 
+def test_the_suspects_of_a_picture_with_many_boxes_stand_alone(street: Any) -> None:
+    load_dataset("alone", **street.arguments)
+    view = dataset.open_dataset("alone").load_saved_view(views.SUSPECTS)
+    assert [[d.label for d in sample.ground_truth.detections] for sample in view] == [["car"]]
+    sample = view.first()
+    sample.ground_truth.detections[0].tags.append("curate:keep")
+    sample.save()  # what the view does not show is still there
+    assert len(dataset.open_dataset("alone")[sample.id].ground_truth.detections) == 3
+
+
 def test_a_second_load_touches_nothing(pets: Any) -> None:
     load_dataset("again", **pets.arguments)
     before = raw("again")
