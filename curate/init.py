@@ -27,14 +27,18 @@ class WrittenSpec:
     name: str
     format: str
     blanks: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines."""
-        return {"spec": str(self.file), "name": self.name, "format": self.format, "blanks": list(self.blanks)}
+        return {"spec": str(self.file), "name": self.name, "format": self.format} | {
+            "blanks": list(self.blanks),
+            "remarks": list(self.remarks),
+        }
 
     def lines(self) -> list[str]:
         """Return it for people."""
-        told = [f"Recognised: {self.format}", f"Spec → {self.file}"]
+        told = [f"Recognised: {self.format}", *self.remarks, f"Spec → {self.file}"]
         if self.blanks:
             told.append(f"Fill in what only you can know (marked {MISSING}): {', '.join(self.blanks)}")
         told.append(f"Then: curate run {self.file.name if self.file.parent == Path.cwd() else self.file}")
@@ -60,7 +64,8 @@ def write_spec(path: Path, *, out: Path | None = None, force: bool = False) -> W
     told = comments(path) if comments else {}
     text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent), told)
     write_text(file, text)
-    return WrittenSpec(file, dataset, name, blanks)
+    remarks = getattr(source_named(name), "remarks", None)
+    return WrittenSpec(file, dataset, name, blanks, tuple(remarks(path)) if remarks else ())
 
 
 def recognise(path: Path) -> tuple[str, Mapping[str, Any]]:

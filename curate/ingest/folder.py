@@ -123,6 +123,21 @@ class Folder:
             return None
         return {} if any(is_image_name(entry.path) for entry in list_files(path)) else None
 
+    def remarks(self, path: Path) -> Sequence[str]:
+        """Return what `curate init` says of the folder: how many images and classes, and what looks odd."""
+        found = self.read(ReadOptions(source="init", root=path))
+        n_classes = len(found.classes)
+        classes = "1 class" if n_classes == 1 else f"{n_classes:,} classes"
+        told = [f"{found.samples.num_rows:,} images, {found.labels.num_rows:,} labels, {classes}"]
+        if not found.labels.num_rows:
+            told.append("No folder names a class: the images are unlabeled.")
+        elif n_classes == 1:
+            told.append(
+                f"The only folder, {found.classes[0]!r}, is taken for the class of every image. Is it one? If labels "
+                f"stand in a file beside it, give the file, or its format: table, coco, or fiftyone with a type."
+            )
+        return told
+
     def read(self, options: ReadOptions) -> Ingested:
         """Read the files in the order of their paths.
 

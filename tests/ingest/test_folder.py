@@ -284,3 +284,15 @@ def test_nothing_there(tmp_path: Path) -> None:
         read(tmp_path / "x.docx")
     assert SOURCE.recognises(tmp_path) is None
     assert SOURCE.recognises(tmp_path / "x.docx") is None
+
+
+def test_what_init_says_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "only" / "data").mkdir(parents=True)
+    (tmp_path / "only" / "data" / "a.jpg").write_bytes(awkward.jpeg(1))
+    first, doubt = SOURCE.remarks(tmp_path / "only")
+    assert first == "1 images, 1 labels, 1 class"
+    assert "'data'" in doubt
+    assert "fiftyone with a type" in doubt
+    (tmp_path / "only" / "b.jpg").write_bytes(awkward.jpeg(2))
+    (tmp_path / "only" / "data" / "a.jpg").rename(tmp_path / "only" / "a.jpg")
+    assert SOURCE.remarks(tmp_path / "only")[1].startswith("No folder names a class")
