@@ -43,12 +43,14 @@ class Erased:
         successors: dataset -> old ID -> ID of the version in its place.
         n_swept_files: files of the dataset's folder that were deleted beyond what the steps knew of.
         left: files in the workspace that are not curate's to change and still name something: sources, exports.
+        sign_again: dataset -> IDs of versions in the place of signed ones; a signature is about one ID and stays behind.
     """
 
     n_samples: int
     successors: Mapping[str, Mapping[str, str | None]]
     n_swept_files: int
     left: Sequence[Path]
+    sign_again: Mapping[str, Sequence[str]]
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -58,6 +60,7 @@ class Erased:
             "successors": {name: dict(pairs) for name, pairs in self.successors.items()},
             "n_swept_files": self.n_swept_files,
             "left": [str(file) for file in self.left],
+            "sign_again": {name: list(ids) for name, ids in self.sign_again.items()},
         }
 
     def lines(self) -> list[str]:
@@ -65,6 +68,11 @@ class Erased:
         told = [f"Erased: {self.n_samples:,} sample{'s' * (self.n_samples != 1)}"]
         for name, pairs in self.successors.items():
             told += [f"  {name} {old[:7]} → {new[:7] if new else 'gone'}" for old, new in pairs.items()]
+        told += [
+            f"  was signed; sign it again: curate sign {name}@{one[:12]} --key FILE"
+            for name, ids in self.sign_again.items()
+            for one in ids
+        ]
         told += [f"warning: {file} is not curate's to change and still names them" for file in self.left]
         clean = "Every file of the workspace was decoded: nothing names them any more."
         return [
@@ -143,8 +151,11 @@ def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
     note = f"{len(left)} files of others still name it" if left else "nothing is left"
     listener.stage_done("last look", time.monotonic() - began_s, cached=False, note=note)
     heirs = {name: {one: _heir(root, name, one) for one in ids} for name, ids in erasure.versions.items()}
+    again = {
+        name: sorted({heir for one in ids if (heir := heirs[name][one])}) for name, ids in erasure.signed.items()
+    }
     journal_file(root).unlink()
-    return Erased(len(erasure.sample_ids), heirs, n_swept, tuple(left))
+    return Erased(len(erasure.sample_ids), heirs, n_swept, tuple(left), again)
 
 
 def _successors(root: Path, erasure: Erasure, secret: bytes) -> None:

@@ -28,6 +28,8 @@ from curate.governance.targets import (
 )
 from curate.manifest import log
 from curate.manifest.read import load_release
+from curate.manifest.signatures import n_signatures
+from curate.manifest.used import read_uses
 from curate.runs import Workspace
 
 _SHOWN = 10
@@ -35,13 +37,17 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class AffectedVersion:
-    """A version that holds something of what goes; `number` None: no entry of the log names it."""
+    """A version that holds something of what goes; `number` None: no entry of the log names it.
+
+    `n_signatures` lie beside it; none of them is about its successor.
+    """
 
     dataset: str
     id: str
     number: int | None
     n_data: int
     n_excluded: int
+    n_signatures: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class Plan:
             told.append(
                 f"  {version.dataset} {number} ({version.id[:7]}): {version.n_data:,} released and "
                 f"{version.n_excluded:,} excluded rows"
+                f"{'; SIGNED: sign its successor again' if version.n_signatures else ''}"
             )
         told += [] if self.versions else ["  none holds them"]
         told.append("Derived, deleted or rewritten")
@@ -166,11 +173,20 @@ def plan_erasure(
         raise ConfigError("--why goes into the tombstones for good; it must not name what is erased.")
     versions, finding_ids = _versions(root, erasure)
     by_dataset: dict[str, list[str]] = {}
+    signed: dict[str, list[str]] = {}
     for version in versions:
         by_dataset.setdefault(version.dataset, []).append(version.id)
+        if version.n_signatures:
+            signed.setdefault(version.dataset, []).append(version.id)
     datasets = sorted({*erasure.datasets, *by_dataset})
     erasure = Erasure(
-        **{**asdict(erasure), "finding_ids": finding_ids, "versions": by_dataset, "datasets": datasets}
+        **{
+            **asdict(erasure),
+            "finding_ids": finding_ids,
+            "versions": by_dataset,
+            "datasets": datasets,
+            "signed": signed,
+        }
     )
     found = database.look(root, erasure)
     return Plan(
@@ -232,7 +248,8 @@ def _versions(root: Path, erasure: Erasure) -> tuple[list[AffectedVersion], list
             n_data, n_excluded, about = named_in(load_release(folder), wanted, traces)
             findings |= set(about)
             if n_data or n_excluded or about:
-                found.append(AffectedVersion(name, folder.name, numbers.get(folder.name), n_data, n_excluded))
+                number, n_signed = numbers.get(folder.name), n_signatures(folder)
+                found.append(AffectedVersion(name, folder.name, number, n_data, n_excluded, n_signed))
     return sorted(found, key=lambda one: (one.dataset, one.number or 0, one.id)), sorted(findings)
 
 
@@ -258,19 +275,14 @@ def _shown_samples(known: Known, ids: set[str]) -> list[dict[str, str]]:
 
 
 def _training_runs(root: Path, versions: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what is recorded of training runs on these versions: `manifests/NAME/used/*.json`."""
-    told = []
-    for name, ids in versions.items():
-        for file in sorted((root / "manifests" / name / "used").glob("**/*.json")):
-            try:
-                content = json.loads(file.read_bytes())
-            except ValueError:
-                continue
-            used = {value for value in content.values() if isinstance(value, str)} | {file.stem, file.parent.name}
-            if used & set(ids):
-                run = content.get("run") or content.get("by") or file.stem
-                told.append(f"{name}: {run}")
-    return told
+    """Return the training runs that are recorded to have used these versions, or what was there before them."""
+    found = {
+        f"{name}: {use.by}": None
+        for name, ids in versions.items()
+        for one in ids
+        for use in read_uses(root / "manifests", name, one)
+    }
+    return list(found)
 
 
 def _warnings(
