@@ -118,7 +118,16 @@ def open_run(
     )
     context = Context(loaded, run_record, workers or default_workers(), limit, rehash)
     run_record.record["source_root"] = str(context.source_root)
+    run_record.record["manifests"] = _recorded_place(place)
     return context
+
+
+def _recorded_place(place: runs.Workspace) -> str:
+    """Return where the run publishes: a URL, or a folder relative to the workspace that it is in, so that both move."""
+    if "://" in place.published_at:
+        return place.published_at
+    folder = Path(place.published_at).resolve()
+    return (folder.relative_to(place.root) if folder.is_relative_to(place.root) else folder).as_posix()
 
 
 def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult:

@@ -109,7 +109,11 @@ def erase(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish an erasure that was begun.")] = False,
+    reachable_only: Annotated[
+        bool, typer.Option("--reachable-only", help="Though releases are in a store or a folder out of reach.")
+    ] = False,
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -128,7 +132,13 @@ def erase(
             "An erasure needs the name of a dataset: curate erase NAME --sample URI-or-id | --subject S"
         )
     plan = plan_erasure(
-        place, name, samples=sample or (), subject=subject, with_near_duplicates=near_duplicates, why=why
+        place,
+        name,
+        samples=sample or (),
+        subject=subject,
+        with_near_duplicates=near_duplicates,
+        why=why,
+        manifests=manifests,
     )
     if dry_run:
         terminal.tell(
@@ -138,12 +148,13 @@ def erase(
     if not as_json:
         for line in plan.lines():
             terminal.line(line)
+    erasing.refuse_out_of_reach(plan, reachable_only=reachable_only)
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError("Nothing was erased: look at the plan (--dry-run), then give --yes.")
         typer.confirm("Erase this for good?", abort=True)
     with listening(terminal) as listener:
-        done = erasing.erase(place, plan, listener=listener)
+        done = erasing.erase(place, plan, reachable_only=reachable_only, listener=listener)
     terminal.tell({**plan.to_json(), **done.to_json()}, done.lines)
 
 

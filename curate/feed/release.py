@@ -209,11 +209,10 @@ def _refuse_unfit(
             f"{short} is marked `gates: failed` (evidence/gates.json says which). Publish one that passes, or say "
             f"allow_failed_gates=True."
         )
-    entries = [entry for entry in log.read_log(place / "manifests", name) if entry.id == version_id]
-    if any(entry.kind == "retract" for entry in entries) and not retracted:
-        at = next(entry.at for entry in entries if entry.kind == "retract")
+    gone = log.retractions(log.read_log(place / "manifests", name)).get(version_id)
+    if gone and not retracted:
         raise InputError(
-            f"{short} was retracted on {at} (curate log {name} says why). Take another version, or say "
+            f"{short} was retracted on {gone.at} (curate log {name} says why). Take another version, or say "
             f"allow_retracted=True."
         )
 

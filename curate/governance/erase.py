@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from curate.errors import ConfigError, VerificationError
+from curate.errors import ConfigError, StageError, VerificationError
 from curate.export.record import MARKER
 from curate.governance import database, derived
 from curate.governance.journal import Erasure, journal_file, read_journal, write_journal
+from curate.governance.places import releases_in
 from curate.governance.plan import Plan
 from curate.governance.secret import ensure_secret, keyed
 from curate.governance.successor import successor
@@ -43,45 +45,82 @@ class Erased:
         successors: dataset -> old ID -> ID of the version in its place.
         n_swept_files: files of the dataset's folder that were deleted beyond what the steps knew of.
         left: files in the workspace that are not curate's to change and still name something: sources, exports.
+        out_of_reach: places of releases that nothing was taken out of, each with who names it.
+        n_places: folders of releases outside the workspace that were gone through.
+        sign_again: dataset -> IDs of versions in the place of signed ones; a signature is about one ID and stays behind.
     """
 
     n_samples: int
     successors: Mapping[str, Mapping[str, str | None]]
     n_swept_files: int
     left: Sequence[Path]
+    sign_again: Mapping[str, Sequence[str]]
+    out_of_reach: Sequence[str] = ()
+    n_places: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return it for machines; `erased` only where no release is out of reach."""
         return {
-            "erased": True,
+            "erased": not self.out_of_reach,
+            "out_of_reach": list(self.out_of_reach),
             "n_samples": self.n_samples,
             "successors": {name: dict(pairs) for name, pairs in self.successors.items()},
             "n_swept_files": self.n_swept_files,
             "left": [str(file) for file in self.left],
+            "sign_again": {name: list(ids) for name, ids in self.sign_again.items()},
         }
 
     def lines(self) -> list[str]:
         """Return it for people."""
-        told = [f"Erased: {self.n_samples:,} sample{'s' * (self.n_samples != 1)}"]
+        where = " from what is in reach" if self.out_of_reach else ""
+        told = [f"Erased{where}: {self.n_samples:,} sample{'s' * (self.n_samples != 1)}"]
         for name, pairs in self.successors.items():
             told += [f"  {name} {old[:7]} → {new[:7] if new else 'gone'}" for old, new in pairs.items()]
+        told += [
+            f"  was signed; sign it again: curate sign {name}@{one[:12]} --key FILE"
+            for name, ids in self.sign_again.items()
+            for one in ids
+        ]
         told += [f"warning: {file} is not curate's to change and still names them" for file in self.left]
-        clean = "Every file of the workspace was decoded: nothing names them any more."
+        places = f" and of {self.n_places} place{'s' * (self.n_places != 1)} of releases" if self.n_places else ""
+        clean = f"Every file of the workspace{places} was decoded: nothing names them any more."
         return [
             *told,
             *([] if self.left else [clean]),
+            *(f"NOT ERASED from {place}: versions there may still hold them." for place in self.out_of_reach),
             "No run brings them back.",
             f"next: curate run SPEC (checks and teachers anew) · curate verify {next(iter(self.successors), 'NAME')}",
         ]
 
 
-def erase(root: Path, plan: Plan, *, listener: Listener | None = None) -> Erased:
-    """Do what a plan says; killed at any moment, `resume_erasure` finishes it.
+def refuse_out_of_reach(plan: Plan, *, reachable_only: bool) -> None:
+    """Raise where releases are out of reach and nobody said that the others are to go all the same.
 
     Raises:
-        ConfigError: another erasure was begun and not finished.
+        ConfigError: there are.
+    """
+    if plan.erasure.out_of_reach and not reachable_only:
+        raise ConfigError(
+            f"Nothing was erased: an erasure works on folders that can be written to, and releases are also in "
+            f"{'; '.join(plan.erasure.out_of_reach)}. Bring them in reach (mount the folder, or copy the releases to "
+            f"one and name it: --manifests DIR), or erase from the rest and see to those yourself: --reachable-only."
+        )
+
+
+def erase(root: Path, plan: Plan, *, reachable_only: bool = False, listener: Listener | None = None) -> Erased:
+    """Do what a plan says; killed at any moment, `resume_erasure` finishes it.
+
+    Args:
+        root: the workspace.
+        plan: what goes.
+        reachable_only: go on though releases are in places that cannot be reached.
+        listener: hears of steps.
+
+    Raises:
+        ConfigError: another erasure was begun and not finished, or releases are out of reach.
         StageError: a version cannot be published or the database cannot be rebuilt; resume when the cause is gone.
     """
+    refuse_out_of_reach(plan, reachable_only=reachable_only)
     root = root.resolve()
     with _lock(root):
         if journal_file(root).exists():
@@ -112,6 +151,11 @@ def _lock(root: Path) -> FileLock:
 
 
 def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
+    for folder in erasure.elsewhere:
+        if not Path(folder).is_dir():
+            raise StageError(
+                f"Releases in {folder} were to be erased from, and it is not there any more. Mount it."
+            )
     secret = ensure_secret(root)
     places = [Workspace(root, name) for name in erasure.datasets]
     listed = [("sample", one) for one in erasure.sample_ids] + [("content", one) for one in erasure.content_sha256]
@@ -142,20 +186,33 @@ def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
     n_swept, left = _sweep(root, erasure)
     note = f"{len(left)} files of others still name it" if left else "nothing is left"
     listener.stage_done("last look", time.monotonic() - began_s, cached=False, note=note)
-    heirs = {name: {one: _heir(root, name, one) for one in ids} for name, ids in erasure.versions.items()}
+    heirs = {
+        name: {one: _heir(erasure.releases(root), name, one) for one in ids}
+        for name, ids in erasure.versions.items()
+    }
+    again = {
+        name: sorted({heir for one in ids if (heir := heirs[name][one])}) for name, ids in erasure.signed.items()
+    }
     journal_file(root).unlink()
-    return Erased(len(erasure.sample_ids), heirs, n_swept, tuple(left))
+    return Erased(
+        n_samples=len(erasure.sample_ids),
+        successors=heirs,
+        n_swept_files=n_swept,
+        left=tuple(left),
+        sign_again=again,
+        out_of_reach=tuple(erasure.out_of_reach),
+        n_places=len(erasure.elsewhere),
+    )
 
 
 def _successors(root: Path, erasure: Erasure, secret: bytes) -> None:
     wanted, traces = pa.array(list(erasure.sample_ids), pa.string()), erasure.traces
-    manifests = root / "manifests"
-    for name, ids in erasure.versions.items():
+    for manifests, (name, ids) in product(erasure.releases(root), erasure.versions.items()):
         base = log.release_folder(manifests, name)
         logged = {entry.id for entry in log.read_log(manifests, name)}
         for version_id in ids:
-            if read_tombstone(base, version_id) is not None:
-                continue
+            if read_tombstone(base, version_id) is not None or not (base / "versions" / version_id).is_dir():
+                continue  # done before, or in another place
             version = load_release(base / "versions" / version_id)
             release = successor(version, wanted, traces)
             heir = publish(release, manifests, name, succeeds=version_id).id if version_id in logged else None
@@ -181,8 +238,10 @@ def _successors(root: Path, erasure: Erasure, secret: bytes) -> None:
 
 def _delete_versions(root: Path, erasure: Erasure) -> None:
     """Delete the data of tombstoned versions, their attestations, and copies of damaged or unfinished ones."""
-    for name, ids in erasure.versions.items():
-        base = log.release_folder(root / "manifests", name)
+    for manifests, (name, ids) in product(erasure.releases(root), erasure.versions.items()):
+        base = log.release_folder(manifests, name)
+        if not base.is_dir():
+            continue
         for version_id in ids:
             version = base / "versions" / version_id
             (version / MANIFEST).unlink(missing_ok=True)  # first: half a version must not look like one
@@ -190,12 +249,13 @@ def _delete_versions(root: Path, erasure: Erasure) -> None:
                 if folder.exists():
                     shutil.rmtree(folder)
         shutil.rmtree(base / "damaged", ignore_errors=True)
-        collect_leftovers(root / "manifests", name)
+        collect_leftovers(manifests, name)
 
 
-def _heir(root: Path, name: str, version_id: str) -> str | None:
-    gone = read_tombstone(log.release_folder(root / "manifests", name), version_id)
-    return gone.successor if gone else None
+def _heir(releases: Sequence[Path], name: str, version_id: str) -> str | None:
+    """Return the ID in the place of a version; it is the same wherever the version was published."""
+    stones = [read_tombstone(log.release_folder(manifests, name), version_id) for manifests in releases]
+    return next((stone.successor for stone in stones if stone and stone.successor), None)
 
 
 def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Path]]:
@@ -209,10 +269,11 @@ def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Path]]:
     n_swept, left = 0, []
     own = [root / name for name in erasure.datasets]
     sources = [Path(one) for one in erasure.roots if not any(Path(one) == place / "media" for place in own)]
+    releases = [root / "manifests", *(one for top in erasure.elsewhere for one in releases_in(Path(top)))]
     for part in root.rglob(".*.part"):  # what a killed writer left beside its place
         part.unlink(missing_ok=True)
     for file in leftovers(root, erasure):
-        if file.is_relative_to(root / "manifests"):
+        if any(map(file.is_relative_to, releases)):
             raise VerificationError(
                 f"{file} still names what was to be erased. Run curate erase --resume; if it stays, delete the file."
             )

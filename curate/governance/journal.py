@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from curate.errors import ConfigError
@@ -32,6 +32,9 @@ class Erasure:
         sources: in whose data the subject is called so.
         subject_is_a_word: whether its name is also that of a class, so that it cannot be taken out of texts.
         versions: dataset -> IDs of the versions that hold any of it, oldest first.
+        signed: dataset -> IDs of those of them that somebody signed.
+        elsewhere: folders of releases beside the workspace's own.
+        out_of_reach: places of releases that nothing was taken out of, each with who names it.
     """
 
     at: str
@@ -49,6 +52,13 @@ class Erasure:
     sources: Sequence[str]
     subject_is_a_word: bool
     versions: dict[str, list[str]]
+    signed: dict[str, list[str]] = field(default_factory=dict)
+    elsewhere: Sequence[str] = ()
+    out_of_reach: Sequence[str] = ()
+
+    def releases(self, root: Path) -> list[Path]:
+        """Return the folders of releases: the workspace's own first."""
+        return [root / "manifests", *map(Path, self.elsewhere)]
 
     @property
     def traces(self) -> Traces:

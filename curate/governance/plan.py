@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import ConfigError
-from curate.export.record import read_exports
 from curate.governance import database, derived
 from curate.governance.journal import Erasure
+from curate.governance.outside import training_runs, warnings
+from curate.governance.places import Elsewhere, elsewhere
 from curate.governance.successor import named_in
 from curate.governance.targets import (
     Known,
@@ -28,6 +28,7 @@ from curate.governance.targets import (
 )
 from curate.manifest import log
 from curate.manifest.read import load_release
+from curate.manifest.signatures import n_signatures
 from curate.runs import Workspace
 
 _SHOWN = 10
@@ -35,13 +36,19 @@ _SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class AffectedVersion:
-    """A version that holds something of what goes; `number` None: no entry of the log names it."""
+    """A version that holds something of what goes; `number` None: no entry of the log names it.
+
+    `n_signatures` lie beside it; none of them is about its successor. `place` is the folder of releases that it is in,
+    empty for the workspace's own.
+    """
 
     dataset: str
     id: str
     number: int | None
     n_data: int
     n_excluded: int
+    n_signatures: int = 0
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class Plan:
             "derived": {name: dict(counts) for name, counts in self.derived.items()},
             "n_documents": self.n_documents,
             "training_runs": list(self.training_runs),
+            "manifests": list(self.erasure.elsewhere),
+            "out_of_reach": list(self.erasure.out_of_reach),
             "warnings": list(self.warnings),
         }
 
@@ -100,6 +109,8 @@ class Plan:
             told.append(
                 f"  {version.dataset} {number} ({version.id[:7]}): {version.n_data:,} released and "
                 f"{version.n_excluded:,} excluded rows"
+                f"{f', in {version.place}' if version.place else ''}"
+                f"{'; SIGNED: sign its successor again' if version.n_signatures else ''}"
             )
         told += [] if self.versions else ["  none holds them"]
         told.append("Derived, deleted or rewritten")
@@ -115,6 +126,9 @@ class Plan:
             told.append("Near duplicates that stay: add --near-duplicates for all, or --sample for one")
             told += [_near_line(one) for one in self.near[:_SHOWN]]
             told += [f"  … and {len(self.near) - _SHOWN:,} more (--json)"] if len(self.near) > _SHOWN else []
+        told += [
+            f"OUT OF REACH: {place}; what is published there is not touched" for place in self.erasure.out_of_reach
+        ]
         told += [f"warning: {warning}" for warning in self.warnings]
         return told
 
@@ -132,10 +146,12 @@ def plan_erasure(
     subject: str | None = None,
     with_near_duplicates: bool = False,
     why: str = "erased on request",
+    manifests: str | None = None,
 ) -> Plan:
     """Return what erasing samples, or all of a subject, would take out of a workspace. Changes nothing.
 
-    The subject is looked for in `name`; samples with the same bytes go from every dataset of the workspace.
+    The subject is looked for in `name`; samples with the same bytes go from every dataset of the workspace, and from
+    every folder of releases that `manifests`, the environment, a run record or a run's spec names.
 
     Args:
         root: the workspace.
@@ -144,6 +160,7 @@ def plan_erasure(
         subject: as the source names it.
         with_near_duplicates: whether pictures that look the same go as well.
         why: goes into the tombstones.
+        manifests: a folder of releases that may be named by nothing else.
 
     Raises:
         ConfigError: neither samples nor a subject, or none of that name; `why` names what it erases.
@@ -153,24 +170,35 @@ def plan_erasure(
         raise ConfigError("An erasure needs to know what: --sample URI-or-id, or --subject S.")
     if not root.is_dir():
         raise ConfigError(f"There is no workspace {root}. Name it with --workspace DIR.")
-    known = gather(root)
-    named = named_samples(known, root, name, samples=samples, subject=subject)
+    places = elsewhere(root, manifests)
+    known = gather(root, places.folders)
+    named = named_samples(known, root, name, samples=samples, subject=subject, elsewhere=places.folders)
     ids, hashes = with_same_bytes(known, named)
     near = near_duplicates(known, ids)
     if with_near_duplicates and near:
         named = named | {one.sample_id for one in near}
         ids, hashes = with_same_bytes(known, named)
         near = near_duplicates(known, ids)
-    erasure = _erasure(root, known, ids, hashes, name=name, subject=subject, why=why)
+    erasure = _erasure(root, known, ids, hashes, name=name, subject=subject, why=why, places=places)
     if erasure.traces.hits(why) or (subject is not None and subject in why.split()):
         raise ConfigError("--why goes into the tombstones for good; it must not name what is erased.")
     versions, finding_ids = _versions(root, erasure)
     by_dataset: dict[str, list[str]] = {}
+    signed: dict[str, list[str]] = {}
     for version in versions:
-        by_dataset.setdefault(version.dataset, []).append(version.id)
+        if version.id not in by_dataset.setdefault(version.dataset, []):  # it may be in several places
+            by_dataset[version.dataset].append(version.id)
+        if version.n_signatures and version.id not in signed.get(version.dataset, ()):
+            signed.setdefault(version.dataset, []).append(version.id)
     datasets = sorted({*erasure.datasets, *by_dataset})
     erasure = Erasure(
-        **{**asdict(erasure), "finding_ids": finding_ids, "versions": by_dataset, "datasets": datasets}
+        **{
+            **asdict(erasure),
+            "finding_ids": finding_ids,
+            "versions": by_dataset,
+            "datasets": datasets,
+            "signed": signed,
+        }
     )
     found = database.look(root, erasure)
     return Plan(
@@ -181,14 +209,25 @@ def plan_erasure(
         versions=versions,
         derived={one: _derived(Workspace(root, one), erasure) for one in datasets},
         n_documents=found.n_documents,
-        training_runs=_training_runs(root, by_dataset),
-        warnings=_warnings(root, known, datasets, by_dataset, subject, found.others, name),
+        training_runs=training_runs(erasure.releases(root), by_dataset),
+        warnings=[
+            *(f"run {one} does not say where it published; name the folder: --manifests" for one in places.unknown),
+            *warnings(root, known, datasets, by_dataset, subject, found.others, name),
+        ],
         erasure=erasure,
     )
 
 
 def _erasure(
-    root: Path, known: Known, ids: set[str], hashes: set[str], *, name: str, subject: str | None, why: str
+    root: Path,
+    known: Known,
+    ids: set[str],
+    hashes: set[str],
+    *,
+    name: str,
+    subject: str | None,
+    why: str,
+    places: Elsewhere,
 ) -> Erasure:
     wanted = pa.array(sorted(ids), pa.string())
     rows = known.samples.filter(pc.is_in(known.samples["sample_id"], value_set=wanted))
@@ -199,7 +238,7 @@ def _erasure(
     return Erasure(
         at=log.now(),
         why=why,
-        datasets=sorted({name, *rows["dataset"].to_pylist()} & set(dataset_names(root))),
+        datasets=sorted({name, *rows["dataset"].to_pylist()} & set(dataset_names(root, places.folders))),
         sample_ids=sorted(ids),
         label_ids=sorted(set(labels["label_id"].to_pylist()) - {None}),
         finding_ids=(),
@@ -212,6 +251,8 @@ def _erasure(
         sources=sources,
         subject_is_a_word=subject in known.classes,
         versions={},
+        elsewhere=[str(folder) for folder in places.folders],
+        out_of_reach=list(places.out_of_reach),
     )
 
 
@@ -223,17 +264,18 @@ def _all_scanned(scan: pa.Table, hashes: set[str]) -> bool:
 def _versions(root: Path, erasure: Erasure) -> tuple[list[AffectedVersion], list[str]]:
     wanted, traces = pa.array(list(erasure.sample_ids), pa.string()), erasure.traces
     found, findings = [], set()
-    for name in dataset_names(root):
-        numbers: dict[str, int] = {}
-        for entry in log.read_log(root / "manifests", name):
-            if entry.kind in log.NUMBERED:
-                numbers.setdefault(entry.id, entry.number)
-        for folder in version_folders(root, name):
-            n_data, n_excluded, about = named_in(load_release(folder), wanted, traces)
-            findings |= set(about)
-            if n_data or n_excluded or about:
-                found.append(AffectedVersion(name, folder.name, numbers.get(folder.name), n_data, n_excluded))
-    return sorted(found, key=lambda one: (one.dataset, one.number or 0, one.id)), sorted(findings)
+    for manifests in erasure.releases(root):
+        place = "" if manifests == root / "manifests" else str(manifests)
+        for name in dataset_names(root, tuple(map(Path, erasure.elsewhere))):
+            published = log.publications(log.read_log(manifests, name))
+            for folder in version_folders(manifests, name):
+                n_data, n_excluded, about = named_in(load_release(folder), wanted, traces)
+                findings |= set(about)
+                if n_data or n_excluded or about:
+                    number = published[folder.name].number if folder.name in published else None
+                    n_signed = n_signatures(folder)
+                    found.append(AffectedVersion(name, folder.name, number, n_data, n_excluded, n_signed, place))
+    return sorted(found, key=lambda one: (one.dataset, one.place, one.number or 0, one.id)), sorted(findings)
 
 
 def _derived(place: Workspace, erasure: Erasure) -> dict[str, int]:
@@ -255,56 +297,3 @@ def _shown_samples(known: Known, ids: set[str]) -> list[dict[str, str]]:
     names = ("sample_id", "dataset", "uri")
     unique = {tuple(row[name] for name in names) for row in rows.select(names).to_pylist()}
     return [dict(zip(names, row, strict=True)) for row in sorted(unique, key=lambda row: (row[1], row[2]))]
-
-
-def _training_runs(root: Path, versions: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what is recorded of training runs on these versions: `manifests/NAME/used/*.json`."""
-    told = []
-    for name, ids in versions.items():
-        for file in sorted((root / "manifests" / name / "used").glob("**/*.json")):
-            try:
-                content = json.loads(file.read_bytes())
-            except ValueError:
-                continue
-            used = {value for value in content.values() if isinstance(value, str)} | {file.stem, file.parent.name}
-            if used & set(ids):
-                run = content.get("run") or content.get("by") or file.stem
-                told.append(f"{name}: {run}")
-    return told
-
-
-def _warnings(
-    root: Path,
-    known: Known,
-    datasets: Sequence[str],
-    versions: Mapping[str, Sequence[str]],
-    subject: str | None,
-    others: Sequence[str],
-    name: str,
-) -> list[str]:
-    told = []
-    for dataset in datasets:
-        told += [
-            f"an export of {dataset} was written to {export['out']}; it is not touched. Export again."
-            for export in read_exports(root, dataset)
-            if export["version"] in versions.get(dataset, ())
-        ]
-        for file in sorted((root / dataset / "runs").glob("*/run.json")):
-            try:
-                state = json.loads(file.read_bytes()).get("state")
-            except ValueError:
-                continue
-            if state == "running":
-                told.append(
-                    f"run {file.parent.name} of {dataset} is under way or was killed; none may go on meanwhile."
-                )
-    told += [f"the collection {one} was not made by curate and names a sample; it is left alone." for one in others]
-    if subject is not None:
-        elsewhere = known.samples.filter(pc.equal(known.samples["subject"], subject))["dataset"].to_pylist()
-        for other in sorted(set(elsewhere) - {name}):
-            told.append(
-                f"{other} has a subject of the same name: curate erase {other} --subject, if it is the same."
-            )
-    if versions:
-        told.append("copies of the workspace, backups, and models that were trained are out of reach.")
-    return told

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.governance.journal import Erasure, journal_file
+from curate.governance.places import releases_in
 from curate.governance.secret import secret_file
 from curate.governance.traces import Traces
 
@@ -22,7 +23,7 @@ _OVERLAP_BYTES = 1 << 12
 
 
 def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[Path]:
-    """Return the files of a workspace that still hold something erased, sorted.
+    """Return the files of a workspace, and of its releases elsewhere, that still hold something erased.
 
     Parquet is decoded by value, JSON by value, zip and gzip are unpacked, everything else is read as text; a file
     with erased bytes is known by its hash. What was embedded in other bytes (a thumbnail) is not recognised: that is
@@ -37,10 +38,28 @@ def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[Pat
     left_out = {journal_file(root), secret_file(root)} if private else {secret_file(root)}
     return [
         file
-        for file in workspace_files(root)
+        for top, file in _files(root, erasure)
         if file not in left_out
-        and (traces.hits(file.relative_to(root).as_posix()) or _is_copy(file, hashes, sizes) or holds(file, traces))
+        and (
+            traces.hits(file.relative_to(top).as_posix())
+            or _is_copy(file, hashes, sizes)
+            or holds(file, _traces_for(file, root, traces))
+        )
     ]
+
+
+def _traces_for(file: Path, root: Path, traces: Traces) -> Traces:
+    """Return what to look for in a file: in a generated source, also paths relative to its own folder."""
+    parts = file.relative_to(root).parts if file.is_relative_to(root) else ()
+    return traces.within(parts[2]) if parts[1:2] == ("media",) and len(parts) > 3 else traces
+
+
+def _files(root: Path, erasure: Erasure) -> Iterator[tuple[Path, Path]]:
+    """Yield a folder and a file in it: the workspace, and every release elsewhere that is outside it."""
+    yield from ((root, file) for file in workspace_files(root))
+    for folder in map(Path, erasure.elsewhere):
+        for release in [] if folder.is_relative_to(root) else releases_in(folder):
+            yield from ((release, file) for file in workspace_files(release))
 
 
 def workspace_files(root: Path) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from curate import schema
 from curate.checks.families import families, links
 from curate.checks.pictures import SimilarityParams, near_duplicate_links
 from curate.errors import ConfigError, did_you_mean
+from curate.governance.places import releases_in
 from curate.governance.suppression import SUBJECT_GROUP, load_suppression
 from curate.manifest.read import load_release
 from curate.manifest.store import MANIFEST
@@ -69,35 +70,35 @@ class Known:
     classes: frozenset[str]
 
 
-def dataset_names(root: Path) -> list[str]:
-    """Return every dataset that a workspace holds anything of, sorted."""
+def dataset_names(root: Path, elsewhere: Sequence[Path] = ()) -> list[str]:
+    """Return every dataset that a workspace or a folder of releases elsewhere holds anything of, sorted."""
     own = [path.name for path in root.iterdir() if (path / "runs").is_dir() or (path / "cache").is_dir()]
     manifests = root / "manifests"
     published = [path.name for path in manifests.iterdir() if path.is_dir()] if manifests.is_dir() else []
-    return sorted({*own, *published})
+    return sorted({*own, *published, *(path.name for folder in elsewhere for path in releases_in(folder))})
 
 
-def version_folders(root: Path, name: str) -> list[Path]:
-    """Return the folders of a dataset's versions, sorted by ID."""
-    folder = root / "manifests" / name / "versions"
+def version_folders(manifests: Path, name: str) -> list[Path]:
+    """Return the folders of a dataset's versions in a folder of releases, sorted by ID."""
+    folder = manifests / name / "versions"
     return sorted(path for path in folder.iterdir() if (path / MANIFEST).is_file()) if folder.is_dir() else []
 
 
-def gather(root: Path) -> Known:
-    """Read every ingest and scan cache and every version of a workspace.
+def gather(root: Path, elsewhere: Sequence[Path] = ()) -> Known:
+    """Read every ingest and scan cache of a workspace, and every version in it and in folders elsewhere.
 
     Raises:
         VerificationError: a version cannot be read, so that nobody could say whether it holds the sample.
     """
     samples, labels, contents = [_KNOWN.empty_table()], [], []
     scans, roots, classes = [schema.empty(schema.SCAN)], set(), set()
-    for name in dataset_names(root):
+    for name in dataset_names(root, elsewhere):
         place = Workspace(root, name)
         samples += [_known(table, name) for table in _tables(place.cache / "ingest", ".samples.parquet")]
         labels += [_pairs(table, "label_id") for table in _tables(place.cache / "ingest", ".labels.parquet")]
         scans += [table.select(schema.SCAN.names).cast(schema.SCAN) for table in _tables(place.cache / "scan", "")]
         roots |= {*_source_roots(place), str(place.media)}
-        for folder in version_folders(root, name):
+        for folder in (one for top in (root / "manifests", *elsewhere) for one in version_folders(top, name)):
             version = load_release(folder)
             classes |= set(version.manifest["classes"])
             for table in (version.data, version.excluded):
@@ -118,7 +119,15 @@ def gather(root: Path) -> Known:
     )
 
 
-def named_samples(known: Known, root: Path, name: str, *, samples: Sequence[str], subject: str | None) -> set[str]:
+def named_samples(
+    known: Known,
+    root: Path,
+    name: str,
+    *,
+    samples: Sequence[str],
+    subject: str | None,
+    elsewhere: Sequence[Path] = (),
+) -> set[str]:
     """Return the ids of the samples of a dataset that are meant.
 
     Args:
@@ -127,12 +136,13 @@ def named_samples(known: Known, root: Path, name: str, *, samples: Sequence[str]
         name: of the dataset.
         samples: ids or uris.
         subject: as the source names it (`subject_id`, or the group "subject").
+        elsewhere: folders of releases beside the workspace's own.
 
     Raises:
         ConfigError: the dataset, a sample or the subject is not known.
     """
-    if name not in dataset_names(root):
-        names = dataset_names(root)
+    names = dataset_names(root, elsewhere)
+    if name not in names:
         hint = did_you_mean(name, names) or f"Datasets: {', '.join(names) or 'none'}."
         raise ConfigError(f"There is no dataset {name!r} in {root}. {hint}")
     rows = known.samples.filter(pc.equal(known.samples["dataset"], name))

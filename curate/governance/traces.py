@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,11 @@ class Traces:
     @cached_property
     def _starts(self) -> frozenset[str]:
         return frozenset(one[:ID_CHARS] for one in self.hashes)
+
+    def within(self, folder: str) -> Traces:
+        """Return what to look for in files of a folder that a uri begins with: they may name it without the folder."""
+        short = tuple(uri.removeprefix(f"{folder}/") for uri in self.uris if uri.startswith(f"{folder}/"))
+        return replace(self, uris=(*self.uris, *short)) if short else self
 
     def hits(self, text: str) -> bool:
         """Return whether a text names anything erased."""

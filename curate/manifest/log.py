@@ -81,28 +81,60 @@ def read_log(root: str | Place, name: str) -> list[LogEntry]:
 
 
 def latest(entries: Sequence[LogEntry]) -> LogEntry | None:
-    """Return the entry that says which version is the latest; a retracted version never is."""
-    gone = retractions(entries)
+    """Return the entry that says which version is the latest; a retracted version never is.
+
+    Where the latest was erased, that is the entry of its successor.
+    """
+    gone, heirs = retractions(entries), successors(entries)
     head = None
     for entry in entries:
-        replaces = entry.kind == "erase" and head is not None and head.id in entry.parents
-        if entry.id not in gone and (entry.kind in HEADS or replaces):
-            head = entry
+        standing = heirs.get(entry.id, entry)
+        if entry.kind in HEADS and standing.id not in gone:
+            head = standing
     return head
 
 
+def successors(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
+    """Return the id of each erased version → the entry of the version that stands in its place now."""
+    found: dict[str, LogEntry] = {}
+    for entry in reversed(entries):  # later ones first: a successor may have been erased in turn
+        if entry.kind == "erase":
+            found |= {parent: found.get(entry.id, entry) for parent in entry.parents}
+    return found
+
+
+def predecessors(entries: Sequence[LogEntry], version_id: str) -> list[str]:
+    """Return the ids of the erased versions whose place a version took, sorted."""
+    found = {version_id}
+    for entry in reversed(entries):
+        if entry.kind == "erase" and entry.id in found:
+            found |= set(entry.parents)
+    return sorted(found - {version_id})
+
+
 def retractions(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
-    """Return version id → the entry that retracted it first."""
+    """Return version id → the entry that retracted it first, or that retracted the erased version in whose place it is.
+
+    Taking rows out does not mend what a version was retracted for.
+    """
     found: dict[str, LogEntry] = {}
     for entry in entries:
         if entry.kind == "retract":
             found.setdefault(entry.id, entry)
+    for entry in entries:
+        for parent in entry.parents if entry.kind == "erase" else ():
+            if parent in found:
+                found.setdefault(entry.id, found[parent])
     return found
 
 
 def tags(entries: Sequence[LogEntry]) -> dict[str, str]:
-    """Return tag → version id; the last entry of a tag counts, the earlier ones stay in the log."""
-    return {entry.tag: entry.id for entry in entries if entry.kind == "tag"}
+    """Return tag → version id; the last entry of a tag counts, the earlier ones stay in the log.
+
+    The tag of an erased version means its successor.
+    """
+    heirs = successors(entries)
+    return {entry.tag: heirs.get(entry.id, entry).id for entry in entries if entry.kind == "tag"}
 
 
 def publications(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from curate import schema
 from curate.errors import ConfigError, VerificationError
-from curate.manifest.log import now, release_folder
+from curate.manifest.log import now, predecessors, read_log, release_folder
 from curate.manifest.place import Place, names_in, place_of, put_new, read_all
 
 
@@ -49,12 +49,16 @@ def record_use(manifests: str | Place, name: str, version_id: str, by: str, at: 
 def read_uses(manifests: str | Place, name: str, version_id: str | None = None) -> list[Use]:
     """Return the recorded uses of a release's versions, or of one of them, oldest first.
 
+    The uses of one include those of erased versions whose place it took; each names the version that was used.
+
     Raises:
         VerificationError: an entry is not what curate wrote.
     """
-    folder = release_folder(place_of(manifests), name) / "used"
+    place = place_of(manifests)
+    folder = release_folder(place, name) / "used"
     found: list[Use] = []
-    for one in [version_id] if version_id else names_in(folder):
+    asked = [version_id, *predecessors(read_log(place, name), version_id)] if version_id else names_in(folder)
+    for one in asked:
         names = [file for file in names_in(folder / one) if file.endswith(".json")]
         for file, content in zip(names, read_all(folder / one, names), strict=True):
             if content:  # a file without a byte was cut off by a power failure: never written

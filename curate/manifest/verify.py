@@ -96,7 +96,7 @@ def _from_log(version: Place) -> list[Promise]:
     detail = f"{len(parents) - len(erased)} parents are there"
     detail += f", {len(erased)} tombstoned (erased on request)" if erased else ""
     told = [promise_of("parents", missing, detail)]
-    gone = log.retractions(entries).get(version.name)
+    gone = log.retractions(everything).get(version.name)
     if gone:
         told.append(Promise("retracted", None, f"RETRACTED {gone.at}: {gone.why}"))
     return told

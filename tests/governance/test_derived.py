@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate import schema
+from curate.governance import derived
 from curate.governance.derived import clear_features, clear_ingest, clear_scan
 from curate.governance.journal import Erasure
+from curate.governance.sweep import leftovers
 from curate.runs import Workspace, write_table
 from curate.teachers.features import feature_keys
 
@@ -91,3 +93,32 @@ def test_scan_and_ingest_lose_their_rows_and_a_torn_shard_goes(place: Workspace)
     everything = replace(ERASURE, sample_ids=IDS, content_sha256=[*SHAS, "ee" * 32])
     assert clear_scan(place, everything) == 3
     assert list((place.cache / "scan").glob("*.parquet")) == []
+
+
+def test_a_generated_source_loses_the_rows_that_name_it_by_a_path_of_their_own(tmp_path: Path) -> None:
+    place = Workspace(tmp_path, "toy")
+    folder = place.media / "digits-0123"
+    tables = {
+        "labels.csv": "file,label\nimages/0610.png,3\nimages/0611.png,4\n",
+        "planted.csv": "file,kind\nimages/0610.png,wrong_label\n",
+        "labels.jsonl": '{"file":"images/0610.png"}\n{"file":"images/1.png"}\n',
+    }
+    (folder / "images").mkdir(parents=True)
+    for name, text in tables.items():
+        (folder / name).write_text(text)
+    for name in ("0610", "0611"):
+        (folder / "images" / f"{name}.png").write_bytes(name.encode())
+    half = place.media / ".digits-half" / "labels.csv"
+    half.parent.mkdir()
+    half.write_text(tables["labels.csv"])
+    erasure = replace(ERASURE, uris=["digits-0123/images/0610.png"])
+    assert len(leftovers(tmp_path, erasure)) == 3, "the look finds each of the tables by itself"
+    assert derived.clear_media(place, erasure, dry=True) == 5
+    assert {name: (folder / name).read_text() for name in tables} == tables
+    derived.clear_media(place, erasure)
+    assert leftovers(tmp_path, erasure) == []
+    assert (folder / "labels.csv").read_text() == "file,label\nimages/0611.png,4\n"
+    assert (folder / "planted.csv").read_text() == "file,kind\n"
+    assert (folder / "labels.jsonl").read_text() == '{"file":"images/1.png"}\n'
+    assert [file.name for file in (folder / "images").iterdir()] == ["0611.png"]
+    assert not half.exists()

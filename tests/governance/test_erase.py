@@ -18,13 +18,17 @@ from look import found, sha256, texts_of_database, texts_of_files
 from world import COPY, NEAR, SUBJECT, URIS, World
 
 from curate.adapters.mongod import ensure_database, stop_database
-from curate.errors import ConfigError, VerificationError
+from curate.errors import ConfigError, InputError, VerificationError
+from curate.feed.release import open_feed
 from curate.governance.erase import erase, resume_erasure
 from curate.governance.journal import journal_file
 from curate.governance.plan import Plan, plan_erasure
 from curate.governance.secret import secret_file
-from curate.manifest import log
+from curate.manifest import life, log
+from curate.manifest.signatures import new_keys
 from curate.manifest.tombstone import read_tombstone
+from curate.manifest.used import read_uses, record_use
+from curate.manifest.verbs import sign_version
 from curate.manifest.verify import verify
 from curate.review import ledger
 
@@ -403,3 +407,39 @@ def test_killed_before_any_change_to_the_disk_it_resumes_and_ends_the_same(copie
         assert {entry.id for entry in entries if entry.kind == "erase"} == heirs
         assert [entry.kind for entry in entries] == ["publish", "publish", "erase", "erase"]
         kept_promises(latest(world))
+
+
+def test_a_successor_is_retracted_tagged_and_used_as_what_it_replaces_and_has_to_be_signed_again(
+    copied: Copied, tmp_path: Path
+) -> None:
+    world = copied()
+    root = world.workspace / "manifests"
+    first, second = (entry.id for entry in log.read_log(root, "faces"))
+    life.retract(root, "faces@v1", why="wrong labels")
+    life.tag(root, "faces@v2", "gold")
+    record_use(root, "faces", second, "train-17")
+    key, _, _ = new_keys(tmp_path / "key.pem")
+    sign_version(root, "faces@v2", key)
+
+    plan = plan_erasure(world.workspace, "faces", subject=SUBJECT)
+    assert [one.n_signatures for one in plan.versions] == [0, 1, 0]
+    assert "SIGNED" in "\n".join(plan.lines())
+    assert plan.training_runs == ["faces: train-17"]
+    done = erase(world.workspace, plan)
+    old, new = (str(done.successors["faces"][one]) for one in (first, second))
+    assert done.sign_again == {"faces": [new]}
+    assert f"sign it again: curate sign faces@{new[:12]}" in "\n".join(done.lines())
+
+    with pytest.raises(InputError, match="was retracted"):
+        open_feed(f"faces@{old}", workspace=world.workspace)
+    with pytest.raises(ConfigError, match="wrong labels"):
+        life.refuse_retracted(root, f"faces@{old}", old, allowed=False)
+    with pytest.raises(ConfigError, match="wrong labels"):
+        life.rollback(root, f"faces@{old}")
+    told = {promise.name: promise.detail for promise in verify(root / "faces" / "versions" / old)}
+    assert "wrong labels" in told["retracted"]
+    assert log.resolve(root, "faces@gold").name == new
+    assert [(use.id, use.by) for use in read_uses(root, "faces", new)] == [(second, "train-17")]
+    assert life.retract(root, f"faces@{new}", why="too")[0] is not None
+    with pytest.raises(ConfigError, match="Every version of faces is retracted"):
+        log.resolve(root, "faces")
