@@ -83,10 +83,10 @@ def _from_log(version: Place) -> list[Promise]:
         everything = log.read_log(base.parent, base.name)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the log is what this promise is about
         return [Promise("parents", ok=False, detail=str(error))]
-    entries = [entry for entry in everything if entry.id == version.name]
-    if not entries:
+    published = log.publications(everything).get(version.name)
+    if published is None:
         return [Promise("parents", None, "not checked: no log beside this folder names the version")]
-    parents = sorted({parent for entry in entries for parent in entry.parents})
+    parents = published.parents
     lost = [parent for parent in parents if not (version.parent / parent / MANIFEST).is_file()]
     try:
         erased = [parent for parent in parents if read_tombstone(base, parent) is not None]
@@ -96,7 +96,7 @@ def _from_log(version: Place) -> list[Promise]:
     detail = f"{len(parents) - len(erased)} parents are there"
     detail += f", {len(erased)} tombstoned (erased on request)" if erased else ""
     told = [promise_of("parents", missing, detail)]
-    gone = log.retractions(entries).get(version.name)
+    gone = log.retractions(everything).get(version.name)
     if gone:
         told.append(Promise("retracted", None, f"RETRACTED {gone.at}: {gone.why}"))
     return told

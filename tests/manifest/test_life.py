@@ -49,6 +49,14 @@ def test_rollback_and_its_rollback_are_new_entries(ids: list[str], tmp_path: Pat
     assert {name: (tmp_path / "zoo" / "log" / name).read_bytes() for name in before} == before
 
 
+def test_a_rollback_makes_no_parent(ids: list[str], tmp_path: Path) -> None:
+    life.rollback(tmp_path, "zoo@v1")
+    told = {promise.name: promise for promise in verify(resolve(tmp_path, "zoo@v1"))}["parents"]
+    assert (told.ok, told.detail) == (True, "0 parents are there")
+    assert show(tmp_path, "zoo@v1")["parents"] == []
+    assert ids[0] == resolve(tmp_path, "zoo").name
+
+
 def test_rollback_needs_a_version_that_is_what_it_was(ids: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs the version to go back to"):
         life.rollback(tmp_path, "zoo")
