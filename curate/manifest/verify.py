@@ -12,6 +12,7 @@ from curate.manifest.read import load_manifest
 from curate.manifest.signatures import signature_promise
 from curate.manifest.store import MANIFEST
 from curate.manifest.tombstone import read_tombstone
+from curate.manifest.used import read_uses
 from curate.manifest.verify_deep import DEEP
 from curate.manifest.verify_files import Progress, file_promises
 from curate.manifest.verify_meaning import BY_MEANING, kept
@@ -76,7 +77,7 @@ def require(promises: list[Promise], version: str | Place) -> None:
 
 
 def _from_log(version: Place) -> list[Promise]:
-    """Return what only the log beside the version can tell: its parents, and whether it was retracted."""
+    """Return what only lies beside the version: its parents, damaged records of use, whether it was retracted."""
     version = resolved(version)
     base = version.parent.parent
     try:
@@ -96,6 +97,10 @@ def _from_log(version: Place) -> list[Promise]:
     detail = f"{len(parents) - len(erased)} parents are there"
     detail += f", {len(erased)} tombstoned (erased on request)" if erased else ""
     told = [promise_of("parents", missing, detail)]
+    try:
+        read_uses(base.parent, base.name, version.name)
+    except VerificationError as error:
+        told.append(Promise("uses", ok=False, detail=str(error)))
     gone = log.retractions(everything).get(version.name)
     if gone:
         told.append(Promise("retracted", None, f"RETRACTED {gone.at}: {gone.why}"))
