@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from curate.cli import app
 from curate.errors import CurateError
+from curate.manifest.verbs import verify_version
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,9 @@ def test_verify_with_keys_deep_and_bytes(workspace: Path, finished: e2e.Finished
     names = [promise["promise"] for promise in told["promises"]]  # type: ignore[attr-defined]
     assert {"values", "statistics", "suites", "signature"} <= set(names)
     assert call(workspace, "verify", "pets@v1", "--bytes")[0] == 0
+    said = verify_version(workspace / "manifests", "pets@v1", only_bytes=True).lines()
+    assert said[-1] == "The bytes are as published; nothing else was checked."
+    assert verify_version(workspace / "manifests", "pets@v1").lines()[-1] == "Every promise is kept."
     assert call(workspace, "verify", "pets@v1", "--bytes", "--deep")[0] == 2
     assert call(workspace, "verify", "pets@v1", "--key", tmp_path / "no.pub")[0] == 2
     part = workspace / "manifests" / "pets" / "versions" / finished.id / "data" / "part-00000.parquet"

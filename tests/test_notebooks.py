@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import nbformat
 import pytest
+
+from curate.manifest import life, log
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,6 +59,26 @@ def test_only_public_names(path: Path) -> None:
                 assert all(not one.name.startswith("curate.") for one in node.names)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "curate":
                 assert node.attr in curate.__all__
+
+
+def test_the_log_of_the_audit_calls_entries_what_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import curate  # noqa: PLC0415 - as above
+
+    for one in ("ab", "cd"):
+        log.append(tmp_path, "zoo", one * 32, gates="passed", counts={})
+    life.tag(tmp_path, "zoo@v1", "gold")
+    life.retract(tmp_path, "zoo@v2", why="wrong license")
+    (cell,) = (c for c in read(ROOT / "notebooks" / "audit.ipynb").cells if "in curate.read_log(" in c.source)
+    exec(cell.source, {"curate": curate, "manifests": tmp_path, "NAME": "zoo"})  # noqa: S102 - a cell of ours
+    told = [re.sub(r" [0-9a-f]{12} \S+Z ", " … ", line) for line in capsys.readouterr().out.splitlines()]
+    assert told == [
+        "v1 publish … gates: passed",
+        "v2 publish … gates: passed",
+        "tag gold … ",
+        "retract … wrong license",
+    ]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,13 @@ def export(
 def _refuse_empty(name: str, data: pa.Table, held: list[Image], left_out: LeftOut) -> None:
     if held or not data.num_rows:
         return
-    codes = left_out.table()["reason_code"].to_pylist()
-    counts = ", ".join(f"{codes.count(code):,} {code.replace('_', ' ')}" for code in sorted(set(codes)))
+    rows = left_out.table().select(["what", "reason_code"]).to_pylist()
+    # a label, or an image without one, is counted where its own reason stands; the image of such a label is not again
+    told = Counter(
+        (row["what"], row["reason_code"]) for row in rows if row["reason_code"] != "export_no_label_held"
+    )
+    own = sorted((what, code, n) for (what, code), n in told.items() if what in {"label", "image"})
+    counts = ", ".join(f"{n:,} {what}{'s' * (n != 1)} ({code.replace('_', ' ')})" for what, code, n in own)
     raise InputError(
         f"The format {name} can hold none of the {data.num_rows:,} released rows: {counts}. Nothing was written. "
         f"csv holds every kind of label: --format csv."

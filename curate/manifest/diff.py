@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.manifest.diff_causes import causes_of, first_of, no_longer, source_cause
+from curate.manifest.diff_causes import causes_of, first_of, no_longer, policy_cause, source_cause, standing_alike
 from curate.manifest.diff_compare import Mask, box_differs, flat_differs, list_differs, shape_text
 from curate.manifest.place import Place, place_of
 from curate.manifest.read import load_manifest, load_table
@@ -91,11 +91,14 @@ def diff(before: str | Place, after: str | Place) -> Diff:
     """
     with ThreadPoolExecutor(max_workers=2) as pool:
         old, new = pool.map(_Side.of, (place_of(before), place_of(after)))
+    alike = standing_alike(place_of(before), place_of(after))
     matched = _match(old, new)
-    parts = [_added(old, new, matched.came), _removed(old, new, matched.gone)]
+    parts = [_added(old, new, matched.came, alike), _removed(old, new, matched.gone, alike)]
     for change, (differs, text) in _COMPARED.items():
         at = np.flatnonzero(differs(matched))
-        parts.append(_changed(change, text, old, new, matched.at_old[at], matched.at_new[at]))
+        was, now = _picked(old.data, matched.at_old[at]), _picked(new.data, matched.at_new[at])
+        causes = causes_of(change, was, now, alike)
+        parts.append(_table(change, now, text(was), text(now), _why(was), _why(now), causes))
     rows = pa.concat_tables(parts)
     return Diff(old.id, new.id, rows, _summary(old, new, rows))
 
@@ -166,29 +169,25 @@ def _keys(table: pa.Table) -> pa.Array:
     return keys.combine_chunks()
 
 
-def _added(old: _Side, new: _Side, at: Rows) -> pa.Table:
+def _added(old: _Side, new: _Side, at: Rows, alike: pa.Array) -> pa.Table:
     why = _why_out(old, new.keys.take(pa.array(at)))
     row = _picked(new.data, at)
     nothing = pa.nulls(at.size, pa.string())
     # what held it back is found no more, or a person or the policy let it go; else nobody knew the row
     left = pa.array([["policy_changed"]] * at.size, pa.list_(pa.string()))
-    causes = first_of(_why(row)[2], no_longer(why[2]), source_cause("added", pc.is_null(why[0])), left)
+    by_policy = policy_cause(alike, why[1], row["reasons"], known=pc.is_valid(why[0]))
+    unknown = source_cause("added", pc.is_null(why[0]))
+    causes = first_of(by_policy, row["reason_codes"], no_longer(why[2]), unknown, left)
     return _table("added", row, nothing, row["released_label"], why, _why(row), causes)
 
 
-def _removed(old: _Side, new: _Side, at: Rows) -> pa.Table:
+def _removed(old: _Side, new: _Side, at: Rows, alike: pa.Array) -> pa.Table:
     why = _why_out(new, old.keys.take(pa.array(at)))
     row = _picked(old.data, at)
     left = pa.array([["policy_changed"]] * at.size, pa.list_(pa.string()))
-    causes = first_of(why[2], source_cause("removed", pc.is_null(why[0])), left)
+    by_policy = policy_cause(alike, row["reasons"], why[1], known=pc.is_valid(why[0]))
+    causes = first_of(by_policy, why[2], source_cause("removed", pc.is_null(why[0])), left)
     return _table("removed", row, row["released_label"], pa.nulls(at.size, pa.string()), _why(row), why, causes)
-
-
-def _changed(
-    change: str, text: Callable[[pa.Table], pa.Array], old: _Side, new: _Side, at_old: Rows, at_new: Rows
-) -> pa.Table:
-    was, now = _picked(old.data, at_old), _picked(new.data, at_new)
-    return _table(change, now, text(was), text(now), _why(was), _why(now), causes_of(change, was, now))
 
 
 def _why(rows: pa.Table) -> list[Any]:

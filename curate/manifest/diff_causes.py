@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.manifest.diff_compare import flat_differs
+from curate.manifest.place import Place
+from curate.manifest.read import load_manifest, load_table
 
 _TEXTS = pa.list_(pa.string())
 
@@ -33,11 +35,67 @@ TEXTS = {
 NO_LONGER = "no_longer_"  # before a reason code: what held the row back, or changed it, is not found any more
 
 
-def causes_of(change: str, was: pa.Table, now: pa.Table) -> pa.Array:
-    """Return the codes of what changed the matched rows: the source itself, a finding, a decision or the policy."""
+_FINDING = (
+    "finding_id",
+    "flagged",
+    "risk",
+    "suggested_label",
+    "suggested_prob",
+    "reason_code",
+)  # what rules look at
+
+
+def standing_alike(before: Place, after: Place) -> pa.Array:
+    """Return the ids of findings and decisions that are the same in both versions; none where the policy is too.
+
+    A row that nothing but these speaks about changed because of the policy.
+
+    Raises:
+        VerificationError: a version cannot be read.
+    """
+    sides = [(place, load_manifest(place)[0]) for place in (before, after)]
+    if len({manifest["inputs"].get("policy") for _, manifest in sides}) == 1:
+        return pa.array([], pa.string())
+    was, now = (load_table(place, manifest, "findings", _FINDING) for place, manifest in sides)
+    at = pc.index_in(now["finding_id"], value_set=was["finding_id"].combine_chunks()).combine_chunks()
+    now, was = now.filter(pc.is_valid(at)).combine_chunks(), was.take(at.drop_null()).combine_chunks()
+    differs = np.zeros(now.num_rows, dtype=np.bool_)
+    for name in _FINDING:
+        differs |= flat_differs(was[name], now[name])
+    same = now["finding_id"].filter(pa.array(~differs)).combine_chunks()
+    old, new = (
+        load_table(place, manifest, "decisions", ["decision_id"])["decision_id"].combine_chunks()
+        for place, manifest in sides
+    )
+    return pa.concat_arrays([same, new.filter(pc.is_in(new, value_set=old))])
+
+
+def policy_cause(
+    alike: pa.Array, *reasons: pa.Array | pa.ChunkedArray, known: pa.ChunkedArray | pa.Array | None = None
+) -> pa.Array:
+    """Return the policy as the cause of rows whose reasons before and after are all `alike`, null elsewhere.
+
+    `known`: rows that both versions know; None = all.
+    """
+    all_alike = np.ones(len(reasons[0]), dtype=np.bool_)
+    if known is not None:
+        all_alike &= np.asarray(known)
+    any_said = np.zeros(len(reasons[0]), dtype=np.bool_)
+    for one in reasons:
+        flat = one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one
+        row = pc.list_parent_indices(flat).to_numpy()
+        any_said[row] = True
+        all_alike[row[~pc.is_in(pc.list_flatten(flat), value_set=alike).to_numpy(zero_copy_only=False)]] = False
+    by_policy = pa.array(all_alike & any_said)
+    return pc.if_else(by_policy, pa.scalar(["policy_changed"], _TEXTS), pa.scalar(None, _TEXTS))
+
+
+def causes_of(change: str, was: pa.Table, now: pa.Table, alike: pa.Array) -> pa.Array:
+    """Return the codes of what changed the matched rows: the source itself, the policy, a finding or a decision."""
     if change in {"split moved", "image changed"}:  # findings and people change neither
         return source_cause(change, None, now.num_rows)
-    by_reason = first_of(now["reason_codes"].combine_chunks(), no_longer(was["reason_codes"].combine_chunks()))
+    by_policy = policy_cause(alike, was["reasons"], now["reasons"])
+    by_reason = first_of(by_policy, now["reason_codes"], no_longer(was["reason_codes"]))
     if change == "relabeled":
         given = flat_differs(was["given_label"].combine_chunks(), now["given_label"].combine_chunks())
         kept = pc.equal(now["released_label"], now["given_label"])

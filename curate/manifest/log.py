@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import uuid
@@ -12,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, overload
 
-from curate import schema
 from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError, VerificationError, did_you_mean
+from curate.manifest.entry import seal, unseal
 from curate.manifest.place import Place, names_in, put_new, read_all
 from curate.manifest.tombstone import read_tombstone
 
@@ -24,6 +23,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as config.Name
 HEADS = ("publish", "republish", "rollback")  # kinds of entries that make their version the latest
 NUMBERED = ("publish", "erase")  # kinds of entries that people see as v<number>
 _OWN = {"format", "format_version", "kind", "id", "at", "host", "parents", "gates", "counts", "why", "tag", "call"}
+_ALWAYS = ("format", "host", "parents", "gates", "counts")
+_NEEDED = {
+    **dict.fromkeys(("publish", "republish", "rollback", "retract", "repair", "erase"), _ALWAYS),
+    "tag": (*_ALWAYS, "tag"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +296,6 @@ def put_entry(root: str | Place, name: str, entry: LogEntry) -> bool:
     content: dict[str, Any] = {
         **entry.more,
         "format": "curate-log",
-        "format_version": 1,
         "call": uuid.uuid4().hex,  # no two calls write the same bytes, so that what is there says whose it is
         "kind": entry.kind,
         "id": entry.id,
@@ -304,7 +307,7 @@ def put_entry(root: str | Place, name: str, entry: LogEntry) -> bool:
     }
     content |= {key: value for key, value in (("why", entry.why), ("tag", entry.tag)) if value}
     place = release_folder(root, name) / "log" / f"{entry.number:010d}.json"
-    return put_new(place, (schema.canonical_json(content) + "\n").encode())
+    return put_new(place, seal(content))
 
 
 def now() -> str:
@@ -314,7 +317,10 @@ def now() -> str:
 
 def _read_entry(path: Place, number: int, written: bytes) -> LogEntry:
     try:
-        content = json.loads(written)
+        content = unseal(written, "kind", "id", "at")
+        lost = [name for name in _NEEDED.get(content["kind"], ()) if name not in content]
+        if lost:
+            raise ValueError(f"it lacks {', '.join(lost)}")  # noqa: TRY301 - joins the others below
         return LogEntry(
             number=number,
             kind=str(content["kind"]),

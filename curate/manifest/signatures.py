@@ -190,6 +190,11 @@ def _public_key(path: Path) -> Any:  # noqa: ANN401 - SSlibKey
     try:
         loaded = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, TypeError) as error:
+        if path.is_file() and b"PRIVATE KEY-----" in path.read_bytes():
+            raise ConfigError(
+                f"{path} must be a public ed25519 key in PEM; it is a private key, which only signs. The public one, "
+                f"which `curate keys new` writes beside it, is {path}.pub: --key {path}.pub"
+            ) from error
         raise ConfigError(_wrong_key(path, "public", error)) from error
     if not isinstance(loaded, Ed25519PublicKey):
         raise ConfigError(_wrong_key(path, "public", f"it is a {type(loaded).__name__}"))

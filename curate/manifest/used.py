@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 
-from curate import schema
 from curate.errors import ConfigError, VerificationError
+from curate.manifest.entry import seal, unseal
 from curate.manifest.log import now, predecessors, read_log, release_folder
 from curate.manifest.place import Place, names_in, place_of, put_new, read_all
 
@@ -38,10 +37,10 @@ def record_use(manifests: str | Place, name: str, version_id: str, by: str, at: 
     if not by.strip():
         raise ConfigError("A use needs the training run that it was: --by RUN (an id, a URL, a commit).")
     use = Use(version_id, by.strip(), at or now())
-    content = {"format": "curate-used", "format_version": 1, "id": use.id, "by": use.by, "at": use.at}
-    file = f"{hashlib.sha256(use.by.encode()).hexdigest()[:24]}.json"  # a run that says it twice is one run
-    place = release_folder(place_of(manifests), name) / "used" / version_id / file
-    if put_new(place, (schema.canonical_json(content) + "\n").encode()):
+    content = {"format": "curate-used", "id": use.id, "by": use.by, "at": use.at}
+    # a run that says it twice is one run
+    place = release_folder(place_of(manifests), name) / "used" / version_id / _file_name(use.by)
+    if put_new(place, seal(content)):
         return use
     return _read(place, place.read_bytes())
 
@@ -68,9 +67,16 @@ def read_uses(manifests: str | Place, name: str, version_id: str | None = None) 
 
 def _read(place: Place, content: bytes) -> Use:
     try:
-        said = json.loads(content)
-        return Use(str(said["id"]), str(said["by"]), str(said["at"]))
-    except (ValueError, KeyError, TypeError) as error:
+        said = unseal(content, "format", "id", "by", "at")
+        use = Use(str(said["id"]), str(said["by"]), str(said["at"]))
+        if (use.id, _file_name(use.by)) != (place.parent.name, place.name):
+            raise ValueError("it is about another version or run than its path says")  # noqa: TRY301 - as below
+    except ValueError as error:
         raise VerificationError(
             f"The record of use {place} is not what curate wrote: {error!r}. Restore it."
         ) from error
+    return use
+
+
+def _file_name(by: str) -> str:
+    return f"{hashlib.sha256(by.encode()).hexdigest()[:24]}.json"

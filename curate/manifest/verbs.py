@@ -130,6 +130,7 @@ class Verification:
 
     path: Place
     promises: Sequence[Promise]
+    only_bytes: bool = False
 
     @property
     def ok(self) -> bool:
@@ -149,10 +150,12 @@ class Verification:
         broken = {promise.name for promise in self.promises if promise.ok is False}
         if broken == {"signature"}:
             return [*told, "As it was published, but NOT signed by the key that was asked for." + gone]
-        return [
-            *told,
-            "NOT as it was published. Restore it from a copy." if broken else f"Every promise is kept.{gone}",
-        ]
+        if broken:
+            return [*told, "NOT as it was published. Restore it from a copy."]
+        kept = (
+            "The bytes are as published; nothing else was checked." if self.only_bytes else "Every promise is kept."
+        )
+        return [*told, kept + gone]
 
 
 def verify_version(
@@ -175,7 +178,9 @@ def verify_version(
     if deep and only_bytes:
         raise ConfigError("--deep looks into every table and --bytes into none; take one of them.")
     path = log.resolve(root, reference)
-    return Verification(path, verify(path, progress=progress, deep=deep, only_bytes=only_bytes, key=key))
+    return Verification(
+        path, verify(path, progress=progress, deep=deep, only_bytes=only_bytes, key=key), only_bytes
+    )
 
 
 def sign_version(root: Place, reference: str, key: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from curate.manifest.read import load_manifest
 from curate.manifest.signatures import signature_promise
 from curate.manifest.store import MANIFEST
 from curate.manifest.tombstone import read_tombstone
+from curate.manifest.used import read_uses
 from curate.manifest.verify_deep import DEEP
 from curate.manifest.verify_files import Progress, file_promises
 from curate.manifest.verify_meaning import BY_MEANING, kept
@@ -76,17 +77,17 @@ def require(promises: list[Promise], version: str | Place) -> None:
 
 
 def _from_log(version: Place) -> list[Promise]:
-    """Return what only the log beside the version can tell: its parents, and whether it was retracted."""
+    """Return what only lies beside the version: its parents, damaged records of use, whether it was retracted."""
     version = resolved(version)
     base = version.parent.parent
     try:
         everything = log.read_log(base.parent, base.name)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the log is what this promise is about
         return [Promise("parents", ok=False, detail=str(error))]
-    entries = [entry for entry in everything if entry.id == version.name]
-    if not entries:
+    published = log.publications(everything).get(version.name)
+    if published is None:
         return [Promise("parents", None, "not checked: no log beside this folder names the version")]
-    parents = sorted({parent for entry in entries for parent in entry.parents})
+    parents = published.parents
     lost = [parent for parent in parents if not (version.parent / parent / MANIFEST).is_file()]
     try:
         erased = [parent for parent in parents if read_tombstone(base, parent) is not None]
@@ -96,6 +97,10 @@ def _from_log(version: Place) -> list[Promise]:
     detail = f"{len(parents) - len(erased)} parents are there"
     detail += f", {len(erased)} tombstoned (erased on request)" if erased else ""
     told = [promise_of("parents", missing, detail)]
+    try:
+        read_uses(base.parent, base.name, version.name)
+    except VerificationError as error:
+        told.append(Promise("uses", ok=False, detail=str(error)))
     gone = log.retractions(everything).get(version.name)
     if gone:
         told.append(Promise("retracted", None, f"RETRACTED {gone.at}: {gone.why}"))

@@ -52,7 +52,7 @@ def build(context: Context, found: Gathered) -> Release:
 def about(spec: Spec) -> Mapping[str, Any]:
     """Return the evidence of what people said in the spec; none where they said nothing."""
     said = spec.about.said()
-    if not said:
+    if not said and not spec.description.strip():
         return {}
     obtained = {name: one.obtained for name, one in sorted(spec.attributes.items())}
     return {"about": {**said, "description": spec.description, "attributes_obtained": obtained}}

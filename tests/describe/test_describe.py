@@ -21,6 +21,7 @@ import yaml
 from pydantic import ValidationError
 
 from curate.about import AboutSpec
+from curate.config import load_spec
 from curate.describe.croissant import croissant, left_out
 from curate.describe.datasheet import NOT_RECORDED, SECTIONS, datasheet
 from curate.describe.facts import Facts, gather
@@ -35,6 +36,7 @@ from curate.manifest.log import resolve
 from curate.manifest.publish import publish
 from curate.manifest.read import LoadedRelease, load_release
 from curate.manifest.tables import DATA
+from curate.stages.release import about
 
 ABOUT = """about:
   title: Pets of the street
@@ -171,6 +173,21 @@ def test_what_people_said_is_told_and_what_they_did_not_stays_unknown(told: Path
     sheet = (tmp_path / "out" / "DATASHEET.md").read_text()
     assert "to tell cats from dogs and eels" in sheet
     assert "2025-03-01 to 2025-04-30" in sheet
+
+
+def test_a_description_without_about_is_told(finished: e2e.Finished, tmp_path: Path) -> None:
+    spec = load_spec(finished.spec).spec
+    assert about(spec) == {}
+    assert about(spec.model_copy(update={"description": " "})) == {}
+    evidence = about(spec.model_copy(update={"description": "small pictures"}))
+    release = load_release(resolve(finished.workspace / "manifests", "pets"))
+    assert "about" not in release.evidence
+    release.evidence.update(evidence)
+    publish(widened(release), tmp_path / "ws" / "manifests", "said")
+    result = describe_version(tmp_path / "ws", "said", out=tmp_path / "out")
+    assert "description" not in result["unknown"]
+    assert json.loads((tmp_path / "out" / "croissant.json").read_text())["description"] == "small pictures"
+    assert "small pictures" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_same_version_is_described_in_the_same_words(told: Path, tmp_path: Path) -> None:

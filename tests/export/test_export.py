@@ -263,7 +263,9 @@ def test_a_format_that_can_hold_nothing_of_a_release_is_an_error_and_writes_noth
     tmp_path: Path, root: Path
 ) -> None:
     rows = [row(name, number, "cat", task="classification") for number, name in enumerate(NAMES)]
-    with pytest.raises(InputError, match=r"coco can hold none .* no whole image class.*--format csv"):
+    rows[-1] = row(NAMES[-1], None, label_state="unlabeled")
+    told = r"none of the 7 released rows: 1 image \(export holds no unlabeled\), 6 labels \(export no whole image class\)"
+    with pytest.raises(InputError, match=rf"{told}\. .*--format csv"):
         run(table(rows), tmp_path / "out", "coco", root)
     assert not (tmp_path / "out").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -21,18 +22,32 @@ def test_there_are_five_lines_for_each_of_five() -> None:
     }  # fmt: skip
 
 
+@pytest.fixture
+def workspace(request: pytest.FixtureRequest, finished: e2e.Finished, tmp_path: Path) -> Path:
+    """A workspace of `pets` with splits, or of the same pictures in a folder per class, as in the README's tour."""
+    if request.param == "with splits":
+        return finished.workspace
+    for file in (finished.folder / "data").glob("*/*/*.png"):
+        (tmp_path / "data" / file.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / "data" / file.parent.name)
+    spec = e2e.write_spec(tmp_path / "pets.yaml", "{format: folder, path: data}")
+    done = e2e.call("run", spec, "--workspace", tmp_path / "flat", "--no-review", "--json", "--quiet")
+    assert done.code == 0, done.err
+    return tmp_path / "flat"
+
+
+@pytest.mark.parametrize("workspace", ["with splits", "without splits"], indirect=True)
 def test_the_snippets_run(
-    finished: e2e.Finished,
+    request: pytest.FixtureRequest,
+    workspace: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "workspace").symlink_to(finished.workspace)
-    done = e2e.call(
-        "export", "pets", "--format", "hf", "--out", "for-hf", "--workspace", finished.workspace, cwd=tmp_path
-    )
+    (tmp_path / "workspace").symlink_to(workspace)
+    done = e2e.call("export", "pets", "--format", "hf", "--out", "for-hf", "--workspace", workspace, cwd=tmp_path)
     assert done.code == 0, done.err
     names: dict[str, object] = {}
     with warnings.catch_warnings():
@@ -43,6 +58,7 @@ def test_the_snippets_run(
     told = capsys.readouterr().out
     assert "torch.Size([16, 3, 32, 32])" in told
     assert "(24, 24)" in told
-    assert "released_label" in told
-    uses = sorted((finished.workspace / "manifests" / "pets" / "used").rglob("*.json"))
+    without = request.node.callspec.params["workspace"] == "without splits"
+    assert re.search(rf"{'unsplit' if without else 'train'} +cat +\d", told)
+    uses = sorted((workspace / "manifests" / "pets" / "used").rglob("*.json"))
     assert ["run-17" in use.read_text(encoding="utf-8") for use in uses] == [True]

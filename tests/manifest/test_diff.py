@@ -132,6 +132,22 @@ def test_every_change_says_what_it_came_from(world: Worlds, tmp_path: Path) -> N
     assert "pictures/é 6.PNG: test → val (keep) because of another split in the source or the spec" in told
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [("relabel", "review", "removed"), ("review", "relabel", "added"), ("relabel", "keep", "relabeled")],
+)
+def test_where_findings_stand_alike_the_policy_is_the_cause(
+    world: Worlds, tmp_path: Path, before: str, after: str, change: str
+) -> None:
+    was, now = (Policy(rules=(Rule(issue="mislabel", action=action),)) for action in (before, after))
+    found = between(tmp_path, world(policy=was, flagged={4: "fox"}), world(policy=now, flagged={4: "fox"}))
+    assert change in changes(found)
+    assert {row["change"]: row["causes"] for row in found.rows.to_pylist()}[change] == ["policy_changed"]
+    # another suggestion is another finding: the policy is not the only thing that changed
+    other = between(tmp_path, world(policy=was, flagged={4: "fox"}), world(policy=now, flagged={4: "cat"}))
+    assert all(row["causes"] != ["policy_changed"] for row in other.rows.to_pylist())
+
+
 def test_a_page_shows_each_change_with_its_picture_and_runs_nothing(world: Worlds, tmp_path: Path) -> None:
     before = world(boxes={1: [0.1, 0.1, 0.2, 0.2]})
     after = world(boxes={1: [0.1, 0.1, 0.2, 0.3]}, labels_changed={5: "cat"})

@@ -49,6 +49,14 @@ def test_rollback_and_its_rollback_are_new_entries(ids: list[str], tmp_path: Pat
     assert {name: (tmp_path / "zoo" / "log" / name).read_bytes() for name in before} == before
 
 
+def test_a_rollback_makes_no_parent(ids: list[str], tmp_path: Path) -> None:
+    life.rollback(tmp_path, "zoo@v1")
+    told = {promise.name: promise for promise in verify(resolve(tmp_path, "zoo@v1"))}["parents"]
+    assert (told.ok, told.detail) == (True, "0 parents are there")
+    assert show(tmp_path, "zoo@v1")["parents"] == []
+    assert ids[0] == resolve(tmp_path, "zoo").name
+
+
 def test_rollback_needs_a_version_that_is_what_it_was(ids: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs the version to go back to"):
         life.rollback(tmp_path, "zoo")
@@ -131,6 +139,39 @@ def test_entries_of_kinds_to_come_are_shown_and_change_nothing(ids: list[str], t
     written, _ = log.add(tmp_path, "zoo", lambda _: {"kind": "seal", "id": ids[1], "more": {"n": 1}})
     assert read_log(tmp_path, "zoo")[-1] == written
     assert "audit" in " ".join(show_lines(show(tmp_path, "zoo@v1")))
+
+
+def test_any_flipped_bit_of_a_tag_or_a_use_is_found(ids: list[str], tmp_path: Path) -> None:
+    entry, _ = life.tag(tmp_path, "zoo@v1", "gold", why="for the paper")
+    record_use(tmp_path, "zoo", ids[0], by="run-17")
+    assert entry is not None
+    (used,) = (tmp_path / "zoo" / "used" / ids[0]).iterdir()
+    said = tmp_path / "zoo" / "log" / f"{entry.number:010d}.json"
+    for file, promise, read in ((said, "parents", read_log), (used, "uses", read_uses)):
+        whole = file.read_bytes()
+        for at in range(len(whole)):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(VerificationError, match=rf"{file.name} is not what curate wrote"):
+                read(tmp_path, "zoo")
+        found = {one.name: one for one in verify(tmp_path / "zoo" / "versions" / ids[0])}
+        assert found[promise].ok is False
+        assert str(file) in found[promise].detail
+        file.write_bytes(whole)
+    assert all(one.ok is not False for one in verify(resolve(tmp_path, "zoo@gold")))
+
+
+@pytest.mark.parametrize("lost", ["format", "kind", "id", "at", "host", "parents", "gates", "counts", "tag"])
+def test_entries_of_before_need_their_fields(ids: list[str], tmp_path: Path, lost: str) -> None:
+    entry, _ = life.tag(tmp_path, "zoo@v1", "gold")
+    assert entry is not None
+    file = tmp_path / "zoo" / "log" / f"{entry.number:010d}.json"
+    before = {**json.loads(file.read_bytes()), "format_version": 1}  # as it was written before entries had a sha256
+    del before["sha256"]
+    file.write_text(json.dumps(before))
+    assert read_log(tmp_path, "zoo")[-1] == entry
+    file.write_text(json.dumps({key: value for key, value in before.items() if key != lost}))
+    with pytest.raises(VerificationError, match=rf"{file.name} is not what curate wrote: .*it lacks {lost}"):
+        resolve(tmp_path, f"zoo@{ids[0]}")
 
 
 def test_uses_are_recorded_once(ids: list[str], tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def test_torn_and_foreign_log_entries(world: Worlds, tmp_path: Path) -> None:
     assert [entry.number for entry in read_log(tmp_path, "zoo")] == [1]
     assert publish(world(seed=1).release(), tmp_path, "zoo").number == 3
     (folder / "0000000004.json").write_text('{"kind": "publish"}')
-    with pytest.raises(VerificationError, match=r"0000000004\.json is not what curate wrote: KeyError"):
+    with pytest.raises(VerificationError, match=r"0000000004\.json is not what curate wrote: .*it lacks id, at"):
         read_log(tmp_path, "zoo")
 
 

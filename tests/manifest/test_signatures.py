@@ -141,8 +141,11 @@ def test_keys_that_cannot_be_used(root: Path, tmp_path: Path) -> None:
     for bad in (tmp_path / "none.pem", rsa, root / "mine.pem.pub", tmp_path):
         with pytest.raises(ConfigError, match="must be a private ed25519 key in PEM"):
             sign_version(root, "zoo@v1", bad)
-    with pytest.raises(ConfigError, match="must be a public ed25519 key in PEM"):
+    with pytest.raises(ConfigError, match=r"it is a private key.* is .*mine\.pem\.pub") as refused:
         verify(path_of(root, 1), key=root / "mine.pem")
+    assert "keys new --out" not in str(refused.value)
+    with pytest.raises(ConfigError, match="must be a public ed25519 key in PEM"):
+        verify(path_of(root, 1), key=tmp_path)
     with pytest.raises(ConfigError, match="is there already"):
         new_keys(root / "mine.pem")
     assert (root / "mine.pem").stat().st_mode & 0o777 == 0o600
