@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-# The CPU build. For a GPU: make TORCH=torch demo, or install the build of your choice into .venv first.
+# Another build (GPU, CPU only): install it into .venv first, or see "GPU or CPU" in the README.
 TORCH  ?= torch==2.13.0
 # Processes that test; a module stays in one, because its tests share what was set up once.
 TEST_WORKERS ?= 2
