@@ -201,6 +201,8 @@ def _quality_lines(summary: Mapping[str, Any]) -> list[str]:
             if noise.get(key) is not None
         ]
         told = f": the flags have {', '.join(known)}" if known else ""
+        if noise.get("n_flagged") is None:  # nobody looked: that is no recall of 0
+            told = "; label noise was not judged, so no flags stand against them"
         lines.append(f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong{told}")
     if summary.get("audit"):
         lines.append(f"  audit          {_audit_line(summary['audit'])}")

@@ -59,12 +59,7 @@ class Opened:
 
     def wait(self) -> None:
         """Block until the browser tab is closed, or Ctrl-C."""
-        try:
-            self.session.wait()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            self.session.close()
+        self.session.wait()
 
 
 def open_app(workspace: Path, name: str, audit: Audit, *, port: int | None) -> Opened:

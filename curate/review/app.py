@@ -38,8 +38,13 @@ class AppSession:
     session: Any
 
     def wait(self) -> None:
-        """Block until the App's last browser tab is closed, or Ctrl-C."""
-        self.session.wait()
+        """Block until the App's last browser tab is closed, or Ctrl-C; then disconnect."""
+        try:
+            self.session.wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Disconnect; the server ends with this process."""

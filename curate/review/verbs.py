@@ -33,12 +33,7 @@ class Opened:
 
     def wait(self) -> None:
         """Block until the browser tab is closed, or Ctrl-C."""
-        try:
-            self.session.wait()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            self.session.close()
+        self.session.wait()
 
 
 @dataclass(frozen=True)
