@@ -166,6 +166,18 @@ publish(pickle.load(open(sys.argv[1], "rb")), sys.argv[2], "zoo")
 """
 
 
+def settled(place: StorePath) -> list[str]:
+    """Return what is there once nothing comes any more: a server finishes what it had received before the kill."""
+    seen: list[str] | None = None
+    for _ in range(40):
+        now = [found.path for found in place.below()]
+        if now == seen:
+            return now
+        seen = now
+        time.sleep(0.5)
+    pytest.fail(f"the store never came to rest: {seen}")
+
+
 @pytest.mark.parametrize("n_puts", [1, 7])
 def test_an_upload_that_was_cut_off_is_no_version_and_is_collected(
     world: Worlds, bucket: StorePath, server: str, tmp_path: Path, n_puts: int
@@ -178,7 +190,7 @@ def test_an_upload_that_was_cut_off_is_no_version_and_is_collected(
     command = [sys.executable, "-c", KILLED, str(tmp_path / "release"), str(bucket), str(n_puts)]
     ended = subprocess.run(command, env=environment, check=False, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
-    left = [found.path for found in (bucket / "zoo").below()]
+    left = settled(bucket / "zoo")
     assert any(path.startswith("staging/publish-") for path in left)
     assert not any(path.endswith("manifest.json") for path in left)
     with pytest.raises(ConfigError, match="No version of 'zoo'"):
