@@ -16,8 +16,9 @@ from curate.errors import InputError
 from curate.reasons.label_noise import SENTENCES
 from curate.teachers.disagreement import fit_rows
 from curate.teachers.flag_model import RISK_KIND, TeacherWeight
+from curate.teachers.flag_reader import BATCH_CELLS, IDS, LABEL
 from curate.teachers.flag_summary import FlagSummary, writing_beside
-from curate.teachers.flag_table import BATCH_CELLS, IDS, LABEL, Progress
+from curate.teachers.flag_table import Progress
 from curate.teachers.label_columns import class_order, label_indices, label_strings, prob_matrix, prob_widths
 from curate.teachers.multi_label import (
     MIN_ROWS_OF_A_KIND,

@@ -16,6 +16,12 @@ from curate.schema import canonical_json
 from curate.teachers.flag_model import TeacherWeight
 from curate.teachers.noise import NoiseRate
 
+_DISTINCT = {
+    "sample_id",
+    "risk",
+    "suggested_prob",
+    "reason",
+}  # next to no value twice: a dictionary only costs time
 METADATA_KEY = "curate"  # of a table of flags: what they stand on, as canonical JSON
 
 
@@ -85,7 +91,10 @@ def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> It
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(
-            temporary, fields.with_metadata({METADATA_KEY: canonical_json(about)}), compression="zstd"
+            temporary,
+            fields.with_metadata({METADATA_KEY: canonical_json(about)}),
+            compression="zstd",
+            use_dictionary=[name for name in fields.names if name not in _DISTINCT],
         ) as writer:
             yield writer
         with temporary.open("rb+") as written:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import InputError
+from curate.teachers import flag_reader
 from curate.teachers import flag_table as module
 from curate.teachers.flag_table import flag_table
 from curate.teachers.noise import Floats, Ints
@@ -117,7 +118,7 @@ def test_batches_leave_no_trace(tmp_path: Path, made: Made, monkeypatch: pytest.
     ids = pa.array([f"img-{i}" for i in range(900)])
     source = write(tmp_path / "in.parquet", words(given), probs, sample_id=ids)
     flag_table(source, tmp_path / "one.parquet")
-    monkeypatch.setattr(module, "BATCH_CELLS", 1)  # 256 rows, the least
+    monkeypatch.setattr(flag_reader, "BATCH_CELLS", 1)  # 256 rows, the least
     flag_table(source, tmp_path / "two.parquet")
     one, two = pq.read_table(tmp_path / "one.parquet"), pq.read_table(tmp_path / "two.parquet")
     assert one.equals(two)
@@ -127,7 +128,7 @@ def test_batches_leave_no_trace(tmp_path: Path, made: Made, monkeypatch: pytest.
 def test_the_fit_sample_depends_on_ids_only(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     _, given, probs = made
     monkeypatch.setattr(module, "fit_rows", lambda *_: 300)
-    monkeypatch.setattr(module, "BATCH_CELLS", 1)
+    monkeypatch.setattr(flag_reader, "BATCH_CELLS", 1)
     ids = np.array([f"img-{i}" for i in range(900)])
     order = np.random.default_rng(1).permutation(900)
     write(tmp_path / "a.parquet", words(given), probs, sample_id=pa.array(ids))
