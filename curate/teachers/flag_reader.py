@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import schema
+from curate.errors import InputError
 from curate.teachers.label_columns import label_indices, label_strings, onto_places, prob_matrix
 from curate.teachers.noise import Floats, Ints
 from curate.teachers.sampling import SmallestRows, order_keys
@@ -35,6 +36,28 @@ def memory_that_is_kept() -> Iterator[None]:
         yield
     finally:
         pa.set_memory_pool(before)
+
+
+def read_batches(file: pq.ParquetFile, n_rows: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield batches of at most so many rows.
+
+    Raises:
+        InputError: the file turns out to be damaged.
+    """
+    n_read = 0
+    stream = file.iter_batches(batch_size=n_rows, columns=list(columns))
+    while True:
+        try:
+            batch = next(stream, None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(
+                f"The table cannot be read beyond row {n_read:,} of {file.metadata.num_rows:,}: {error}. The file is "
+                "damaged or was cut off; copy or write it again."
+            ) from error
+        if batch is None:
+            return
+        n_read += batch.num_rows
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +129,7 @@ class Reader:
         wanted = [LABEL, *self.columns, *([IDS] if self.has_ids else [])]
         first = sum(len(batch.given) for batch in self._kept)
         n_bytes = sum(p.nbytes for batch in self._kept for p in batch.probs)
-        stream = self.file.iter_batches(batch_size=rows, columns=wanted) if first < self.n_rows else iter(())
+        stream = read_batches(self.file, rows, wanted) if first < self.n_rows else iter(())
         for number, batch in enumerate(stream):
             if number < n_kept:
                 continue
@@ -122,7 +145,7 @@ class Reader:
         found = SmallestRows(limit)
         first = n_labeled = 0
         wanted = [LABEL, *([IDS] if self.has_ids else [])]
-        for batch in self.file.iter_batches(batch_size=_ID_ROWS, columns=wanted, use_threads=False):
+        for batch in read_batches(self.file, _ID_ROWS, wanted):
             labeled = label_indices(label_strings(batch.column(LABEL)), self.classes) >= 0
             ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
             keys = order_keys(ids, batch.num_rows, first_row=first)

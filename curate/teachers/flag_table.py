@@ -18,7 +18,7 @@ from curate.teachers.disagreement import fit_flags, fit_rows
 from curate.teachers.flag_model import RISK_KIND, FlagModel, Scores
 from curate.teachers.flag_reader import IDS, LABEL, Batch, Near, Reader, memory_that_is_kept
 from curate.teachers.flag_reasons import reason_texts
-from curate.teachers.flag_summary import FlagSummary, writing_beside
+from curate.teachers.flag_summary import FlagSummary, refuse_out, writing_beside
 from curate.teachers.label_columns import class_order, class_places, named_classes, prob_widths
 from curate.teachers.noise import Floats, Ints, transition_json
 from curate.teachers.scoring import score_flags, usable_rows
@@ -65,8 +65,11 @@ def flag_table(
 
     Raises:
         InputError: not a Parquet file, no label or teacher column, widths that do not fit, no row with a class.
+        ConfigError: an `out` that cannot be written, or is the table itself.
+        StageError: the disk is full, or fails.
     """
     source = Path(path)
+    refuse_out(Path(out), source)
     with memory_that_is_kept(), _open(source) as file:
         teachers = _teachers(file.schema_arrow, source)
         if is_list(file.schema_arrow.field(LABEL).type):

@@ -153,12 +153,10 @@ def share_out(plan: Plan, room: Room, probs: Sequence[Floats], answered: Bools) 
         pooled = pool[: len(answered)]
         used = np.where(answered, weights, 0.0).sum(axis=1)
         pooled *= (weights.sum() / np.where(used > 0, used, weights.sum())).astype(np.float32)[:, None]
-        for row in np.flatnonzero((used <= 0) & (n_answered > 0)):
-            floored = [
-                np.maximum(probs[m][row].astype(np.float32), np.float32(PROB_FLOOR))
-                for m in np.flatnonzero(answered[row])
-            ]
-            pooled[row] = np.log(floored).sum(axis=0) * np.float32(weights.sum() / n_answered[row])
+        for row in np.flatnonzero((used <= 0) & (n_answered > 0)).tolist():
+            said = [p[row].astype(np.float32) for p, has in zip(probs, answered[row], strict=True) if has]
+            logs = np.log(np.maximum(said, np.float32(PROB_FLOOR)))
+            pooled[row] = logs.sum(axis=0) * np.float32(weights.sum() / n_answered[row])
 
 
 def linear_score(plan: Plan, at_given: Floats, answered: Bools, given: Ints) -> Floats:
@@ -185,6 +183,8 @@ def judge(plan: Plan, room: Room, given: Ints, at_given: Floats, answered: Bools
     others = top + np.log(np.einsum("ij->i", joint).astype(np.float64))
     odds = others - right
     every = np.logaddexp(others, right)
+    distance: Floats
+    score: Floats
     if model.rule == "channel":
         distance, doubt = odds, odds >= 0
     elif model.rule == "margin":
