@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.feed.images import Images, Pixels, Resize
-from curate.feed.rows import Rows, rows_of, soft_arrays
+from curate.feed.rows import Rows, rows_of, soft_arrays, with_teacher_boxes
 from curate.manifest import log
 from curate.manifest.read import load_evidence, load_manifest, load_table
 from curate.manifest.soft_layout import Layout
@@ -190,6 +190,9 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
     tasks = set(data["task"].to_pylist()) - {None}
     by_image = bool(tasks & {"detection", "tracking"})
     rows = rows_of(data, arrays, manifest["classes"], split=split, by_image=by_image)
+    if soft == ENSEMBLE and "soft_boxes" in manifest["tables"]:
+        found = load_table(path, manifest, "soft_boxes")
+        rows = with_teacher_boxes(rows, found, soft_arrays(found, *_stored(manifest), None))
     root, scratch = _root(place, name, images)
     reader = Images(root, scratch, check=check_images)
     where = rows.places()
@@ -234,8 +237,14 @@ def _soft(path: Path, manifest: Mapping[str, Any], soft: str, teachers: Sequence
     table = load_table(path, manifest, "soft")
     metadata = table.schema.metadata or {}
     refuse_other_classes(json.loads(metadata.get(b"classes", b"[]")), manifest["classes"])
+    return soft_arrays(table, *_stored(manifest), None if soft == ENSEMBLE else soft)
+
+
+def _stored(manifest: Mapping[str, Any]) -> tuple[Layout, float]:
+    """Return the layout and the temperature of a version's soft labels."""
+    told = manifest["soft"]
     layout = Layout(told["layout"], len(manifest["classes"]), told["top_k"] or 0, told["n_draws"] or 0)
-    return soft_arrays(table, layout, float(told["temperature"]), None if soft == ENSEMBLE else soft)
+    return layout, float(told["temperature"])
 
 
 def _root(place: Path, name: str, images: str | Path | None) -> tuple[Path, Path]:
