@@ -19,16 +19,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import curate
 from curate.adapters.object_store import StoreError, StorePath, open_store
+from curate.describe.verbs import describe_version
 from curate.errors import ConfigError, StageError, VerificationError
+from curate.feed.release import open_feed
 from curate.manifest import diff, life, load_release, publish, publish_store, read_log, resolve, verify
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.show import show
 from curate.manifest.signatures import new_keys
-from curate.manifest.used import record_use
+from curate.manifest.used import read_uses, record_use
 from curate.manifest.verbs import sign_version
 
 Worlds = Callable[..., Any]
@@ -115,6 +118,41 @@ def test_the_life_of_a_version_in_a_store(world: Worlds, bucket: StorePath, tmp_
     assert signed["signature"].ok
     shown = show(bucket, "zoo", lineage=True)
     assert (shown["n_signatures"], len(shown["uses"]), shown["parents"]) == (1, 1, [first.id])
+
+
+def test_a_feed_and_a_description_from_a_store(world: Worlds, bucket: StorePath, tmp_path: Path) -> None:
+    release = world().release()
+    here = publish(release, tmp_path / "manifests", "zoo")
+    publish(release, bucket, "zoo")
+    far = open_feed(
+        "zoo",
+        manifests=str(bucket),
+        workspace=tmp_path / "w",
+        images=tmp_path,
+        used_by="run 1",
+        allow_failed_gates=True,
+    )
+    near = open_feed(
+        "zoo", manifests=tmp_path / "manifests", workspace=tmp_path / "w", images=tmp_path, allow_failed_gates=True
+    )
+    assert (far.version_id, far.rows.table.equals(near.rows.table)) == (here.id, True)
+    assert far.rows.soft.arrays["probs"].tolist() == near.rows.soft.arrays["probs"].tolist()
+    assert [use.by for use in read_uses(bucket, "zoo")] == ["run 1"]
+    folders = {}
+    for name, root in {"far": bucket, "near": tmp_path / "manifests"}.items():
+        describe_version(tmp_path / "w", "zoo", out=tmp_path / name, root=root)
+        folders[name] = {path.relative_to(tmp_path / name): path for path in (tmp_path / name).rglob("*.*")}
+    assert folders["far"].keys() == folders["near"].keys()
+    timed = {
+        "openlineage.jsonl",
+        "croissant.json",
+        "README.md",
+        "DATASHEET.md",
+    }  # each was published at its own time
+    for path in folders["far"]:
+        assert path.name in timed or folders["far"][path].read_bytes() == folders["near"][path].read_bytes()
+    kept = pq.read_table(tmp_path / "far" / "data")
+    assert kept.num_rows == release.data.num_rows
 
 
 def test_64_publishers_leave_one_version_and_one_entry(world: Worlds, bucket: StorePath) -> None:
