@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import s3_server as s3
 
 import curate
 from curate.adapters.object_store import StoreError, StorePath, open_store
@@ -35,49 +34,6 @@ from curate.manifest.used import read_uses, record_use
 from curate.manifest.verbs import sign_version
 
 Worlds = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Start moto's S3 in a process of its own; give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{address}/moto-api/", timeout=1).close()  # noqa: S310 - our own server
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield address
-    process.terminate()
-    process.wait()
-
-
-SETTINGS = {
-    "AWS_ACCESS_KEY_ID": "a",
-    "AWS_SECRET_ACCESS_KEY": "b",
-    "AWS_REGION": "us-east-1",
-    "AWS_ALLOW_HTTP": "true",
-}
-
-
-def settings_for(address: str) -> dict[str, str]:
-    return {**SETTINGS, "AWS_ENDPOINT_URL": address}
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> StorePath:
-    """Return a new bucket with a prefix that has a space and an accent."""
-    for name, value in settings_for(server).items():
-        monkeypatch.setenv(name, value)
-    name = f"b{abs(hash(request.node.name))}"
-    made = urllib.request.Request(f"{server}/{name}", method="PUT")  # noqa: S310 - our own server
-    urllib.request.urlopen(made).close()  # noqa: S310 - as above
-    return open_store(f"s3://{name}/a b/é")
 
 
 def broken(path: Any) -> dict[str, str]:  # noqa: ANN401 - a place
@@ -224,7 +180,7 @@ def test_an_upload_that_was_cut_off_is_no_version_and_is_collected(
 
     release = world().release()
     (tmp_path / "release").write_bytes(pickle.dumps(release))
-    environment = {**os.environ, **settings_for(server), "PYTHONPATH": str(Path(curate.__file__).parents[1])}
+    environment = {**os.environ, **s3.settings_for(server), "PYTHONPATH": str(Path(curate.__file__).parents[1])}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "release"), str(bucket), str(n_puts)]
     ended = subprocess.run(command, env=environment, check=False, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
@@ -287,7 +243,7 @@ def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorePath]:
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Forbidden)
     threading.Thread(target=serving.serve_forever, daemon=True).start()
-    for name, value in settings_for(f"http://127.0.0.1:{serving.server_port}").items():
+    for name, value in s3.settings_for(f"http://127.0.0.1:{serving.server_port}").items():
         monkeypatch.setenv(name, value)
     yield open_store("s3://locked/releases")
     serving.shutdown()
