@@ -57,13 +57,26 @@ def flag(path: Path) -> tuple[float, float, float]:
     """Return CPU seconds, seconds and peak resident memory in MB of `curate flag` on the table."""
     out = path.with_suffix(".flags.parquet")
     command = [sys.executable, "-m", "curate", "flag", str(path), "--out", str(out), "--json", "--quiet"]
-    started = time.perf_counter()
+    started, peak_mb = time.perf_counter(), 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603 - our own command
-        _, status, usage = os.wait4(process.pid, 0)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        while not ended:
+            peak_mb = max(peak_mb, high_water_mb(process.pid))
+            time.sleep(0.02)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"curate flag ended with exit code {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started, usage.ru_maxrss / 1024
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started, peak_mb
+
+
+def high_water_mb(pid: int) -> float:
+    """Return the most memory that a process held so far; ru_maxrss would count this one's, from before the exec."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
