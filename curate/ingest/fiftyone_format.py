@@ -21,6 +21,7 @@ from curate.ingest.polygons import box_of_rings, rings_of
 from curate.ingest.rle import encode_mask
 from curate.ingest.source import Ingested, ReadOptions
 from curate.ingest.tree import SPLIT_NAMES, Tree
+from curate.schema import MULTI_LABEL
 
 TEMPORARY_PREFIX = "curate-import-"
 _PATH_ARGUMENTS = ("dataset_dir", "data_path", "labels_path")
@@ -127,7 +128,10 @@ def _translate(dataset: Any, options: ReadOptions) -> Ingested:  # noqa: ANN401 
                 elif isinstance(columns, Problem):
                     collector.put_out(row, "label", columns.code, columns.args, sample_id=sample_id)
                 else:
-                    collector.add_label(row, sample_id, label, key=key, source_key=key, **columns)
+                    own = (
+                        label if columns.get("task") == MULTI_LABEL else key
+                    )  # a label once, whichever field has it
+                    collector.add_label(row, sample_id, label, key=own, source_key=key, **columns)
     return collector.finish()
 
 
@@ -161,6 +165,11 @@ def _labels_of(
         yield from _classes_of_mask(value, field, targets)
         return
     inner = getattr(value, _LISTS[kind]) if kind in _LISTS else [value]
+    if kind == "Classifications":
+        for label in inner:
+            name = getattr(label, "label", None)
+            yield f"{field}:{name}", name, {"task": MULTI_LABEL}
+        return
     for index, label in enumerate(inner):
         key = f"{field}[{index}]" if kind in _LISTS else field
         yield key, getattr(label, "label", None), _columns(label, tree, uri)
