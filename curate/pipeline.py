@@ -151,6 +151,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, found.predictions.statistics])
     if "flag" in steps:
         examine.check_labels(context, found, after_teachers=True)
+        examine.check_tags(context, found)
         examine.check_boxes(context, found)
         examine.check_annotations(context, found)
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])

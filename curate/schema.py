@@ -21,9 +21,7 @@ STATISTIC_OUTCOMES = ("pass", "fail", "warn", "insufficient data", "errored")
 ATTRIBUTE_PREFIX = "attr_"  # samples.attr_<name>: a declared attribute, string, null = unknown
 GROUP_PREFIX = "group_"  # samples.group_<name>: a group key (video, camera, subject), string
 PROB_PREFIX = "prob_"  # predictions.prob_<teacher>: fixed_size_list<float16>[K]
-PRESENT_PREFIX = (
-    "present_"  # tags view: present_<teacher>: fixed_size_list<float16>[K], each class by itself; NaN = unknown
-)
+PRESENT_PREFIX = "present_"  # tags view: present_<teacher>: fixed_size_list<float16>[K], each class alone
 BOXES_PREFIX = "boxes_"  # boxes view: boxes_<teacher>: list of FOUND_BOX
 TRACKS_PREFIX = "tracks_"  # predictions.tracks_<teacher>: TRACKS of a whole frame, at one of its labels, else null
 MASKS_PREFIX = "masks_"  # predictions.masks_<teacher>: SEGMENTS of a whole image, at one of its labels, else null

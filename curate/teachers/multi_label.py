@@ -29,6 +29,27 @@ class MultiLabelModel:
 
 
 @dataclass(frozen=True, slots=True)
+class CellScores:
+    """An entry a row and class, (N, K); a risk below 0 = not judged.
+
+    Attributes:
+        risk: .5 at the class's cut.
+        flagged: whether the label says the wrong thing about the class.
+        prob: calibrated probability of that.
+        n_agree: teachers that side with the suggestion.
+        n_teachers: teachers with an answer.
+        mean: their mean probability that the class is there.
+    """
+
+    risk: Floats
+    flagged: Bools
+    prob: Floats
+    n_agree: Floats
+    n_teachers: Floats
+    mean: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class MultiLabelScores:
     """One entry a row; NaN risk = not judged.
 
@@ -76,14 +97,34 @@ def fit_multi_label(given: Bools, names: Sequence[str], probs: Floats) -> MultiL
 def score_multi_label(
     model: MultiLabelModel, given: Bools, usable: Bools, names: Sequence[str], probs: Sequence[Floats]
 ) -> MultiLabelScores:
-    """Score rows; a row's result depends on nothing but the row and the model.
+    """Score rows by their worst class; see `score_cells`."""
+    cells = score_cells(model, given, usable, names, probs)
+    worst = np.where((cells.risk >= 0).any(axis=1), cells.risk.argmax(axis=1), -1)
+    at = (np.arange(len(given)), worst)
+    judged = worst >= 0
+    return MultiLabelScores(
+        risk=np.where(judged, cells.risk[at], np.nan),
+        flagged=np.asarray(cells.flagged.any(axis=1)),
+        worst=worst,
+        worst_prob=np.where(judged, cells.prob[at], np.nan),
+        n_agree=cells.n_agree[at].astype(np.int64),
+        n_teachers=cells.n_teachers[at].astype(np.int64),
+        mean=cells.mean[at],
+        suggested=given ^ cells.flagged,
+    )
+
+
+def score_cells(
+    model: MultiLabelModel, given: Bools, usable: Bools, names: Sequence[str], probs: Sequence[Floats]
+) -> CellScores:
+    """Score every class of rows; a row's result depends on nothing but the row and the model.
 
     Args:
         model: fitted.
         given: (N, K).
-        usable: (N,) rows that can be judged; the others get a risk of NaN.
+        usable: (N,) rows that can be judged; the others are not.
         names: T teachers.
-        probs: T arrays (N, K).
+        probs: T arrays (N, K); NaN = no answer for that class.
     """
     n_rows, n_classes = given.shape
     risk = np.full((n_rows, n_classes), -1.0)
@@ -102,16 +143,4 @@ def score_multi_label(
         prob[:, k] = np.where(differs, scores.suggested_prob, 1.0 - scores.suggested_prob)
         agree[:, k], n_teachers[:, k] = scores.n_agree, scores.n_teachers
         mean[:, k] = np.where(label == 1, scores.given_mean, 1.0 - scores.given_mean)
-    worst = np.where((risk >= 0).any(axis=1), risk.argmax(axis=1), -1)
-    at = (np.arange(n_rows), worst)
-    judged = worst >= 0
-    return MultiLabelScores(
-        risk=np.where(judged, risk[at], np.nan),
-        flagged=np.asarray(flagged.any(axis=1)),
-        worst=worst,
-        worst_prob=np.where(judged, prob[at], np.nan),
-        n_agree=agree[at].astype(np.int64),
-        n_teachers=n_teachers[at].astype(np.int64),
-        mean=mean[at],
-        suggested=given ^ flagged,
-    )
+    return CellScores(risk, flagged, prob, agree, n_teachers, mean)
