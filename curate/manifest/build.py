@@ -16,8 +16,8 @@ from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
-from curate.manifest.soft import soft_labels
-from curate.manifest.soft_layout import layout_for
+from curate.manifest.soft import key_of, soft_labels
+from curate.manifest.soft_layout import Layout, layout_for
 from curate.manifest.stale import refuse_stale_predictions, teachers_of
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.policy import Policy
@@ -91,7 +91,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         classes: class names in their final order.
         statistics: `schema.STATISTICS` of the checks; `ingest.share_out` and `release.*` are added here.
         decisions: `schema.DECISIONS` in ledger order, as given to `decide`.
-        predictions: label_id and `prob_<teacher>`.
+        predictions: label_id and `prob_<teacher>`; with sample_id instead, each class stands alone.
         cards: a mapping, a dataclass or an object with `to_json()` for each teacher; no clock, no absolute path.
         teacher_weights: teacher -> weight in the ensemble; None = all alike.
         evidence: name -> JSON value, further evidence without clock or absolute path.
@@ -264,13 +264,14 @@ def _share(name: str, n_part: int, n_whole: int) -> dict[str, Any]:
 
 def digest_predictions(predictions: pa.Table) -> str:
     """Return the sha256 of the predictions by value: row order and what lies under a null leave no trace."""
-    order = pc.sort_indices(predictions["label_id"])
+    key = key_of(predictions)
+    order = pc.sort_indices(predictions[key])
     digest = hashlib.sha256()
     names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
     digest.update(schema.canonical_json(names).encode())
     for start in range(0, predictions.num_rows, 65_536):
         part = predictions.take(order.slice(start, 65_536))
-        digest.update("\0".join(part["label_id"].to_pylist()).encode())
+        digest.update("\0".join(part[key].to_pylist()).encode())
         for name in names:
             column = part[name].combine_chunks()
             digest.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
@@ -292,10 +293,16 @@ def _soft(
         classes,
         weights=weights,
         temperature=policy.temperature,
-        layout=layout_for(len(classes), policy.soft_layout, policy.soft_top_k),
+        layout=_layout(predictions, classes, policy),
         each_teacher=policy.soft_each_teacher,
         seed=seed,
     )
+
+
+def _layout(predictions: pa.Table, classes: Sequence[str], policy: Policy) -> Layout:
+    """Return how soft labels are stored: whole where each class stands alone, for then there is no tail to sum up."""
+    asked = policy.soft_layout if key_of(predictions) == "label_id" else "full"
+    return layout_for(len(classes), asked, policy.soft_top_k)
 
 
 def _describe_soft(
@@ -309,11 +316,11 @@ def _describe_soft(
     names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
     teachers = [name.removeprefix(schema.PROB_PREFIX) for name in names]
     shown = {name: repr(float(1.0 if weights is None else weights.get(name, 0.0))) for name in teachers}
-    layout = layout_for(len(classes), policy.soft_layout, policy.soft_top_k)
+    layout = _layout(predictions, classes, policy)
     first = layout.fields()[0].name
     stored = [name for name in teachers if float(shown[name]) > 0] if policy.soft_each_teacher else []
     return {
-        "kind": "ensemble",
+        "kind": "ensemble" if key_of(predictions) == "label_id" else "ensemble, each class alone",
         "layout": layout.name,
         "top_k": layout.top_k or None,
         "n_draws": layout.n_draws or None,

@@ -41,6 +41,8 @@ class Said:
         issues: names of what was found, sorted; a finding that its own check did not flag is left out.
         reasons: sentences, worst first.
         finding_id: of the worst finding.
+        missing: of a sample, the classes that were left out of its labels, worst first.
+        extra: of a label, whether it is found to be wrongly there.
     """
 
     risk: float | None = None
@@ -53,6 +55,8 @@ class Said:
     issues: set[str] = field(default_factory=set)
     reasons: list[str] = field(default_factory=list)
     finding_id: str | None = None
+    missing: list[str] = field(default_factory=list)
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,9 @@ def _add_finding(row: dict[str, Any], labels: dict[str, Said], samples: dict[str
             said.reasons.append(text)
         if said.finding_id is None:
             said.finding_id = row["finding_id"]
+        if row["flagged"] and row["issue"] == "missing_label" and row["suggested_label"] not in said.missing:
+            said.missing.append(row["suggested_label"])
+        said.extra |= bool(row["flagged"]) and row["issue"] == "extra_label"
         if said.suggested_label is None and row["suggested_label"] is not None:
             said.suggested_label = row["suggested_label"]
             said.suggested_prob = row["suggested_prob"]
@@ -147,6 +154,8 @@ def families(findings: pa.Table | None, issues: tuple[str, ...]) -> dict[str, st
 def ground_truth_kind(labels: pa.Table) -> str:
     """Return which FiftyOne label holds these: Classification, Classifications (several a sample) or Detections."""
     tasks = set(pc.unique(labels["task"]).to_pylist())
+    if schema.MULTI_LABEL in tasks and not tasks - {"classification", schema.MULTI_LABEL}:
+        return "Classifications"
     if tasks - {"classification"}:
         return "Detections"
     n_samples = pc.count_distinct(labels["sample_id"]).as_py()

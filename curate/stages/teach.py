@@ -245,6 +245,19 @@ def _classify(
     return Taught(tables["predictions"], cards, _statistics(cards, errors))
 
 
+def released_predictions(taught: Taught) -> pa.Table:
+    """Return what soft labels are made of: by label, or by image where images have several labels and none has one."""
+    if taught.present is None or schema.teacher_columns(taught.table):
+        return taught.table
+    names = [
+        schema.PROB_PREFIX + name.removeprefix(schema.PRESENT_PREFIX)
+        if name.startswith(schema.PRESENT_PREFIX)
+        else name
+        for name in taught.present.column_names
+    ]
+    return taught.present.rename_columns(names)
+
+
 def weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
     """Return the ensemble's weights as the label-noise check found them; None where it found none.
 
@@ -253,10 +266,12 @@ def weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
     named = {
         row["group"].removeprefix("teacher="): float(row["value"])
         for row in statistics.to_pylist()
-        if row["check"] == "label_noise" and row["name"] == "teacher_weight" and row["group"] is not None
+        if row["check"] in {"label_noise", "multi_label_noise"}
+        and row["name"] == "teacher_weight"
+        and row["group"] is not None
     }
     columns = [
-        n.removeprefix(schema.PROB_PREFIX) for n in taught.table.column_names if n.startswith(schema.PROB_PREFIX)
+        name.removeprefix(schema.PROB_PREFIX) for name in schema.teacher_columns(released_predictions(taught))
     ]
     known = {name: named.get(name, 0.0) for name in columns}
     return known if sum(known.values()) > 0 else None
