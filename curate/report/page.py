@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.manifest.read import LoadedRelease
-from curate.report import balance, charts, content, galleries, people
+from curate.report import balance, charts, content, galleries, people, tags
 from curate.report.pictures import ReadImages
 from curate.report.wording import file_names, interval, percent, quantity, sentence
 
@@ -85,7 +85,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         "held_back": content.held_back(rows),
         "noise_why": _why_not(ran, noise),
         "audit": people.audit(release, rows),
-        "annotators": people.annotators(rows),
+        "annotators": people.annotators(rows, content.n_outvoted(release)),
         "evaluation": _evaluation(rows) if usable else [],
         "truth": content.one(rows, "evaluation", "n_wrong"),
         "confusion": content.confusion(release),
@@ -93,6 +93,9 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         if any(bar["value"] for bar in flagged)
         else "",
         "suspects": galleries.gallery(release, read, names, ["mislabel"], flagged_only=True),
+        "tags": tags.values(release, rows, read, names),
+        "risk_groups": content.risk_by_group(rows),
+        "came_in": content.came_in(release),
         "flawed": content.flawed_shares(rows),
         "boxes": galleries.by_issue(release, read, names, BOX_CHECKS),
         "leakage": content.one(rows, "leakage", "share_of_samples"),
@@ -127,11 +130,12 @@ def _facts(release: LoadedRelease, noise: Mapping[str, Any] | None) -> list[tupl
     """Return number, what it counts and, where there is more to say, a smaller line."""
     n_in = release.data.num_rows + release.excluded.num_rows
     n_images = len(set(release.data["sample_id"].to_pylist()))
+    n_images_in, n_labels_in = content.came_in(release)
     agreed = noise if noise and not noise["detail"].get("insufficient") else None
     spread = interval(agreed["low"], agreed["high"]) if agreed else "estimates disagree" if noise else ""
     share = percent(release.data.num_rows / n_in) if n_in else "none"
     return [
-        (f"{n_in:,}", "rows in", ""),
+        (f"{n_images_in:,}", "images in", f"{n_labels_in:,} labels"),
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
         (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
