@@ -7,6 +7,7 @@ are taken, from every label field or those in the option `fields`; labels of oth
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,9 +42,14 @@ class FiftyOneFormat:
     needs_database = True  # a run starts the workspace's own before it reads
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
-        """Return the options for a folder that FiftyOne exported in its own format, else None."""
-        is_ours = path.is_dir() and (path / "metadata.json").is_file() and (path / "samples.json").is_file()
-        return {"type": "fiftyone.types.FiftyOneDataset"} if is_ours else None
+        """Return the options for a folder that FiftyOne exported in one of its own formats, else None."""
+        if not path.is_dir():
+            return None
+        has_samples = (path / "samples.json").is_file() or (path / "samples").is_dir()
+        if (path / "metadata.json").is_file() and has_samples:
+            return {"type": "fiftyone.types.FiftyOneDataset"}
+        kind = _kind_of_labels(path / "labels.json") if (path / "data").is_dir() else None
+        return {"type": f"fiftyone.types.{kind}"} if kind else None
 
     def read(self, options: ReadOptions) -> Ingested:
         """Import through FiftyOne and translate.
@@ -72,6 +78,21 @@ class FiftyOneFormat:
 
 
 SOURCE = FiftyOneFormat()
+
+
+def _kind_of_labels(path: Path) -> str | None:
+    """Return which of FiftyOne's image datasets a `labels.json` beside `data/` belongs to, None for another file."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    labels = document.get("labels") if isinstance(document, dict) and "classes" in document else None
+    if not isinstance(labels, dict):
+        return None
+    known = [value for value in labels.values() if value]
+    first = known[0] if known else None
+    boxed = isinstance(first, list) and isinstance(first[0], dict) and "bounding_box" in first[0]
+    return "FiftyOneImageDetectionDataset" if boxed else "FiftyOneImageClassificationDataset"
 
 
 def _dataset_type(fo: Any, name: str) -> Any:  # noqa: ANN401 - fiftyone has no types
