@@ -32,7 +32,7 @@ def _values(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str
                 n_values += batch.num_rows * batch.num_columns
                 if entry["path"].startswith("data/"):
                     wrong += [f"{entry['path']} {told}" for told in _odd(batch, manifest["classes"])]
-                elif entry["path"].startswith("soft/"):
+                elif entry["path"].startswith(("soft/", "soft_boxes/")):
                     odd = _no_distribution(batch, len(manifest["classes"]), alone=_is_alone(manifest))
                     wrong += [f"{entry['path']} {told}" for told in odd]
         except (OSError, pa.ArrowException) as error:
@@ -62,6 +62,10 @@ def _is_alone(manifest: Mapping[str, Any]) -> bool:
 
 def _no_distribution(batch: pa.RecordBatch, n_classes: int, *, alone: bool = False) -> Iterator[str]:
     """Say where soft labels are none: probabilities in [0, 1] that sum to 1 (or stand alone), classes that exist."""
+    if "objectness" in batch.schema.names:
+        chance = batch["objectness"].drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
+        if not ((chance >= 0) & (chance <= 1)).all():
+            yield "holds an objectness outside [0, 1]"
     full = "probs" in batch.schema.names
     if not full and "top_probs" not in batch.schema.names:
         return

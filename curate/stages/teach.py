@@ -20,6 +20,7 @@ from curate.stages.context import Context
 VERSION = 3
 NOT_FOR_TAGS = (*BOX_TEACHERS, "mot", "masks")  # kinds that say where something is, not what a whole image has
 FAMILIES_VERSION = 1
+POOLED_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
 _JUDGED = ["label_id", "sample_id", "label", "bbox", "track_id", "frame", "content_sha256"]
 
@@ -35,6 +36,7 @@ class Taught:
         boxes: `schema.DETECTIONS` of the teachers that give boxes.
         detectors: their names.
         present: `sample_id`, `content_sha256` and `present_<teacher>` of images with several labels.
+        places: what they see together (`teachers.boxes.pooled`); None without them.
     """
 
     table: pa.Table
@@ -43,6 +45,7 @@ class Taught:
     boxes: pa.Table = field(default_factory=lambda: schema.empty(schema.DETECTIONS))
     detectors: tuple[str, ...] = ()
     present: pa.Table | None = None
+    places: pa.Table | None = None
 
     @property
     def shared_features(self) -> tuple[tuple[str, str], ...]:
@@ -71,6 +74,7 @@ def _with_boxes(
     files = [path for spec in specs for path in (spec.path, spec.images) if path]
     key = {
         "version": VERSION,
+        "pooled": POOLED_VERSION,
         "teachers": [_teacher_key(context, spec) for spec in specs],
         "files": [runs.digest_file(f) for f in map(context.loaded.resolve, files) if f.is_file()],
         "samples": runs.digest_table(good.drop_columns(["mtime_ns"])),
@@ -85,14 +89,17 @@ def _with_boxes(
 
         found = find_boxes(specs, good, classes, context.loaded.resolve)
         names = [card.name for card in found.cards]
-        scores = score_detectors(views.boxes_view(labels, samples, found.table, names), names, classes)
+        view = views.boxes_view(labels, samples, found.table, names)
         return {
             "boxes": found.table,
             "about": _about(found.cards, found.errors),
-            "scores": plug.build_statistics("teachers", scores),
+            "scores": plug.build_statistics("teachers", score_detectors(view, names, classes)),
+            "places": _places(view, sorted(names), classes),
         }
 
-    tables = context.run.stage("detectors", key, ("boxes", "about", "scores"), compute, keep=_nobody_failed)
+    tables = context.run.stage(
+        "detectors", key, ("boxes", "about", "scores", "places"), compute, keep=_nobody_failed
+    )
     cards, errors = _told(tables["about"])
     return replace(
         taught,
@@ -100,6 +107,7 @@ def _with_boxes(
         statistics=pa.concat_tables([taught.statistics, _statistics(cards, errors), tables["scores"]]),
         boxes=tables["boxes"],
         detectors=tuple(card["name"] for card in cards),
+        places=tables["places"] if cards else None,
     )
 
 
@@ -159,6 +167,14 @@ def _with_tags(
         statistics=pa.concat_tables([taught.statistics, _statistics(cards, errors)]),
         present=tables["predictions"],
     )
+
+
+def _places(view: pa.Table, names: Sequence[str], classes: tuple[str, ...]) -> pa.Table:
+    from curate.checks.box_noise import read_boxes  # noqa: PLC0415 - only where boxes are judged
+    from curate.teachers.boxes.pooled import pool_boxes  # noqa: PLC0415 - as above
+
+    read = read_boxes(view, names, classes)
+    return pool_boxes(read.sample_ids, read.given, read.found, names, len(classes))
 
 
 def _nobody_failed(tables: Mapping[str, pa.Table]) -> bool:
