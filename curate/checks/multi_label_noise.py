@@ -141,7 +141,8 @@ def summarize(state: MultiLabelNoiseState, _params: MultiLabelNoiseParams) -> pa
     about = {
         "method": "mean over classes of the share of wrong answers, there or not",
         "regime": "shared",
-        "why": "each class by itself, by likelihood: a lower bound on what is wrong",
+        "why": "each class is a question of its own; a noise channel by likelihood, its rates drawn to those of all "
+        "classes; a lower bound",
         "risk_kind": RISK_KIND,
         "not_judged": silent[:50],
     }

@@ -77,7 +77,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
     flagged = content.by_group(rows, "label_noise", "share_flagged", "class=")
     return {
         "gates": release.evidence["gates"],
-        "facts": _facts(release, noise if usable else None),
+        "facts": _facts(release, noise if usable else None, content.one(rows, "multi_label_noise", "noise_rate")),
         "funnel": charts.bars(content.funnel(release), title="rows in and out"),
         "out": content.reasons_out(release, names),
         "n_decisions": release.decisions.num_rows,
@@ -126,7 +126,9 @@ def write_page(page: str, path: Path) -> Path:
     return path
 
 
-def _facts(release: LoadedRelease, noise: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _facts(
+    release: LoadedRelease, noise: Mapping[str, Any] | None, answers: Mapping[str, Any] | None
+) -> list[tuple[str, str, str]]:
     """Return number, what it counts and, where there is more to say, a smaller line."""
     n_in = release.data.num_rows + release.excluded.num_rows
     n_images = len(set(release.data["sample_id"].to_pylist()))
@@ -139,9 +141,24 @@ def _facts(release: LoadedRelease, noise: Mapping[str, Any] | None) -> list[tupl
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
         (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
-        (percent(agreed["value"]) if agreed else "not known", "of labels wrong (estimate)", spread),
+        *_wrong_facts(agreed, spread, answers),
         (f"{len(release.manifest['classes']):,}", "classes", ""),
     ]
+
+
+def _wrong_facts(
+    agreed: Mapping[str, Any] | None, spread: str, answers: Mapping[str, Any] | None
+) -> list[tuple[str, str, str]]:
+    """Return how much is wrong: of labels, or of the answers where images have several labels."""
+    known = answers is not None and answers["value"] is not None
+    told = (
+        [(percent(answers["value"]), "of answers wrong (estimate)", "a class of an image, there or not")]
+        if answers and known
+        else []
+    )
+    if agreed or not told:
+        told.insert(0, (percent(agreed["value"]) if agreed else "not known", "of labels wrong (estimate)", spread))
+    return told
 
 
 def _noise(rows: Sequence[Mapping[str, Any]], noise: Mapping[str, Any]) -> dict[str, Any]:
