@@ -20,6 +20,12 @@ SENTENCES = {
         "cannot be judged: {n_rows} usable rows of {n_classes} classes; "
         "at least {min_rows} rows and two classes are needed"
     ),
+    "label_left_out": (
+        "{n_agree} of {n_teachers} teachers see {name} here (mean probability {mean}), and the labels leave it out"
+    ),
+    "label_unseen": (
+        "{n_agree} of {n_teachers} teachers see no {name} here (mean probability {mean}), and the labels name it"
+    ),
     "class_left_out": "{n_agree} of {n_teachers} teachers see {name} (mean probability {mean}); the labels leave it out",
     "class_invented": "{n_agree} of {n_teachers} teachers see no {name} (mean probability {mean}); the labels name it",
     "labels_supported": "no class is flagged; the most doubtful is {name} (mean probability {mean})",

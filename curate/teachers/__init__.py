@@ -10,8 +10,9 @@ from importlib.metadata import entry_points
 import pyarrow as pa
 
 from curate.errors import ConfigError, TooFewRowsError
-from curate.schema import PROB_PREFIX, canonical_json
+from curate.schema import PRESENT_PREFIX, PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
+from curate.teachers.each_class import present_column
 from curate.teachers.protocol import (
     Answer,
     ColumnAnswer,
@@ -71,15 +72,16 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
                 raise  # no teacher's fault: the run stops, and goes on from here when there is room
             too_few = isinstance(error, TooFewRowsError)
             errors.append(TeacherError(spec.name, f"{type(error).__name__}: {error}", too_few))
+    usual, made = (PRESENT_PREFIX, present_column) if request.independent else (PROB_PREFIX, prob_column)
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
     cards = []
     for answer in answers:
-        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else PROB_PREFIX
+        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else usual
         column = prefix + answer.card.name
         if column in columns:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
-        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else prob_column(answer.probs)
+        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else made(answer.probs)
         cards.append(answer.card)
     table = pa.table(columns)
     if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale

@@ -18,8 +18,11 @@ from curate.schema import canonical_json
 from curate.spec import ProbesSpec
 from curate.teachers.class_names import named
 from curate.teachers.classifiers import CLASSIFIERS, Fit, Matrix
+from curate.teachers.each_class import given_matrix
+from curate.teachers.each_class import n_silent as silent_rows
 from curate.teachers.features import image_features
 from curate.teachers.folds import assign_folds
+from curate.teachers.probes_each import folds_of, out_of_fold_each
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
 from curate.teachers.refit import class_shares
 
@@ -53,6 +56,8 @@ class Probes:
                     f"There is no probe {name!r}. Classifiers: {', '.join(CLASSIFIERS)}. {hint}".rstrip()
                 )
         features = image_features(self.spec.features, request)
+        if request.independent:
+            return self._answer_each(features, request)
         order = np.argsort(np.asarray(request.labels["label_id"].to_pylist(), dtype=object), kind="stable")
         given = pc.index_in(request.labels["label"], value_set=_classes(request)).to_numpy(zero_copy_only=False)
         usable = np.isfinite(features).all(axis=1) & np.isfinite(given.astype(np.float64))
@@ -78,6 +83,23 @@ class Probes:
             answers.append(Answer(self._card(name, full, [request.classes[at] for at in scarce], request), full))
         return answers
 
+    def _answer_each(self, features: Matrix, request: Request) -> Sequence[Answer]:
+        """Judge every class of every image by itself; see `probes_each`."""
+        given = given_matrix(request.labels, request.classes)
+        order = np.argsort(np.asarray(request.labels["label_id"].to_pylist(), dtype=object), kind="stable")
+        rows = order[np.isfinite(features).all(axis=1)[order]]
+        _refuse_too_few(rows, request.families, self.spec.folds)
+        folds = folds_of(given[rows], request.families[rows], self.spec.folds, seed=request.seed)
+        judged = out_of_fold_each(
+            features[rows], given[rows], folds, self.spec.classifiers, seed=request.seed, workers=request.workers
+        )
+        answers = []
+        for name, probs in judged.items():
+            full = np.full(given.shape, np.nan, dtype=np.float32)
+            full[rows] = probs
+            answers.append(Answer(self._card(name, full, (), request), full))
+        return answers
+
     def _card(self, classifier: str, probs: Matrix, scarce: Sequence[str], request: Request) -> TeacherCard:
         told = []
         if scarce:
@@ -85,7 +107,7 @@ class Probes:
                 f"{len(scarce)} classes have fewer independent images than the {self.spec.folds} folds and are "
                 f"hardly known: {named(scarce)}"
             )
-        n_silent = int(np.isnan(probs).any(axis=1).sum())
+        n_silent = silent_rows(probs, independent=request.independent)
         if n_silent:
             told.append(
                 f"{n_silent} rows are not judged: their image cannot be decoded or no other fold holds their class"
@@ -106,7 +128,7 @@ class Probes:
             trained_on=OUT_OF_FOLD_HERE,
             features=self.spec.features,
             out_of_fold=True,
-            calibration="temperature, fitted on the other folds",
+            calibration="temperature, fitted on the other folds" + (", one-vs-rest" if request.independent else ""),
             digest=hashlib.sha256(canonical_json(about).encode()).hexdigest(),
             n_predicted=len(probs) - n_silent,
             warnings=tuple(told),

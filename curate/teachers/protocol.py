@@ -87,6 +87,7 @@ class Request:
         scratch: folder of the feature cache.
         workers: processes for decoding.
         progress: called with (n_done, n_total).
+        independent: a row is an image with several labels (column `given`), and each class has a probability alone.
     """
 
     samples: pa.Table
@@ -99,11 +100,15 @@ class Request:
     scratch: Path
     workers: int = 1
     progress: Progress | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one teacher says: float32 (n_labels, n_classes), a row of NaN where it has no answer."""
+    """What one teacher says: float32 (n_labels, n_classes), a row of NaN where it has no answer.
+
+    Of an independent request a NaN is no answer for that class alone.
+    """
 
     card: TeacherCard
     probs: np.ndarray
