@@ -108,6 +108,7 @@ def fit_kernel(features: Matrix, shares: Matrix, inner: np.ndarray, seed: int) -
 
 
 def log_softmax(logits: Matrix) -> Matrix:
+    """Return log probabilities over the last axis of (n, K)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
