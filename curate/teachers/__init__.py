@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 import pyarrow as pa
 
 from curate.errors import ConfigError, TooFewRowsError
-from curate.schema import PRESENT_PREFIX, PROB_PREFIX, canonical_json
+from curate.schema import NEAREST_PREFIX, PRESENT_PREFIX, PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
 from curate.teachers.each_class import present_column
 from curate.teachers.protocol import (
@@ -82,6 +82,8 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
         columns[column] = answer.column if isinstance(answer, ColumnAnswer) else made(answer.probs)
+        if isinstance(answer, Answer) and answer.nearest is not None:
+            columns[NEAREST_PREFIX + answer.card.name] = answer.nearest
         cards.append(answer.card)
     table = pa.table(columns)
     if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale
