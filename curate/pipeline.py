@@ -156,6 +156,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
+        found.take_drawn_boxes()
         found.add(held_back(found.view, found.readable_labels, found.findings, context.spec.policy))
         statistics, proof = auditing.carry(context, found, found.readable_labels)
         found.statistics = pa.concat_tables([found.statistics, statistics])
