@@ -17,6 +17,7 @@ EM_STEPS = 3  # in a round of the EM: the targets change anyhow
 SLACK = 1e-8  # so that the row which sets a cut is not lost to rounding
 GUESSED_ROWS = 20  # what the first guess of the rates counts
 PULL = 20.0  # on the coefficients of kinds, in rows: errors at hand are not quite like those that were made
+MOST_PULLS = 2.0
 FEW = 2_000  # unknown rows; with fewer the pull grows, lest the few that are wrong are learnt by heart as right
 LEAST_SURE = 50  # rows that are needed to see which share of them is labeled
 
@@ -159,7 +160,7 @@ def fit_contrast(
     weights: Floats | None = None
     first = rates
     sizes = target.sum(axis=0)
-    pull = max(PULL, FEW * PULL / max(n, 1))
+    pull = PULL * float(np.clip(FEW / max(n, 1), 1.0, MOST_PULLS))
     for _ in range(rounds):
         steps = STEPS if weights is None else EM_STEPS
         weights = fit_softmax(z, target, strength=pull, start=weights, steps=steps)
