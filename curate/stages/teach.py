@@ -20,6 +20,7 @@ from curate.stages.context import Context
 
 VERSION = 4
 FAMILIES_VERSION = 1
+POOLED_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
 _JUDGED = ["label_id", "sample_id", "label", "bbox", "track_id", "frame", "content_sha256"]
 
@@ -34,6 +35,7 @@ class Taught:
         statistics: a `teachers.ran` statistic per teacher, errored where it failed.
         boxes: `schema.DETECTIONS` of the teachers that give boxes.
         detectors: their names.
+        places: what they see together (`teachers.boxes.pooled`); None without them.
     """
 
     table: pa.Table
@@ -41,6 +43,7 @@ class Taught:
     statistics: pa.Table
     boxes: pa.Table = field(default_factory=lambda: schema.empty(schema.DETECTIONS))
     detectors: tuple[str, ...] = ()
+    places: pa.Table | None = None
 
     @property
     def shared_features(self) -> tuple[tuple[str, str], ...]:
@@ -69,6 +72,7 @@ def _with_boxes(
     own = [labels_file] if labels_file is not None else []
     key = {
         "version": VERSION,
+        "pooled": POOLED_VERSION,
         "teachers": [_teacher_key(context, spec) for spec in specs],
         "files": [runs.digest_file(f) for f in [*map(context.loaded.resolve, files), *own] if f.is_file()],
         "samples": runs.digest_table(good.drop_columns(["mtime_ns"])),
@@ -83,14 +87,17 @@ def _with_boxes(
 
         found = find_boxes(specs, good, classes, context.loaded.resolve, labels_file)
         names = [card.name for card in found.cards]
-        scores = score_detectors(views.boxes_view(labels, samples, found.table, names), names, classes)
+        view = views.boxes_view(labels, samples, found.table, names)
         return {
             "boxes": found.table,
             "about": _about(found.cards, found.errors),
-            "scores": plug.build_statistics("teachers", scores),
+            "scores": plug.build_statistics("teachers", score_detectors(view, names, classes)),
+            "places": _places(view, sorted(names), classes),
         }
 
-    tables = context.run.stage("detectors", key, ("boxes", "about", "scores"), compute, keep=_nobody_failed)
+    tables = context.run.stage(
+        "detectors", key, ("boxes", "about", "scores", "places"), compute, keep=_nobody_failed
+    )
     cards, errors = _told(tables["about"])
     return replace(
         taught,
@@ -98,6 +105,7 @@ def _with_boxes(
         statistics=pa.concat_tables([taught.statistics, _statistics(cards, errors), tables["scores"]]),
         boxes=tables["boxes"],
         detectors=tuple(card["name"] for card in cards),
+        places=tables["places"] if cards else None,
     )
 
 
@@ -109,6 +117,14 @@ def _labels_file(context: Context) -> Path | None:
         return None
     file = root / name if isinstance(name, str) else root
     return file if file.is_file() and file.suffix.lower() == ".json" else None
+
+
+def _places(view: pa.Table, names: Sequence[str], classes: tuple[str, ...]) -> pa.Table:
+    from curate.checks.box_noise import read_boxes  # noqa: PLC0415 - only where boxes are judged
+    from curate.teachers.boxes.pooled import pool_boxes  # noqa: PLC0415 - as above
+
+    read = read_boxes(view, names, classes)
+    return pool_boxes(read.sample_ids, read.given, read.found, names, len(classes))
 
 
 def _nobody_failed(tables: Mapping[str, pa.Table]) -> bool:
