@@ -135,8 +135,8 @@ def _apart(pairs: Pairs, track: Ints, low: float, high: float = np.inf) -> Ints:
             frames.setdefault(own, []).append(frame)
         if pairs.log_ratio[pair] <= high:
             chosen.append(pair)
-    ids = np.sort(track[pairs.after], axis=1)
-    return np.asarray([_placed(pairs, ids, pair) for pair in chosen], dtype=np.int64)
+    both = np.sort(track[pairs.after], axis=1)
+    return np.asarray([_placed(pairs, both, pair) for pair in chosen], dtype=np.int64)
 
 
 def _placed(pairs: Pairs, ids: Ints, pair: int) -> int:
