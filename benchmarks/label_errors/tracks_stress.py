@@ -152,7 +152,7 @@ def write(path: Path, rows: Rows) -> Path:
 
 def run_scene(scene: Scene, folder: Path, seeds: int) -> list[list[str]]:
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "gt")
-    contenders = {"no tracker": [], **{name: [name] for name in names}, "all": names}
+    contenders = {"no tracker": [], names[-1]: names[-1:], "all": names}
     pools: dict[tuple[str, str], Pool] = {}
     clean = {title: dict.fromkeys(KINDS, 0.0) for title in contenders}
     n_clean = 0

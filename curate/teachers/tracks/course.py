@@ -7,6 +7,7 @@ hand-drawn boxes shake, interpolated ones do not.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -38,6 +39,11 @@ class Noise:
     acceleration: float
     resize_shake: float
     resize: float
+
+    @property
+    def of_a_step(self) -> float:
+        """Standard deviation of the difference of two steps of a centre in a row, diagonals."""
+        return math.sqrt(6 * self.shake**2 + self.acceleration**2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
-from curate.teachers.tracks.course import DOF, Course, Noise, fitted_noise, follow, scales_of, usable
+from curate.teachers.tracks.course import DOF, Course, Noise, follow, scales_of, usable
 from curate.teachers.tracks.motion import Motion
 
 N_NEIGHBOURS = 6
@@ -95,7 +95,7 @@ def exchanges(boxes: TrackBoxes, motion: Motion) -> Exchanges:
     scales = scales_of(boxes, rows)
     scale = np.ones(boxes.n)
     scale[rows] = scales
-    given = _Given(boxes, rows, scale, fitted_noise(boxes, rows, scales))
+    given = _Given(boxes, rows, scale, motion.noise)
     track = boxes.track.copy()
     pairs = all_pairs = _pairs_of(given, track, rows)
     found: list[Pairs] = []
