@@ -25,7 +25,7 @@ def tracks_of(rows: Sequence[Row], sequence_of: Mapping[str, str]) -> dict[Key, 
 
 def following(tracks: Tracks) -> dict[str, str]:
     """Return label id → that of the next label of its track, for labels that have one on both sides."""
-    found = {}
+    found: dict[str, str] = {}
     for labels in tracks.values():
         order = [labels[frame]["label_id"] for frame in sorted(labels)]
         found |= dict(pairwise(order[1:]))
