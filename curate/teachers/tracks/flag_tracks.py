@@ -213,7 +213,7 @@ def _boxes_column(values: Floats, there: np.ndarray) -> pa.Array:
 
 def _not_judged(boxes: TrackBoxes, rows: Ints, ignored: Bools) -> list[str | None]:
     """Return why a box was not judged, or None."""
-    unusable: Bools = np.isnan(boxes.box[rows]).any(axis=1)
+    unusable = np.asarray(np.isnan(boxes.box[rows]).any(axis=1), dtype=np.bool_)
     told: list[str | None] = [None] * len(rows)
     for place in np.flatnonzero(unusable | ignored[rows]):
         box = int(rows[place])
