@@ -17,7 +17,7 @@ from curate.ingest import Media
 from curate.spec import BOX_TEACHERS, CocoTeacherSpec, TeacherSpec
 from curate.stages.context import Context
 
-VERSION = 3
+VERSION = 4
 FAMILIES_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
 _JUDGED = ["label_id", "sample_id", "label", "bbox", "track_id", "frame", "content_sha256"]

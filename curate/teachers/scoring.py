@@ -11,7 +11,7 @@ from curate.teachers.flag_model import FlagModel, Scores
 from curate.teachers.mixture import log_odds_wrong, posterior
 from curate.teachers.noise import Bools, Floats, Ints
 from curate.teachers.pool import linear_pool, log_pool, log_probs
-from curate.teachers.rare_classes import beyond, contested
+from curate.teachers.rare_classes import beyond
 
 CHUNK_CELLS = 250_000  # rows x teachers x classes at once: what a core's cache holds
 SUM_TOLERANCE = 0.02  # float16 rounding of a thousand classes stays below
@@ -147,8 +147,7 @@ def _score_block(model: FlagModel, out: Scores, rows: Ints, given: Ints, probs: 
     distance, doubt = distances(model, given, probs, answered)
     first_choice = probs.argmax(axis=2)
     if model.offsets.size:
-        open_ = contested(model.rule, distance)
-        distance = beyond(distance, np.where(open_, model.offsets[given], 0.0))
+        distance = beyond(distance, model.offsets[given])
     truth = posterior(log_q, given, model.transition)
     others = truth.copy()
     np.put_along_axis(others, given[:, None], -1.0, axis=1)
