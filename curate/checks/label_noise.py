@@ -305,7 +305,7 @@ def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=3,
+    version=4,
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",

@@ -22,9 +22,8 @@ from curate.teachers.mixture import Mixture, fit_floor
 from curate.teachers.noise import Bools, Floats, Ints
 
 FIT_ROWS = 6_000  # rows stand in the order of their hashes: the first are a sample
-STRONG = 0.2  # own errors beside the rate, up to which the rate is believed whole
-WEAK = 0.6  # and from which on strength supports nothing
-LEAST_FLOOR = 0.05  # of the rate; below, a floor is as likely a tail of the teachers' own errors
+STRONG, WEAK = (0.2, 0.08), (0.6, 0.14)  # own errors beside the rate, and of all rows: whole belief, none
+FLOOR = (0.08, 0.12)  # of the rate; less is as likely a tail of the teachers' own errors
 EXPLAINED = 0.75  # of the believed rate, by the channel
 MOSTLY_FLOOR = 0.6  # of the rate, where only the floor supports it: the channel then has more than a third of it
 USUAL = (0.03, 0.06, 0.11, 0.13)  # rates: not believed below, believed between, not believed above
@@ -58,12 +57,15 @@ def support(rate: float, errors: float, logs: Floats, answered: Bools, given: In
         given: (N,).
     """
     own = max(errors - rate, 0.0)
-    if own <= STRONG * rate:
+    beside = own / max(rate, 1e-9)
+    strength = float(
+        np.interp(beside, [STRONG[0], WEAK[0]], [1.0, 0.0]) * np.interp(own, [STRONG[1], WEAK[1]], [1.0, 0.0])
+    )
+    if strength == 1.0:
         return Support(1.0, None, explains=False, why="the teachers hardly err on their own")
-    strength = float(np.interp(own / max(rate, 1e-9), [STRONG, WEAK], [1.0, 0.0]))
     channel, floor = fit_floor(logs[:FIT_ROWS], answered[:FIT_ROWS], given[:FIT_ROWS])
     ratio = floor / max(rate, 1e-9)
-    by_floor = float(np.sqrt(min(ratio, 1.0))) if ratio >= LEAST_FLOOR else 0.0
+    by_floor = float(np.sqrt(min(ratio, 1.0)) * np.interp(ratio, FLOOR, [0.0, 1.0]))
     usual = float(np.interp(rate, USUAL, [0.0, 1.0, 1.0, 0.0]))
     share = max(strength, by_floor, usual)
     told = {
