@@ -65,6 +65,11 @@ def fit_mixture(logs: Floats, answered: Bools, given: Ints) -> Mixture:
         answered: (N, T).
         given: (N,).
     """
+    return fit_floor(logs, answered, given)[0]
+
+
+def fit_floor(logs: Floats, answered: Bools, given: Ints) -> tuple[Mixture, float]:
+    """Return `fit_mixture` and the rate of the uniform channel alone, 0 where the likelihood (BIC) asks for none."""
     n_rows, n_teachers, n_classes = logs.shape
     weights, likelihood = fit_log_weights(logs, answered, given)
     none = Mixture(weights, uniform_transition(0.0, n_classes), 0.0, "none", likelihood)
@@ -76,7 +81,9 @@ def fit_mixture(logs: Floats, answered: Bools, given: Ints) -> Mixture:
         full_cost = n_teachers + n_held + 2.0 * anywhere / np.log(n_rows)
         candidates.append((full, full_cost))
     best = max(candidates, key=lambda pair: pair[0].log_likelihood - 0.5 * pair[1] * np.log(n_rows))[0]
-    return _look_alike(best, uniform, n_rows) if best.kind == "full" else best
+    best = _look_alike(best, uniform, n_rows) if best.kind == "full" else best
+    asked = uniform.log_likelihood - likelihood > 0.5 * np.log(n_rows)
+    return best, uniform.rate if asked else 0.0
 
 
 def _look_alike(full: Mixture, uniform: Mixture, n_rows: int) -> Mixture:
