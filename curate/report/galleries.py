@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from curate.manifest.read import LoadedRelease
 from curate.report.pictures import ReadImages, thumbnail
 from curate.report.wording import sentence, short_name
+from curate.teachers.regions.shapes import Shape, shape_of
 
 N_PICTURES = 24
 N_PER_ISSUE = 6
@@ -78,7 +80,7 @@ def _entry(
         box = first["suggested_bbox"]
     uri = label.get("uri") or _first(labels).get("uri") or first["sample_id"]
     return {
-        "picture": thumbnail(images.get(first["sample_id"]), box),
+        "picture": thumbnail(images.get(first["sample_id"]), box, **_shapes(first)),
         "other": thumbnail(images.get(other)) if other else None,
         "other_name": names.get(other, "") if other else "",
         "uri": uri,
@@ -91,6 +93,14 @@ def _entry(
         "split": label.get("split") or _first(labels).get("split"),
         "texts": list(dict.fromkeys(sentence(row["reason_code"], row["reason_args"], names) for row in rows)),
     }
+
+
+def _shapes(finding: Mapping[str, Any]) -> dict[str, Shape | None]:
+    """Return the regions of a mask that a finding is about: as labeled (`drawn`), as teachers see it (`seen`)."""
+    if finding["check"] != "mask_noise":
+        return {}
+    told = json.loads(finding["reason_args"])
+    return {name: shape_of(told.get(name)) for name in ("drawn", "seen")}
 
 
 def by_issue(
