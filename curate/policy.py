@@ -102,6 +102,10 @@ class Policy(_Frozen):
     soft_layout: Literal["auto", "full", "top_k", "sampled"] = "auto"
     soft_top_k: Annotated[int, Field(ge=1)] = 32
     soft_each_teacher: bool = Field(default=False, description="store each teacher's soft labels too")
+    soft_boxes_from: Fraction = Field(
+        default=0.05,
+        description="objectness from which a box that only detectors see is stored beside the released ones",
+    )
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
 
     def all_rules(self) -> tuple[Rule, ...]:

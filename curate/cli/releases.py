@@ -190,6 +190,7 @@ def describe(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must not be there yet")],
     files: Annotated[str, typer.Option(help="The version's files beside it: link | copy | none")] = "link",
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -197,7 +198,8 @@ def describe(
     from curate.describe import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
-    result = verbs.describe_version(place_of(workspace), version, out=out, files=files)
+    root = releases_at(workspace, manifests)
+    result = verbs.describe_version(place_of(workspace), version, out=out, files=files, root=root)
     terminal.tell(result, lambda: verbs.describe_lines(result))
 
 

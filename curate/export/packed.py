@@ -20,6 +20,7 @@ from curate.export.folder import written_beside
 from curate.export.record import MARKER
 from curate.export.release import safe_folder
 from curate.feed.release import Feed
+from curate.feed.rows import OBJECTNESS
 from curate.scan.header import format_of
 
 SHARD_BYTES = 500_000_000
@@ -205,7 +206,8 @@ def _soft_of(feed: Feed, at: int) -> dict[str, Any]:
     if rows.boxes is None:
         return {name: array[start] if soft.known[start] else None for name, array in soft.arrays.items()}
     kept = [row for row in range(start, stop) if rows.labels[row] >= 0]
-    return {name: [a[row] if soft.known[row] else None for row in kept] for name, a in soft.arrays.items()}
+    told = {name: soft.known if name != OBJECTNESS else ~np.isnan(array) for name, array in soft.arrays.items()}
+    return {name: [a[row] if told[name][row] else None for row in kept] for name, a in soft.arrays.items()}
 
 
 # -- WebDataset -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from curate.manifest.soft_layout import Layout
 
 PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
+OBJECTNESS = "objectness"
 SAID = ("given_label", "action", "width_px", "height_px")  # what exports say besides
 
 
@@ -24,8 +25,9 @@ class SoftArrays:
     """The stored soft labels of N rows at one temperature.
 
     Attributes:
-        arrays: name of the column (`probs`, or `top_classes`, `top_probs`, `tail_mass`, `tail_classes`) -> (N, …).
-        known: (N,) whether the row has one.
+        arrays: name of the column (`probs`, or `top_classes`, `top_probs`, `tail_mass`, `tail_classes`) -> (N, …); with
+            detectors `objectness` too, NaN where none looked.
+        known: (N,) whether the row has class probabilities.
         temperature: that they are stored at.
     """
 
@@ -41,6 +43,21 @@ class SoftArrays:
 
 
 @dataclass(frozen=True)
+class TeacherBoxes:
+    """Boxes that only detectors see, of the items of a feed.
+
+    Attributes:
+        starts: (n_items + 1,) where each item's boxes start.
+        boxes: (P, 4) float32 x0, y0, x1, y1 relative to the upright image.
+        soft: their soft labels, `objectness` among them.
+    """
+
+    starts: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    soft: SoftArrays
+
+
+@dataclass(frozen=True)
 class Rows:
     """The rows of a feed; an item is one of them, or with boxes all of one image.
 
@@ -51,6 +68,7 @@ class Rows:
         weights: (N,) float32.
         boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
         soft: None where the version has none, or none was asked for.
+        teacher_boxes: None where no detector judged, or no soft labels of all teachers were asked for.
     """
 
     table: pa.Table
@@ -59,6 +77,7 @@ class Rows:
     weights: NDArray[np.float32]
     boxes: NDArray[np.float32] | None
     soft: SoftArrays | None
+    teacher_boxes: TeacherBoxes | None = None
 
     def __len__(self) -> int:
         return self.starts.size - 1
@@ -107,13 +126,16 @@ def rows_of(
         labels=pc.fill_null(labels, -1).to_numpy().astype(np.int64),
         weights=table["weight"].to_numpy().astype(np.float32),
         boxes=_boxes(table["bbox"]) if by_image else None,
-        soft=None if soft is None else _taken(soft, at),
+        soft=soft if soft is None or at.size == data.num_rows else _taken(soft, at),
     )
 
 
 def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str | None) -> SoftArrays:
     """Return the stored soft labels of the ensemble, or of one teacher, as arrays."""
     arrays: dict[str, NDArray[Any]] = {}
+    if OBJECTNESS in soft.column_names:
+        chance = pc.fill_null(soft[OBJECTNESS].combine_chunks(), np.float16("nan"))
+        arrays[OBJECTNESS] = chance.to_numpy(zero_copy_only=False)
     known = np.ones(soft.num_rows, dtype=np.bool_)
     for field, plain in zip(layout.fields(teacher), layout.fields(), strict=True):
         column = soft[field.name].combine_chunks()
@@ -131,9 +153,24 @@ def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str
     return SoftArrays(arrays, known, temperature)
 
 
+def with_teacher_boxes(rows: Rows, found: pa.Table, soft: SoftArrays) -> Rows:
+    """Return the rows with the boxes that only detectors see in their images.
+
+    Args:
+        rows: items are images.
+        found: sample_id and bbox, sorted by sample.
+        soft: their soft labels.
+    """
+    items = rows.table["sample_id"].take(pa.array(rows.starts[:-1])).combine_chunks()
+    item = pc.fill_null(pc.index_in(found["sample_id"], value_set=items), -1).to_numpy().astype(np.int64)
+    at = np.flatnonzero(item >= 0)
+    at = at[np.argsort(item[at], kind="stable")]
+    starts = np.searchsorted(item[at], np.arange(len(items) + 1)).astype(np.int64)
+    boxes = _boxes(found["bbox"].take(pa.array(at)))
+    return replace(rows, teacher_boxes=TeacherBoxes(starts, boxes, _taken(soft, at)))
+
+
 def _taken(soft: SoftArrays, at: NDArray[np.int64]) -> SoftArrays:
-    if at.size == soft.known.size:
-        return soft
     return SoftArrays({name: array[at] for name, array in soft.arrays.items()}, soft.known[at], soft.temperature)
 
 

@@ -100,16 +100,28 @@ def ensemble(
         mass[valid] += np.float32(share)
     answered = mass > 0
     total[answered] /= mass[answered, None]
-    if temperature != 1.0:
-        sharpened = np.power(total[answered], np.float32(1.0 / temperature))
-        total[answered] = sharpened / sharpened.sum(axis=1, keepdims=True)
+    total[answered] = sharpened(total[answered], temperature)
     return total, answered
+
+
+def sharpened(probs: Matrix, temperature: float) -> Matrix:
+    """Return p ** (1 / temperature), normalised again."""
+    if temperature == 1.0:
+        return probs
+    powered: Matrix = np.power(probs, np.float32(1.0 / temperature))
+    powered /= powered.sum(axis=1, keepdims=True)
+    return powered
 
 
 def image_keys(hashes: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return the first 8 bytes of hex sha256 digests as uint64; null for null."""
-    texts = hashes.to_pylist()
-    return pa.array([None if text is None else int(text[:16], 16) for text in texts], pa.uint64())
+    flat = hashes.combine_chunks() if isinstance(hashes, pa.ChunkedArray) else hashes
+    texts = pc.fill_null(pc.utf8_slice_codeunits(flat, 0, 16), "0" * 16)
+    if len(texts) and not pc.all(pc.equal(pc.binary_length(texts), 16)).as_py():
+        raise InputError("A content_sha256 is 64 hexadecimal digits; one of the rows has fewer.")
+    digits = bytes.fromhex("".join(texts.to_pylist()))
+    keys = np.frombuffer(digits, dtype=">u8").astype(np.uint64)
+    return pa.array(keys, pa.uint64(), mask=pc.is_null(flat).to_numpy(zero_copy_only=False))
 
 
 def _judged_images(predictions: pa.Table) -> pa.Array:

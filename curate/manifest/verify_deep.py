@@ -32,7 +32,7 @@ def _values(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str
                 n_values += batch.num_rows * batch.num_columns
                 if entry["path"].startswith("data/"):
                     wrong += [f"{entry['path']} {told}" for told in _odd(batch, manifest["classes"])]
-                elif entry["path"].startswith("soft/"):
+                elif entry["path"].startswith(("soft/", "soft_boxes/")):
                     wrong += [
                         f"{entry['path']} {told}" for told in _no_distribution(batch, len(manifest["classes"]))
                     ]
@@ -53,6 +53,10 @@ def _odd(batch: pa.RecordBatch, classes: list[str]) -> Iterator[str]:
 
 def _no_distribution(batch: pa.RecordBatch, n_classes: int) -> Iterator[str]:
     """Say where soft labels are none: probabilities in [0, 1] that sum to 1, classes that exist."""
+    if "objectness" in batch.schema.names:
+        chance = batch["objectness"].drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
+        if not ((chance >= 0) & (chance <= 1)).all():
+            yield "holds an objectness outside [0, 1]"
     full = "probs" in batch.schema.names
     if not full and "top_probs" not in batch.schema.names:
         return

@@ -40,6 +40,7 @@ def build(context: Context, found: Gathered) -> Release:
             statistics=found.statistics,
             decisions=found.decisions,
             predictions=taught.table if taught else None,
+            places=taught.places if taught else None,
             cards=taught.cards if taught else (),
             teacher_weights=teach.weights(found.statistics, taught) if taught else None,
             evidence={**found.evidence, **about(context.spec)},

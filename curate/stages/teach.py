@@ -19,6 +19,7 @@ from curate.stages.context import Context
 
 VERSION = 3
 FAMILIES_VERSION = 1
+POOLED_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
 _JUDGED = ["label_id", "sample_id", "label", "bbox", "track_id", "frame", "content_sha256"]
 
@@ -33,6 +34,7 @@ class Taught:
         statistics: a `teachers.ran` statistic per teacher, errored where it failed.
         boxes: `schema.DETECTIONS` of the teachers that give boxes.
         detectors: their names.
+        places: what they see together (`teachers.boxes.pooled`); None without them.
     """
 
     table: pa.Table
@@ -40,6 +42,7 @@ class Taught:
     statistics: pa.Table
     boxes: pa.Table = field(default_factory=lambda: schema.empty(schema.DETECTIONS))
     detectors: tuple[str, ...] = ()
+    places: pa.Table | None = None
 
     @property
     def shared_features(self) -> tuple[tuple[str, str], ...]:
@@ -66,6 +69,7 @@ def _with_boxes(
     files = [path for spec in specs for path in (spec.path, spec.images) if path]
     key = {
         "version": VERSION,
+        "pooled": POOLED_VERSION,
         "teachers": [_teacher_key(context, spec) for spec in specs],
         "files": [runs.digest_file(f) for f in map(context.loaded.resolve, files) if f.is_file()],
         "samples": runs.digest_table(good.drop_columns(["mtime_ns"])),
@@ -80,14 +84,17 @@ def _with_boxes(
 
         found = find_boxes(specs, good, classes, context.loaded.resolve)
         names = [card.name for card in found.cards]
-        scores = score_detectors(views.boxes_view(labels, samples, found.table, names), names, classes)
+        view = views.boxes_view(labels, samples, found.table, names)
         return {
             "boxes": found.table,
             "about": _about(found.cards, found.errors),
-            "scores": plug.build_statistics("teachers", scores),
+            "scores": plug.build_statistics("teachers", score_detectors(view, names, classes)),
+            "places": _places(view, sorted(names), classes),
         }
 
-    tables = context.run.stage("detectors", key, ("boxes", "about", "scores"), compute, keep=_nobody_failed)
+    tables = context.run.stage(
+        "detectors", key, ("boxes", "about", "scores", "places"), compute, keep=_nobody_failed
+    )
     cards, errors = _told(tables["about"])
     return replace(
         taught,
@@ -95,7 +102,16 @@ def _with_boxes(
         statistics=pa.concat_tables([taught.statistics, _statistics(cards, errors), tables["scores"]]),
         boxes=tables["boxes"],
         detectors=tuple(card["name"] for card in cards),
+        places=tables["places"] if cards else None,
     )
+
+
+def _places(view: pa.Table, names: Sequence[str], classes: tuple[str, ...]) -> pa.Table:
+    from curate.checks.box_noise import read_boxes  # noqa: PLC0415 - only where boxes are judged
+    from curate.teachers.boxes.pooled import pool_boxes  # noqa: PLC0415 - as above
+
+    read = read_boxes(view, names, classes)
+    return pool_boxes(read.sample_ids, read.given, read.found, names, len(classes))
 
 
 def _nobody_failed(tables: Mapping[str, pa.Table]) -> bool:

@@ -18,7 +18,7 @@ from curate.teachers.boxes.evidence import gather, look_at_places, match
 from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.boxes.logistic import Contrast, cut_for_f1, fit_contrast, labeled_share
-from curate.teachers.boxes.teachers import BoxTeacher, calibrated, judge_teachers
+from curate.teachers.boxes.teachers import BoxTeacher, judge_teachers, kept_of, prepared
 
 MIN_BOXES = 50  # with fewer given boxes nothing is fitted
 PLANTED_PER_KIND = 1_500
@@ -60,7 +60,7 @@ class BoxModel:
     @property
     def kept(self) -> list[int]:
         """Return the numbers of the teachers that have a say."""
-        return [place for place, one in enumerate(self.teachers) if one.kept]
+        return kept_of(self.teachers)
 
     @property
     def weight(self) -> Floats:
@@ -69,11 +69,7 @@ class BoxModel:
 
     def prepare(self, found: Detections) -> Detections:
         """Return the boxes of the kept teachers, renumbered, with calibrated probabilities."""
-        number = np.full(len(self.teachers), -1, dtype=np.int64)
-        number[self.kept] = np.arange(len(self.kept))
-        rows = np.flatnonzero(number[found.teacher] >= 0)
-        prob = calibrated(found, self.teachers)
-        return replace(found, prob=prob, teacher=number[found.teacher]).take(rows)
+        return prepared(found, self.teachers)
 
 
 def fit_boxes(names: Sequence[str], given: Given, found: Detections, n_images: int, n_classes: int) -> BoxModel:
