@@ -78,9 +78,10 @@ def _entry(
     is_missing = first["label_id"] is None and first["suggested_bbox"] is not None  # a box that nobody drew
     if is_missing:
         box = first["suggested_bbox"]
+    drawn, seen = _shapes(first)
     uri = label.get("uri") or _first(labels).get("uri") or first["sample_id"]
     return {
-        "picture": thumbnail(images.get(first["sample_id"]), box, **_shapes(first)),
+        "picture": thumbnail(images.get(first["sample_id"]), box, drawn=drawn, seen=seen),
         "other": thumbnail(images.get(other)) if other else None,
         "other_name": names.get(other, "") if other else "",
         "uri": uri,
@@ -95,12 +96,12 @@ def _entry(
     }
 
 
-def _shapes(finding: Mapping[str, Any]) -> dict[str, Shape | None]:
-    """Return the regions of a mask that a finding is about: as labeled (`drawn`), as teachers see it (`seen`)."""
+def _shapes(finding: Mapping[str, Any]) -> tuple[Shape | None, Shape | None]:
+    """Return the regions of a mask that a finding is about: as labeled, and as teachers see it."""
     if finding["check"] != "mask_noise":
-        return {}
+        return None, None
     told = json.loads(finding["reason_args"])
-    return {name: shape_of(told.get(name)) for name in ("drawn", "seen")}
+    return shape_of(told.get("drawn")), shape_of(told.get("seen"))
 
 
 def by_issue(

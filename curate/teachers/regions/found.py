@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curate.teachers.regions.judge import NONE, Region
+from curate.teachers.regions.canvas import NONE
+from curate.teachers.regions.judge import Region
 
 MIN_RISK = 0.1  # below, a region is quiet
 _RIVAL = {"wrong_class": "spurious", "spurious": "wrong_class"}

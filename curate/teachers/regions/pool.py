@@ -89,9 +89,9 @@ def fit_pool(
     answered = votes[large].T >= 0
     guards = find_memorised(names, votes[large].T, answered, given[large], n_classes)
     kept = np.asarray([guards[name].kept for name in names])
-    share = np.bincount(given, weights=seen, minlength=n_classes) + 1.0
-    share /= share.sum()
-    start = np.where(kept, 1.0 / max(kept.sum(), 1), 0.0)
+    counts = np.bincount(given, weights=seen, minlength=n_classes) + 1.0
+    share: Array = np.asarray(counts / counts.sum(), dtype=np.float64)
+    start: Array = np.where(kept, 1.0 / max(int(kept.sum()), 1), 0.0).astype(np.float64)
     if large.sum() < MIN_REGIONS:
         return Pool(start, start, np.zeros(n_classes), START_NOISE, share, guards)
     problem = _Problem(np.asarray(logs, dtype=np.float64), given, seen, share, start)
