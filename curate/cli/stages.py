@@ -40,7 +40,7 @@ def run(
     if dry_run:
         from curate.dry_run import estimate  # noqa: PLC0415 - only here
 
-        plan = estimate(spec, workspace=workspace, limit=limit, workers=workers)
+        plan = estimate(spec, workspace=workspace, limit=limit, workers=workers, review=review)
         terminal.tell(plan.to_json(), plan.lines)
         return
     from curate.pipeline import run as run_pipeline  # noqa: PLC0415 - pulls in pyarrow and SciPy

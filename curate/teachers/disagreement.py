@@ -17,7 +17,7 @@ from curate.errors import InputError
 from curate.teachers.flag_model import MIN_ROWS, FlagModel, Scores, TeacherWeight
 from curate.teachers.memorised import Guard, find_memorised
 from curate.teachers.noise import UNKNOWN, Bools, Floats, Ints, NoiseRate
-from curate.teachers.rare_classes import class_offsets, contested, rare_classes
+from curate.teachers.rare_classes import class_offsets, rare_classes, right_shares
 from curate.teachers.regimes import Answers, feature_groups, fit_independent, fit_shared, independence
 from curate.teachers.sampling import order_keys, smallest
 from curate.teachers.scoring import distances, score_flags, usable_rows
@@ -177,8 +177,8 @@ def _sparing_rare_classes(model: FlagModel, fitted: Answers) -> FlagModel:
     if not n_rare:
         return model
     distance, _ = distances(model, fitted.given, fitted.probs, fitted.answered)
-    open_ = contested(model.rule, distance)
-    offsets = class_offsets(distance, fitted.given, open_, model.n_classes)
+    right = right_shares(model.rule, distance)
+    offsets = class_offsets(distance, fitted.given, right, model.n_classes)
     n_spared = int((offsets > 0).sum())
     if not n_spared:
         return model

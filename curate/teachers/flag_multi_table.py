@@ -93,7 +93,10 @@ def flag_multi_table(
     rates = {name: m.noise_rate for name, m in zip(order, model.models, strict=True) if m is not None}
     silent = [name for name, m in zip(order, model.models, strict=True) if m is None]
     left = f"; not judged for lack of rows: {', '.join(silent)}" if silent else ""
-    why = f"several labels a row: a channel for each class, by likelihood; a lower bound on what is wrong{left}"
+    why = (
+        "several labels a row: a channel for each class, its rates drawn to those of all classes; a lower bound on what "
+        f"is wrong{left}"
+    )
     return FlagSummary(
         *counts,
         noise_rate=_mean_rate(list(rates.values())),

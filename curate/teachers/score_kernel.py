@@ -15,7 +15,7 @@ import numpy as np
 from curate.teachers.flag_model import FlagModel, Scores
 from curate.teachers.noise import Bools, Floats, Ints
 from curate.teachers.pool import PROB_FLOOR, effective_weights
-from curate.teachers.rare_classes import beyond, contested
+from curate.teachers.rare_classes import beyond
 
 CHUNK_CELLS = 100_000  # rows x classes at once
 SUM_TOLERANCE = 0.02  # float16 rounding of a thousand classes stays below
@@ -243,8 +243,7 @@ def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, pr
     found = judge(plan, room, y, at_given, answered)
     distance = found.distance
     if plan.model.offsets.size:
-        open_ = contested(plan.model.rule, distance)
-        distance = beyond(distance, np.where(open_, plan.model.offsets[y], 0.0))
+        distance = beyond(distance, plan.model.offsets[y])
     differs = found.doubt | (distance >= 0)
     suggested = np.where(differs, found.best, y)
     n_answered = answered.sum(axis=1)
