@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curate import schema
 from curate.verdict_people import stale_pairs, standing
 from curate.verdict_rows import Floats, Mask, take_or_null
 
@@ -31,6 +32,8 @@ def drawn_labels(decisions: pa.Table, labels: pa.Table, samples: pa.Table) -> pa
     adds = pc.and_(adds, pc.and_(pc.is_valid(stands["to_label"]), pc.is_valid(stands["label_id"])))
     known = labels["label_id"].combine_chunks()
     stands = stands.filter(pc.and_(adds, pc.invert(pc.is_in(stands["label_id"], value_set=known))))
+    tags = labels.filter(pc.equal(labels["task"], schema.MULTI_LABEL))["sample_id"].combine_chunks()
+    stands = stands.filter(pc.invert(pc.is_in(stands["sample_id"], value_set=tags)))  # there a label has no place
     at = pc.index_in(stands["sample_id"], value_set=samples["sample_id"].combine_chunks())
     stands, at = stands.filter(pc.is_valid(at)), at.drop_null()
     if not stands.num_rows:

@@ -40,6 +40,7 @@ FIELDS: dict[str, str] = {
     "actions": "strings",
     "suggested_label": "string",
     "suggested_prob": "float",
+    "missing_labels": "strings",
     "issues": "strings",
     "reasons": "strings",
     "quality": "strings",
@@ -161,6 +162,7 @@ class Builder:
             "finding": said.finding_id,
             "labels": given,
         }
+        baseline |= {"missing": said.missing} if said.missing else {}
         return Prepared(document, baseline)
 
     def _labels(
@@ -175,6 +177,7 @@ class Builder:
             said = spoken.labels.get(row["label_id"], Said())
             one = {"id": row["label_id"], "label": row["label"], "bbox": document.get("bounding_box")}
             one |= {"finding": said.finding_id, "suggested": said.suggested_label}
+            one |= {"extra": True} if said.extra else {}
             given.append({name: value for name, value in one.items() if value is not None})
         if kind == "Detections":
             return ({"_cls": "Detections", "detections": built} if built else None), given
@@ -237,6 +240,7 @@ def _said_of_sample(said: Said, kind: str) -> dict[str, Any]:
         "actions": sorted(said.actions) or None,
         "suggested_label": said.suggested_label if single else None,
         "suggested_prob": said.suggested_prob if single else None,
+        "missing_labels": said.missing or None,
         "issues": sorted(said.issues) or None,
         "reasons": said.reasons or None,
         "quality": sorted(said.issues & set(rows.QUALITY_ISSUES)) or None,

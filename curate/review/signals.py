@@ -10,12 +10,16 @@ A target is (sample_id, label_id); label_id is None for the sample as a whole. A
 | tag `curate:drop`, box or sample deleted | drop | drop |
 | tag `curate:relabel:cat`, label edited to cat | relabel cat | relabel, to_label = cat |
 | box moved | bbox [x,y,w,h] | note, with to_bbox |
+| tag `curate:add:cat` on a sample, label added | added cat [0,0,1,1] | note, with to_label and to_bbox |
 | box added | added label [x,y,w,h] | note, with to_label and to_bbox |
 | tag `curate:accept` on a suggested box | accept_box label [x,y,w,h] | accept, with to_label and to_bbox |
 | tag `curate:reject` on a suggested box | reject_box label [x,y,w,h] | reject, with to_bbox |
 
 A suggested box is about the label that it would move or rename; one that is missing has an id of its own, which becomes
 that of the label. A suggested class is accepted or refused like the label itself.
+
+Where images have several labels, `curate:accept` on a sample adds every label that was found to be left out, and on a
+label that was found to be wrongly there it drops it.
 
 A tag on a sample with exactly one label, in a classification dataset, is about that label. What the ledger says
 and what the dataset shows are compared as sets: a signal that is new is appended, one that is gone is withdrawn
@@ -36,6 +40,7 @@ from curate.errors import did_you_mean
 from curate.review.ledger import AUDITED, WITHDRAWS
 
 TAG_PREFIX = "curate:"
+WHOLE_IMAGE = "[0.0, 0.0, 1.0, 1.0]"  # stands for the box of a label that has none
 PLAIN_TAGS = ("accept", "reject", "keep", "drop")
 ADDED = "added"
 SUGGESTED = {"accept_box": "accept", "reject_box": "reject"}  # signal about a suggested box -> decision
@@ -60,12 +65,21 @@ def signal_of_tag(tag: str) -> Signal | None:
         return (word, "")
     if word.startswith("relabel:") and word.removeprefix("relabel:"):
         return ("relabel", word.removeprefix("relabel:"))
+    if word.startswith("add:") and word.removeprefix("add:"):
+        return added_signal(word.removeprefix("add:"))
     return None
+
+
+def added_signal(label: str) -> Signal:
+    """Return the signal that an image has one more label."""
+    return ("added", f"{label} {WHOLE_IMAGE}")
 
 
 def tag_of_signal(signal: Signal) -> str | None:
     """Return the tag that shows a signal, or None for boxes that were moved or added."""
     kind, value = signal
+    if kind == "added" and value.endswith(f" {WHOLE_IMAGE}"):
+        return f"{TAG_PREFIX}add:{value.removesuffix(f' {WHOLE_IMAGE}')}"
     if kind in PLAIN_TAGS:
         return TAG_PREFIX + kind
     return f"{TAG_PREFIX}relabel:{value}" if kind == "relabel" else None
@@ -135,7 +149,8 @@ def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) ->
     if kind == ADDED or kind in SUGGESTED:
         label, bbox = label_and_box(value)
         row |= {"decision": SUGGESTED.get(kind, "note"), "to_label": label, "to_bbox": bbox}
-        why = {"why": "box added by hand"} if kind == ADDED else {}
+        by_hand = "label added by hand" if value.endswith(f" {WHOLE_IMAGE}") else "box added by hand"
+        why = {"why": by_hand} if kind == ADDED else {}
         return row | why | {"finding_id": context.get("box_finding", row["finding_id"])}
     return row
 

@@ -74,7 +74,7 @@ def show(context: Context, found: Gathered, media: Media) -> None:
             labels=found.labels,
             media_paths=list(media.paths(found.samples)),
             scan=found.scan,
-            findings=found.findings,
+            findings=pa.concat_tables([found.findings, found.answered]),
             verdicts=found.verdicts,
             predictions=_by_sample(answers, found.labels),
             classes=found.classes,
