@@ -142,17 +142,19 @@ def _findings(
     picture: _Picture, regions: Sequence[Region], names: Sequence[str], params: MaskNoiseParams
 ) -> Iterator[dict[str, Any]]:
     """Yield the worst region of each issue and label; a missing region stands at the label that covers it."""
-    home = {row["label"]: row for row in reversed(picture.rows)}
+    home = {row["label_id"]: row for row in picture.rows}
     n_teachers = sum(bool(one) for one in picture.teachers)
     size = (picture.rows[0]["mask"]["height_px"], picture.rows[0]["mask"]["width_px"])
     worst: dict[tuple[str, str], RegionFound] = {}
     for region in regions:
-        for one in issues_of(region, names, n_teachers, float(np.hypot(*size)), params.min_risk):
-            key = (one.issue, names[region.class_id])
+        found = list(issues_of(region, names, n_teachers, float(np.hypot(*size)), params.min_risk))
+        own = _label_of(picture, region, names[region.class_id]) if found else ""
+        for one in found:
+            key = (one.issue, own)
             if key not in worst or (-one.risk, region.bbox_px) < (-worst[key].risk, worst[key].region.bbox_px):
                 worst[key] = one
-    for (issue, label), one in sorted(worst.items()):
-        row = home[label]
+    for (issue, own), one in sorted(worst.items()):
+        row = home[own]
         sides = (row["mask"]["width_px"], row["mask"]["height_px"])
         yield {
             "issue": f"region_{issue}",
@@ -175,6 +177,16 @@ def _shapes(one: RegionFound) -> dict[str, Any]:
     }
 
 
+def _label_of(picture: _Picture, region: Region, name: str) -> str:
+    """Return the label of a class that a region is of: where there are several, the one that fills its box most."""
+    rows = sorted((row for row in picture.rows if row["label"] == name), key=lambda row: str(row["label_id"]))
+    if len(rows) == 1:
+        return str(rows[0]["label_id"])
+    x, y, w, h = (int(v) for v in region.bbox_px)
+    filled = [int(decode_mask(row["mask"])[y : y + h, x : x + w].sum()) for row in rows]
+    return str(rows[int(np.argmax(filled))]["label_id"])
+
+
 def _statistics(rows: Rows, n_masks: int) -> Rows:
     found: Rows = []
     for issue in (None, *(f"region_{one}" for one in ISSUES)):
@@ -187,7 +199,7 @@ def _statistics(rows: Rows, n_masks: int) -> Rows:
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="labels",
     needs=(*COLUMNS, "masks_*"),
     scope="dataset",
