@@ -25,8 +25,12 @@ PRESENT_PREFIX = "present_"  # tags view: present_<teacher>: fixed_size_list<flo
 BOXES_PREFIX = "boxes_"  # boxes view: boxes_<teacher>: list of FOUND_BOX
 TRACKS_PREFIX = "tracks_"  # predictions.tracks_<teacher>: TRACKS of a whole frame, at one of its labels, else null
 MASKS_PREFIX = "masks_"  # predictions.masks_<teacher>: SEGMENTS of a whole image, at one of its labels, else null
+NEAREST_PREFIX = "nearest_"  # predictions.nearest_<probes>: NEAREST of each label
 TEACHER_PREFIXES = (PROB_PREFIX, TRACKS_PREFIX, MASKS_PREFIX, BOXES_PREFIX, PRESENT_PREFIX)
 
+NEAREST = pa.struct(  # labels of the nearest images, as positions in the class list, nearest first
+    [pa.field("classes", pa.list_(pa.int32())), pa.field("n_searched", pa.int32())]
+)
 BBOX = pa.list_(pa.float64(), 4)  # x, y, w, h relative to the upright image, origin top left
 MASK_RLE = pa.struct([("height_px", pa.int32()), ("width_px", pa.int32()), ("counts", pa.binary())])
 POLYGONS = pa.list_(pa.list_(pa.float64()))  # relative x0, y0, x1, y1, … a ring each

@@ -16,6 +16,7 @@ from curate.errors import ExitCode
 from curate.manifest.build import Release
 from curate.manifest.publish import Published
 from curate.stages.teach import Taught
+from curate.verdict_boxes import drawn_labels, labeled_where_drawn
 
 
 @dataclass
@@ -56,6 +57,14 @@ class Gathered:
         self.added, self.answered = added, answered
         known = self.answered["finding_id"].combine_chunks()
         self.findings = self.findings.filter(pc.invert(pc.is_in(self.findings["finding_id"], value_set=known)))
+
+    def take_drawn_boxes(self) -> None:
+        """Add the boxes that people drew or accepted to the labels. Checks have judged what was given before."""
+        labels = drawn_labels(self.decisions, self.labels, self.view)
+        if labels.num_rows > self.labels.num_rows:
+            self.labels = labels
+            self.samples = labeled_where_drawn(self.samples, labels)
+            self.view = labeled_where_drawn(self.view, labels)
 
     def add(self, result: CheckResult) -> None:
         """Add what checks found."""

@@ -65,7 +65,7 @@ def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | Non
     if predictions is not None:
         answers = look_up(predictions, "label_id", kept["label_id"], what="The predictions")
         for name in answers.column_names:
-            if name.startswith(schema.TEACHER_PREFIXES):
+            if name.startswith((*schema.TEACHER_PREFIXES, schema.NEAREST_PREFIX)):
                 view = view.append_column(answers.schema.field(name), answers[name])
     return view
 

@@ -1,5 +1,11 @@
 """Sentences for what the teachers say about given labels."""
 
+_NEAR = (
+    "; {n_near_suggested} of the {n_near} nearest of {n_searched:,} images searched are labeled {suggested}, "
+    "{n_near_given} {given}"
+)
+FURTHER = {"teachers_disagree": _NEAR, "teachers_doubt": _NEAR}  # said where its arguments are there
+
 SENTENCES = {
     "teachers_disagree": (
         "{n_agree} of {n_teachers} teachers say {suggested} (mean probability {suggested_mean}); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from curate.manifest.read import LoadedRelease
 from curate.reasons.join import join_reasons
 from curate.report.pictures import ReadImages, thumbnail
 from curate.report.wording import sentence, short_name
+from curate.teachers.regions.shapes import Shape, shape_of
 
 N_PICTURES = 24
 N_PER_ISSUE = 6
@@ -92,9 +94,10 @@ def _entry(
     is_left_out = first["issue"] == "missing_label"  # of the several labels of an image
     if is_missing:
         box = first["suggested_bbox"]
+    drawn, seen = _shapes(first)
     uri = label.get("uri") or _first(labels).get("uri") or first["sample_id"]
     return {
-        "picture": thumbnail(images.get(first["sample_id"]), box),
+        "picture": thumbnail(images.get(first["sample_id"]), box, drawn=drawn, seen=seen),
         "other": thumbnail(images.get(other)) if other else None,
         "other_name": names.get(other, "") if other else "",
         "uri": uri,
@@ -115,6 +118,14 @@ def _texts(rows: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]], nam
         return list(dict.fromkeys(sentence(row["reason_code"], row["reason_args"], names) for row in rows))
     told = [(row["reason_code"], sentence(row["reason_code"], row["reason_args"], names)) for row in beside or rows]
     return [join_reasons(told)]
+
+
+def _shapes(finding: Mapping[str, Any]) -> tuple[Shape | None, Shape | None]:
+    """Return the regions of a mask that a finding is about: as labeled, and as teachers see it."""
+    if finding["check"] != "mask_noise":
+        return None, None
+    told = json.loads(finding["reason_args"])
+    return shape_of(told.get("drawn")), shape_of(told.get("seen"))
 
 
 def by_issue(

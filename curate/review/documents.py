@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.ingest.rle import decode_mask
-from curate.review import masks, rows
+from curate.review import masks, rows, suggested
 from curate.review.rows import Said, Spoken
 
 UNREADABLE_TAG = "unreadable"
@@ -121,10 +121,14 @@ class Builder:
         ids = samples["sample_id"].combine_chunks()
         spoken = rows.spoken(_of(t.findings, ids), _of(t.verdicts, ids), t.render)
         labels = rows.labels_by_sample(t.labels, ids)
+        drawn = suggested.suggestions(_of(t.findings, ids), labels, t.render) if t.kind == "Detections" else {}
         scanned = _of(t.scan, ids)
         scan = {row["sample_id"]: row for row in scanned.to_pylist()} if scanned is not None else {}
         return [
-            self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken)
+            _with_suggestions(
+                self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken),
+                drawn.get(row["sample_id"], []),
+            )
             for row, path in zip(samples.to_pylist(), t.media_paths[start : start + n], strict=True)
         ]
 
@@ -159,7 +163,7 @@ class Builder:
             "labels": given,
         }
         baseline |= {"missing": said.missing} if said.missing else {}
-        return Prepared(document, baseline | {"digest": digest(document, baseline)})
+        return Prepared(document, baseline)
 
     def _labels(
         self, labels: list[dict[str, Any]], scan: dict[str, Any], spoken: Spoken
@@ -196,6 +200,15 @@ class Builder:
         if row["track_id"] is not None:
             document["index"] = self._track_index[row["track_id"]]
         return document | _said_of_label(row, said)
+
+
+def _with_suggestions(prepared: Prepared, drawn: Sequence[Mapping[str, Any]]) -> Prepared:
+    """Add what is suggested for a sample, and the digest of the whole."""
+    document, baseline = prepared.document, prepared.baseline
+    if drawn:
+        document = {**document, suggested.FIELD: suggested.document_of(drawn)}
+        baseline = {**baseline, suggested.FIELD: suggested.baseline_of(drawn)}
+    return Prepared(document, baseline | {"digest": digest(document, baseline)})
 
 
 def digest(document: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from curate.review import suggested
 from curate.review.documents import GROUND_TRUTH, LABEL_FIELDS, UNREADABLE_TAG
 from curate.review.signals import (
     TAG_PREFIX,
@@ -85,7 +86,10 @@ def shown_signals(
             signals.add(("bbox", bbox_value(bbox)))
     for label_id in given.keys() - present:
         shown[sample_id, label_id].add(("drop", ""))
-    return shown, unknown
+    drawn, meaningless = suggested.shown(document, baseline)
+    for target, signals in drawn.items():
+        shown.setdefault(target, set()).update(signals)
+    return shown, unknown + meaningless
 
 
 def _with_missing(signals: set[Signal], baseline: Mapping[str, Any]) -> set[Signal]:
@@ -124,7 +128,8 @@ def merge(new: Document, current: Document | None, before: Mapping[str, Any] | N
     """
     if current is None:
         return new
-    merged = dict(new)
+    merged = suggested.merge(new, current, before)
+    merged = dict(merged)
     own = [tag for tag in current.get("tags") or () if tag != UNREADABLE_TAG]
     merged["tags"] = [*new["tags"], *own]
     was = {one["id"]: one for one in (before or {"labels": []})["labels"]}
@@ -194,7 +199,7 @@ def replay(document: Document, baseline: Mapping[str, Any], held: Held) -> Docum
             tag = tag_of_signal(signal)
             if tag is not None:
                 (document if label is None else label)["tags"].append(tag)
-    return document
+    return suggested.replay(document, baseline, held)
 
 
 def added_labels(sample_id: str, held: Held, known: set[str], kind_of_truth: str = "Detections") -> list[Document]:

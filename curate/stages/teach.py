@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from curate.ingest import Media
 from curate.spec import BOX_TEACHERS, CocoTeacherSpec, TeacherSpec
 from curate.stages.context import Context
 
-VERSION = 3
+VERSION = 4
 NOT_FOR_TAGS = (*BOX_TEACHERS, "mot", "masks")  # kinds that say where something is, not what a whole image has
 FAMILIES_VERSION = 1
 POOLED_VERSION = 1
@@ -72,11 +73,13 @@ def _with_boxes(
 ) -> Taught:
     good = views.readable(samples)
     files = [path for spec in specs for path in (spec.path, spec.images) if path]
+    labels_file = _labels_file(context)
+    own = [labels_file] if labels_file is not None else []
     key = {
         "version": VERSION,
         "pooled": POOLED_VERSION,
         "teachers": [_teacher_key(context, spec) for spec in specs],
-        "files": [runs.digest_file(f) for f in map(context.loaded.resolve, files) if f.is_file()],
+        "files": [runs.digest_file(f) for f in [*map(context.loaded.resolve, files), *own] if f.is_file()],
         "samples": runs.digest_table(good.drop_columns(["mtime_ns"])),
         "labels": runs.digest_table(labels.select(["label_id", "sample_id", "task", "label", "bbox", "flags"])),
         "classes": list(classes),
@@ -87,7 +90,7 @@ def _with_boxes(
         from curate.teachers.boxes.coco_metrics import score_detectors  # noqa: PLC0415 - only where boxes are judged
         from curate.teachers.boxes.precomputed import find_boxes  # noqa: PLC0415 - as above
 
-        found = find_boxes(specs, good, classes, context.loaded.resolve)
+        found = find_boxes(specs, good, classes, context.loaded.resolve, labels_file)
         names = [card.name for card in found.cards]
         view = views.boxes_view(labels, samples, found.table, names)
         return {
@@ -167,6 +170,16 @@ def _with_tags(
         statistics=pa.concat_tables([taught.statistics, _statistics(cards, errors)]),
         present=tables["predictions"],
     )
+
+
+def _labels_file(context: Context) -> Path | None:
+    """Return the COCO file that the labels come from, where there is one: its ids are those of detectors run on it."""
+    source = context.loaded.spec.source
+    name, root = source.options.get("annotations"), context.source_root
+    if source.format != "coco":
+        return None
+    file = root / name if isinstance(name, str) else root
+    return file if file.is_file() and file.suffix.lower() == ".json" else None
 
 
 def _places(view: pa.Table, names: Sequence[str], classes: tuple[str, ...]) -> pa.Table:

@@ -22,11 +22,12 @@ from curate.teachers.each_class import given_matrix
 from curate.teachers.each_class import n_silent as silent_rows
 from curate.teachers.features import image_features
 from curate.teachers.folds import assign_folds
+from curate.teachers.neighbours import nearest_column, nearest_labels
 from curate.teachers.probes_each import folds_of, out_of_fold_each
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
 from curate.teachers.refit import class_shares
 
-VERSION = 4
+VERSION = 5
 MAX_FIT_ROWS = (
     50_000  # a probe is fitted on at most so many rows of the other folds, chosen by the hash of their ids
 )
@@ -77,10 +78,18 @@ class Probes:
             workers=request.workers,
             refits=self.spec.refits,
         )
+        nearest, n_searched = nearest_labels(
+            features[rows],
+            given,
+            request.families[rows],
+            projection(features[rows][:: _step(len(rows))], request.seed),
+        )
+        column = nearest_column(nearest, rows, len(features), n_searched)
         for name, probs in judged.items():
             full = np.full((len(features), len(request.classes)), np.nan, dtype=np.float32)
             full[rows] = probs
-            answers.append(Answer(self._card(name, full, [request.classes[at] for at in scarce], request), full))
+            card = self._card(name, full, [request.classes[at] for at in scarce], request)
+            answers.append(Answer(card, full, None if answers else column))  # one column: the features are the same
         return answers
 
     def _answer_each(self, features: Matrix, request: Request) -> Sequence[Answer]:
@@ -190,14 +199,14 @@ def judge_fold(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Matrix]]:
     """Return (rows of the fold, classes that the other folds hold, probabilities by classifier), uncalibrated."""
     held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-    others = others[:: max(1, -(-len(others) // MAX_FIT_ROWS))]  # ids are hashes: every n-th is a sample
+    others = others[:: _step(len(others))]  # ids are hashes: every n-th is a sample
     seen, position = np.unique(given[others], return_inverse=True)
     if len(seen) < 2:
         return held, seen, {}
     project = projection(features[others], seed)
     projected = project(features[others])
     inner = folds[others] == np.setdiff1d(np.unique(folds), [fold])[0]
-    shares = class_shares(projected, position, folds[others], refits, seed=seed)
+    shares = class_shares(projected, position, folds[others], refits)
     fitted = {name: fit(projected, shares, inner, seed) for name, fit in fits.items()}
     answers = {name: np.empty((len(held), len(seen))) for name in fits}
     for start in range(0, len(held), BLOCK_ROWS):
@@ -206,6 +215,11 @@ def judge_fold(
         for name, predict in fitted.items():
             answers[name][block] = predict(projected)
     return held, seen, answers
+
+
+def _step(n_rows: int) -> int:
+    """Return the step that leaves at most MAX_FIT_ROWS rows."""
+    return max(1, -(-n_rows // MAX_FIT_ROWS))
 
 
 def _scarce(given: np.ndarray, families: np.ndarray, n_folds: int) -> np.ndarray:
@@ -221,6 +235,10 @@ def projection(features: Matrix, seed: int) -> Callable[[Matrix], Matrix]:
     from sklearn.decomposition import PCA  # noqa: PLC0415 - scikit-learn takes a second to import
 
     features = features.astype(np.float32)
+    counts = (features >= 0).all(
+        axis=0
+    )  # activations and histograms: their spread grows with them, their root's does not
+    features[:, counts] = np.sqrt(features[:, counts])
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     kept = (features - mean) / scale
     n = min(N_COMPONENTS, *kept.shape)
@@ -229,6 +247,8 @@ def projection(features: Matrix, seed: int) -> Callable[[Matrix], Matrix]:
     length = float(np.sqrt((pca.explained_variance_ / spread**2).sum()))
 
     def project(matrix: Matrix) -> Matrix:
+        matrix = matrix.astype(np.float32)
+        matrix[:, counts] = np.sqrt(np.maximum(matrix[:, counts], 0.0))
         projected: Matrix = (pca.transform((matrix - mean) / scale) / spread / length).astype(np.float32)
         return projected
 

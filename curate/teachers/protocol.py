@@ -105,13 +105,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one teacher says: float32 (n_labels, n_classes), a row of NaN where it has no answer.
+    """What one teacher says.
 
-    Of an independent request a NaN is no answer for that class alone.
+    Attributes:
+        card: of the teacher.
+        probs: float32 (n_labels, n_classes), a row of NaN where it has no answer; of an independent request a NaN is no
+            answer for that class alone.
+        nearest: `schema.NEAREST`, (n_labels,), what its features say of neighbours; None = it has none.
     """
 
     card: TeacherCard
     probs: np.ndarray
+    nearest: pa.Array | None = None
 
 
 @dataclass(frozen=True)
