@@ -16,6 +16,7 @@ from curate.manifest.soft_layout import Layout
 
 PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
+SETTLED = ("decision_keep", "decision_reject", "decision_accept", "decision_relabel")  # reason codes of people
 SAID = ("given_label", "action", "width_px", "height_px")  # what exports say besides
 
 
@@ -50,6 +51,7 @@ class Rows:
         labels: (N,) position of the released class; -1 without one.
         weights: (N,) float32.
         boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
+        settled: (N,) whether a person decided the label.
         soft: None where the version has none, or none was asked for.
     """
 
@@ -58,6 +60,7 @@ class Rows:
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
     boxes: NDArray[np.float32] | None
+    settled: NDArray[np.bool_]
     soft: SoftArrays | None
 
     def __len__(self) -> int:
@@ -107,8 +110,17 @@ def rows_of(
         labels=pc.fill_null(labels, -1).to_numpy().astype(np.int64),
         weights=table["weight"].to_numpy().astype(np.float32),
         boxes=_boxes(table["bbox"]) if by_image else None,
+        settled=_settled(data["reason_codes"])[at],
         soft=None if soft is None else _taken(soft, at),
     )
+
+
+def _settled(reason_codes: pa.ChunkedArray) -> NDArray[np.bool_]:
+    codes = reason_codes.combine_chunks()
+    by_people = pc.is_in(pc.list_flatten(codes), value_set=pa.array(SETTLED)).to_numpy(zero_copy_only=False)
+    settled = np.zeros(len(codes), dtype=np.bool_)
+    settled[pc.list_parent_indices(codes).to_numpy()[by_people]] = True
+    return settled
 
 
 def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str | None) -> SoftArrays:

@@ -76,7 +76,8 @@ class Places:
 def item_of(rows: Rows, at: int, image: Any, item_id: str) -> Item:  # noqa: ANN401 - the transform's
     """Return an item.
 
-    One row: `image`, `label` (int64, -1 without one), `weight` (float32), `id` (of the label), `index`; with soft
+    One row: `image`, `label` (int64, -1 without one), `weight` (float32), `settled` (bool: a person decided the
+    label), `id` (of the label), `index`; with soft
     labels `soft`: a mapping of tensors that `distillation_loss` takes. With boxes, all of an image: `boxes` (n, 4)
     float32 x0, y0, x1, y1 relative to the image, so that a resize leaves them right; `labels`, `weights`, `soft`
     (n, …) beside them; `id` of the image. A negative image has n = 0.
@@ -85,6 +86,7 @@ def item_of(rows: Rows, at: int, image: Any, item_id: str) -> Item:  # noqa: ANN
     item: Item = {"image": image, "id": item_id, "index": at}
     if rows.boxes is None:
         item |= {"label": torch.tensor(int(rows.labels[start])), "weight": torch.tensor(rows.weights[start])}
+        item["settled"] = torch.tensor(bool(rows.settled[start]))
         taken: Any = start
     else:
         labeled = np.flatnonzero(rows.labels[start:stop] >= 0) + start
