@@ -69,6 +69,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(issue="duplicate_box", action="review"),
     Rule(issue="swap", check="box_noise", flagged=True, min_suggested_prob=0.95, action="relabel"),
     Rule(issue="*", check="box_noise", flagged=True, action="review"),
+    Rule(issue="*", check="multi_label_noise", flagged=True, action="review"),
     Rule(issue="region_*", check="mask_noise", flagged=True, action="review"),
     Rule(issue="track_*", check="track_noise", flagged=True, action="review"),
     Rule(issue="blank", action="review"),
@@ -106,6 +107,10 @@ class Policy(_Frozen):
     soft_layout: Literal["auto", "full", "top_k", "sampled"] = "auto"
     soft_top_k: Annotated[int, Field(ge=1)] = 32
     soft_each_teacher: bool = Field(default=False, description="store each teacher's soft labels too")
+    soft_boxes_from: Fraction = Field(
+        default=0.05,
+        description="objectness from which a box that only detectors see is stored beside the released ones",
+    )
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,13 @@ def _make_importable(file: Path) -> None:
 
 
 _make_importable(Path(__file__).with_name("end_to_end.py"))
+_make_importable(Path(__file__).with_name("s3_server.py"))
 _make_importable(Path(__file__).with_name("ingest") / "awkward.py")
 
 import end_to_end as e2e  # noqa: E402 - importable from here on
+import s3_server  # noqa: E402 - as above
+
+from curate.adapters.object_store import StorePath, open_store  # noqa: E402 - after what makes the others importable
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +41,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> e2e.Finished:
     done = e2e.call("run", spec, "--workspace", folder / "ws", "--no-review", "--json")
     assert done.code == 0, done.err
     return e2e.Finished(folder, spec, folder / "ws", done)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of an S3 server."""
+    with s3_server.serving() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> StorePath:
+    """Return a new bucket with a prefix that has a space and an accent."""
+    for name, value in s3_server.settings_for(server).items():
+        monkeypatch.setenv(name, value)
+    name = f"b{abs(hash(request.node.name))}"
+    s3_server.make_bucket(server, name)
+    return open_store(f"s3://{name}/a b/é")

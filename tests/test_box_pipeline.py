@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 import curate
+import curate.feed
+from curate import schema
+from curate.gates import gate_result
+from curate.manifest.build import Release
+from curate.manifest.publish import publish
+from curate.manifest.read import load_release
+from curate.manifest.verbs import verify_version
+from curate.manifest.verify import verify
+from curate.review import ledger
 
 SIDE = 96
 CLASSES = ("square", "disc")
@@ -112,15 +126,147 @@ def test_detectors_are_scored_by_the_rules_of_coco(spec: Path, tmp_path: Path) -
     assert told["mean_iou", "teacher=near"]["value"] > told["mean_iou", "teacher=far"]["value"]
 
 
-def test_a_file_that_says_nothing_of_its_ids_is_an_errored_teacher(spec: Path, tmp_path: Path) -> None:
+def test_a_plain_list_has_the_ids_of_the_labels_and_what_has_no_ids_is_an_errored_teacher(
+    spec: Path, tmp_path: Path
+) -> None:
+    rows = json.loads(spec.with_name("far.json").read_text())
+    strange = [{**row, "image_id": row["image_id"] + 5000} for row in rows]
+    spec.with_name("strange.json").write_text(json.dumps(strange))
     file = spec.with_name("unnamed.yaml")
-    file.write_text(spec.read_text().replace("far.json, images: labels.json", "far.json"))
+    text = spec.read_text().replace("far.json, images: labels.json", "far.json")
+    file.write_text(text + "  - {kind: coco, name: strange, path: strange.json}\n")
     result = curate.run(file, workspace=tmp_path, review=False, until="teach")
     rows = {
         row["group"]: row
         for row in result.tables["statistics"].to_pylist()
         if row["check"] == "teachers" and row["name"] == "ran"
     }
-    assert rows["teacher=far"]["outcome"] == "errored"
-    assert "`images`" in rows["teacher=far"]["detail"]
-    assert rows["teacher=near"]["value"] == 1
+    assert rows["teacher=strange"]["outcome"] == "errored"
+    assert "5500" in rows["teacher=strange"]["detail"]
+    assert rows["teacher=near"]["value"] == rows["teacher=far"]["value"] == 1
+
+
+def test_boxes_that_a_person_accepts_are_released_and_those_refused_hold_nothing_back(
+    spec: Path, tmp_path: Path
+) -> None:
+    first = curate.run(spec, workspace=tmp_path, review=False)
+    uri = dict(zip(*(first.tables["samples"][name].to_pylist() for name in ("sample_id", "uri")), strict=True))
+    found = [row for row in first.tables["findings"].to_pylist() if row["check"] == "box_noise" and row["flagged"]]
+    (missing,) = [row for row in found if row["issue"] == "missing" and uri[row["sample_id"]].endswith("00.png")]
+    others = [row for row in found if row["issue"] == "missing" and row is not missing]
+    sample = missing["sample_id"]
+    assert first.release is not None
+    assert sample not in first.release.data["sample_id"].to_pylist()
+    own = [row for row in first.tables["labels"].to_pylist() if row["sample_id"] == sample]
+    drawn, moved = schema.stable_id("suggested", missing["finding_id"]), [0.5, 0.05, 0.4, 0.4]
+    answers: list[dict[str, Any]] = [
+        {"sample_id": sample, "label_id": drawn, "decision": "accept", "to_label": missing["suggested_label"],
+         "to_bbox": missing["suggested_bbox"], "finding_id": missing["finding_id"]},
+        {"sample_id": sample, "label_id": own[0]["label_id"], "decision": "accept", "to_label": own[0]["label"],
+         "to_bbox": moved},
+        *({"sample_id": row["sample_id"], "label_id": schema.stable_id("suggested", row["finding_id"]),
+           "decision": "reject", "to_label": row["suggested_label"], "to_bbox": row["suggested_bbox"]} for row in others),
+    ]  # fmt: skip
+    ledger.append(ledger.ledger_folder(tmp_path, "shapes"), answers, reviewer="Ann")
+    second = curate.run(spec, workspace=tmp_path, review=False)
+    assert second.release is not None
+    rows = {row["label_id"]: row for row in second.release.data.to_pylist() if row["sample_id"] == sample}
+    assert set(rows) == {drawn, *(row["label_id"] for row in own)}, "the whole picture is released"
+    assert (rows[drawn]["released_label"], rows[drawn]["annotator"]) == (missing["suggested_label"], "Ann")
+    assert rows[drawn]["bbox"] == pytest.approx(missing["suggested_bbox"])
+    assert rows[drawn]["given_bbox"] is None
+    again = rows[own[0]["label_id"]]
+    assert (again["bbox"], again["given_bbox"]) == (pytest.approx(moved), own[0]["bbox"])
+    assert again["action"] == "keep"
+    waiting = {row["sample_id"] for row in second.tables["verdicts"].to_pylist() if row["action"] == "review"}
+    assert waiting <= {row["sample_id"] for row in found if row["label_id"] is not None}
+    report = verify_version(tmp_path / "manifests", "shapes")
+    assert report.lines()[-1] == "Every promise is kept.", report.lines()
+    third = curate.run(spec, workspace=tmp_path, review=False)
+    assert third.published is not None
+    assert not third.published.is_new, "nothing changed, nothing is published"
+
+
+@pytest.fixture(scope="module")
+def released(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a release that holds also what waits for review: the picture that lacks a box is in it."""
+    file = spec.with_name("released.yaml")
+    file.write_text(
+        spec.read_text() + "policy: {release_review: true, temperature: 2.0, use_default_gates: false}\n"
+    )
+    workspace = tmp_path_factory.mktemp("released")
+    curate.run(file, workspace=workspace, review=False)
+    return workspace
+
+
+def test_boxes_have_soft_labels_and_what_only_detectors_see_is_kept(released: Path) -> None:
+    (version,) = (released / "manifests" / "shapes" / "versions").iterdir()
+    data, soft, alone = (pq.read_table(version / kind) for kind in ("data", "soft", "soft_boxes"))
+    uris = [uri.rpartition("/")[2] for uri in data["uri"].to_pylist()]
+    chance = np.array(soft["objectness"].to_pylist())
+    assert (chance > 0.6).mean() > 0.95, "two detectors see nearly every box, at one place"
+    probs = np.array(soft["probs"].to_pylist(), dtype=float)
+    assert np.allclose(probs.sum(axis=1), 1, atol=2e-3)
+    classes = json.loads((version / "manifest.json").read_text())["classes"]
+    given = [classes.index(name) for name in data["given_label"].to_pylist()]
+    against = [at for at, row in enumerate(probs) if row[given[at]] < 0.5]
+    assert [uris[at] for at in against] == ["01.png"], "the swapped box has the class that the detectors see"
+    of_first = {row["sample_id"] for row in data.to_pylist() if row["uri"].endswith("00.png")}
+    sure = [row for row in alone.to_pylist() if row["objectness"] > 0.5]
+    assert [row["sample_id"] for row in sure] == list(of_first)
+    assert np.allclose(sure[0]["bbox"], np.array([4, 4, 30, 30]) / SIDE, atol=0.12)
+    assert all(0.05 <= row["objectness"] <= 1 for row in alone.to_pylist())
+    told = json.loads((version / "manifest.json").read_text())["soft"]
+    assert (told["detectors"], told["n_teacher_only"]) == (["near", "far"], alone.num_rows)
+    assert set(told["teachers"]) == {"near", "far"}
+    assert all(promise.ok is not False for promise in verify(version, deep=True))
+
+
+def test_a_detectors_box_of_an_image_that_is_not_released_breaks_a_promise(released: Path, tmp_path: Path) -> None:
+    loaded = load_release(next((released / "manifests" / "shapes" / "versions").iterdir()))
+    fields = {name: getattr(loaded, name) for name in ("data", "soft", "soft_boxes", "excluded", "findings")}
+    moved = pa.array(["f" * 24] * loaded.soft_boxes.num_rows, pa.string())
+    column = loaded.soft_boxes.schema.get_field_index("sample_id")
+    fields["soft_boxes"] = loaded.soft_boxes.set_column(column, loaded.soft_boxes.schema.field(column), moved)
+    head = {name: loaded.manifest[name] for name in ("classes", "counts", "gates", "inputs", "soft")}
+    statistics = schema.table_from_rows([], schema.STATISTICS)
+    made = Release(
+        **fields, decisions=loaded.decisions, evidence=loaded.evidence, head=head, statistics=statistics,
+        gates=gate_result(statistics, []),
+    )  # fmt: skip
+    broken = [promise for promise in verify(publish(made, tmp_path, "shapes").path) if promise.ok is False]
+    assert [promise.name for promise in broken] == ["soft labels"]
+    assert "not released" in broken[0].detail
+
+
+def test_a_feed_hands_out_what_detectors_see(released: Path, spec: Path) -> None:
+    feed = curate.feed.open("shapes", workspace=released, images=spec.parent)
+    items = {item["id"]: item for item in map(feed.dataset(size_px=(32, 32)).__getitem__, range(len(feed)))}
+    version = next((released / "manifests" / "shapes" / "versions").iterdir())
+    alone = pq.read_table(version / "soft_boxes").to_pylist()
+    for sample_id, item in items.items():
+        theirs = [row for row in alone if row["sample_id"] == sample_id]
+        seen = item["teacher_boxes"]
+        assert seen["objectness"].tolist() == [row["objectness"] for row in theirs]
+        assert np.allclose(
+            seen["boxes"][:, 2:] - seen["boxes"][:, :2], [row["bbox"][2:] for row in theirs] or np.zeros((0, 2))
+        )
+        assert seen["probs"].shape == (len(theirs), 2)
+        assert item["soft"]["objectness"].shape == item["labels"].shape
+    batch = curate.feed.collate(list(items.values()))
+    assert [len(one["boxes"]) for one in batch["teacher_boxes"]] == [
+        len(one["teacher_boxes"]["boxes"]) for one in items.values()
+    ]
+
+
+def test_erasing_an_image_takes_what_detectors_see_in_it(released: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    shutil.copytree(released, workspace)
+    before = next((workspace / "manifests" / "shapes" / "versions").iterdir())
+    gone = pq.read_table(before / "soft_boxes")["sample_id"][0].as_py()
+    asked = ["erase", "shapes", "--sample", gone, "--yes", "--workspace", str(workspace), "--quiet"]
+    assert subprocess.run([sys.executable, "-m", "curate", *asked], check=False).returncode == 0
+    (after,) = (workspace / "manifests" / "shapes" / "versions").iterdir()
+    assert gone not in pq.read_table(after / "soft_boxes")["sample_id"].to_pylist()
+    assert pq.read_table(after / "soft_boxes").num_rows > 0
+    assert all(promise.ok is not False for promise in verify(after))

@@ -50,7 +50,7 @@ class BoxNoiseState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class BoxesRead:
     """The boxes of some images, images numbered by the order of their ids."""
 
     sample_ids: list[str]
@@ -70,7 +70,7 @@ def fit(batches: Batches, params: BoxNoiseParams) -> BoxNoiseState:
     if table is None or not table.num_rows:
         return BoxNoiseState(None, params.classes, names, nothing, 0, 0)
     classes = tuple(sorted({*params.classes, *_labels(table, names)})) or ("",)
-    read = _read(table, names, classes)
+    read = read_boxes(table, names, classes)
     chosen = arrange.fit_images(np.bincount(read.given.image, minlength=len(read.keys)), read.keys)
     own = arrange.of_images(read.given, read.found, chosen)
     model = fit_boxes(names, *own, len(chosen), len(classes))
@@ -84,7 +84,7 @@ def score(batch: pa.RecordBatch, state: BoxNoiseState, _params: BoxNoiseParams) 
     """Return a finding for each box that is flagged or in doubt, and for each place where one is missing."""
     if state.model is None or not batch.num_rows:
         return schema.empty(schema.FINDINGS)
-    read = _read(pa.Table.from_batches([batch]), state.names, state.classes)
+    read = read_boxes(pa.Table.from_batches([batch]), state.names, state.classes)
     judged = judge(state.model, read.given, read.found, read.crowds)
     rows: list[dict[str, Any]] = []
     for issue in ISSUES:
@@ -93,7 +93,7 @@ def score(batch: pa.RecordBatch, state: BoxNoiseState, _params: BoxNoiseParams) 
     return pa.concat_tables([found, _missing(judged, read, state)])
 
 
-def _of_given(judged: Judged, read: _Read, state: BoxNoiseState, issue: str) -> list[dict[str, Any]]:
+def _of_given(judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str) -> list[dict[str, Any]]:
     place, evidence = ISSUES.index(issue), judged.evidence
     risk, flagged = judged.risk[:, place], judged.flagged[:, place]
     likeliest = judged.risk.argmax(axis=1) == place
@@ -119,7 +119,7 @@ def _of_given(judged: Judged, read: _Read, state: BoxNoiseState, issue: str) -> 
     return rows
 
 
-def _missing(judged: Judged, read: _Read, state: BoxNoiseState) -> pa.Table:
+def _missing(judged: Judged, read: BoxesRead, state: BoxNoiseState) -> pa.Table:
     """Return findings without a label; their ids hold the place, so that an image can miss several boxes."""
     args = arguments(judged, MISSING, read.given.label, state.classes, _n_kept(state))
     chosen = np.flatnonzero(judged.missing_flagged | (judged.missing_risk >= MIN_RISK)).tolist()
@@ -218,7 +218,14 @@ def _boxes(column: pa.Array) -> Floats:
     return np.asarray(pc.list_flatten(flat).to_numpy(zero_copy_only=False), dtype=np.float64).reshape(-1, 4)
 
 
-def _read(table: pa.Table, names: Sequence[str], classes: Sequence[str]) -> _Read:
+def read_boxes(table: pa.Table, names: Sequence[str], classes: Sequence[str]) -> BoxesRead:
+    """Return what the boxes view holds as arrays, images by the order of their ids.
+
+    Args:
+        table: `views.boxes_view`.
+        names: of the teachers, in the order of their numbers.
+        classes: names by number; boxes of another class are left out.
+    """
     table = table.sort_by("sample_id")
     ids = table["sample_id"].to_pylist()
     keys = order_keys(ids, len(ids))
@@ -234,7 +241,7 @@ def _read(table: pa.Table, names: Sequence[str], classes: Sequence[str]) -> _Rea
     regions = np.flatnonzero(usable & crowd)
     parts = [_found(table, name, number, classes) for number, name in enumerate(names)]
     columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    return _Read(
+    return BoxesRead(
         sample_ids=ids,
         given=placed.given,
         label_ids=[label_ids[row] for row in placed.row.tolist()],
@@ -265,7 +272,7 @@ def _usable(boxes: Floats, label: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="boxes",
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",

@@ -50,7 +50,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
                 "data_files": f"{kind}/*.parquet",
                 **({"default": True} if kind == "data" else {}),
             }
-            for kind in ("data", "soft")
+            for kind in ("data", "soft", "soft_boxes")
             if kind in facts.schemas
         ],
     }

@@ -16,6 +16,7 @@ PARQUET = "application/x-parquet"
 _MEANING = {
     "data": "Released rows: a row per label, or per image without labels.",
     "soft": "Soft labels of the teachers, row by row beside data.",
+    "soft_boxes": "Boxes in released images that only detectors see, with their soft labels.",
     "excluded": "What was taken out or could not be read, with reasons.",
     "findings": "What verdicts were computed from.",
     "decisions": "What reviewers decided, as far as it stands.",

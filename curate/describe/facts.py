@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.manifest import log
+from curate.manifest.place import Place, parquet_file, resolved
 from curate.manifest.read import load_evidence, load_manifest, load_table
 
 UNKNOWN = "unknown"
-TABLES = ("data", "soft", "excluded", "findings", "decisions")
+TABLES = ("data", "soft", "soft_boxes", "excluded", "findings", "decisions")
 _COLUMNS = ("sample_id", "label_id", "split", "task", "source", "released_label", "action", "license", "annotator")
 
 
@@ -92,7 +91,7 @@ class Facts:
         return next(fits, None)
 
 
-def gather(version: Path) -> Facts:
+def gather(version: Place) -> Facts:
     """Return what is known of the version at this path.
 
     Raises:
@@ -100,7 +99,7 @@ def gather(version: Path) -> Facts:
     """
     manifest, version_id = load_manifest(version)
     data = load_table(version, manifest, "data", _COLUMNS)
-    base = version.resolve().parent.parent
+    base = resolved(version).parent.parent
     entries = [one for one in log.read_log(base.parent, base.name) if one.id == version_id]
     entry = next((one for one in entries if one.kind in log.NUMBERED), None)
     listed = {one["path"] for one in manifest["files"]}
@@ -136,9 +135,9 @@ def gather(version: Path) -> Facts:
     )
 
 
-def _schema(version: Path, manifest: Mapping[str, Any], kind: str) -> pa.Schema:
+def _schema(version: Place, manifest: Mapping[str, Any], kind: str) -> pa.Schema:
     first = min(one["path"] for one in manifest["files"] if one["path"].startswith(f"{kind}/"))
-    return pq.read_schema(version / first)
+    return parquet_file(version / first).schema_arrow
 
 
 def _counted(column: pa.ChunkedArray) -> dict[str | None, int]:

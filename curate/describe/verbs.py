@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import schema
+from curate.adapters.object_store import StorePath
 from curate.describe.card import card
 from curate.describe.croissant import croissant
 from curate.describe.datasheet import datasheet
@@ -21,21 +22,25 @@ from curate.errors import ConfigError, StageError
 from curate.export.folder import refuse_foreign, written_beside
 from curate.export.record import MARKER, record_export
 from curate.manifest import log
+from curate.manifest.place import Place
 from curate.manifest.store import MANIFEST
 
 PAGES = ("croissant.json", "README.md", "DATASHEET.md", "openlineage.jsonl")
 
 
-def describe_version(workspace: Path, reference: str, *, out: Path, files: str = "link") -> dict[str, Any]:
+def describe_version(
+    workspace: Path, reference: str, *, out: Path, files: str = "link", root: Place | None = None
+) -> dict[str, Any]:
     """Write the descriptions of a version to the folder `out`, with its files beside them; return what was written.
 
     `out` appears whole or not at all; an earlier description there is replaced, anything else is not.
 
     Args:
-        workspace: where the release is.
+        workspace: where it is written down what was described.
         reference: NAME, NAME@ID or NAME@vN.
         out: the folder to write.
         files: link (hard links where the file system allows it, else copies), copy, or none.
+        root: where releases are, a folder or a place in an object store; None = the workspace's own.
 
     Raises:
         ConfigError: no such version, or `out` holds something else.
@@ -43,7 +48,7 @@ def describe_version(workspace: Path, reference: str, *, out: Path, files: str =
     """
     if files not in {"link", "copy", "none"}:
         raise ConfigError(f"--files must be link, copy or none; given: {files}.")
-    version = log.resolve(workspace / "manifests", reference)
+    version = log.resolve(root or workspace / "manifests", reference)
     refuse_foreign(out)
     facts = gather(version)
     described = croissant(facts)
@@ -109,9 +114,12 @@ def _validate(file: Path) -> str:
     return "valid" if not found else f"valid; it warns: {'; '.join(sorted(found))}"
 
 
-def _place(source: Path, target: Path, *, link: bool) -> None:
+def _place(source: Place, target: Path, *, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if link:
+    if isinstance(source, StorePath):
+        with target.open("wb") as file:
+            file.writelines(source.chunks())
+    elif link:
         try:
             target.hardlink_to(source)
         except OSError:  # another file system, or one without hard links

@@ -20,6 +20,7 @@ from curate.export.folder import written_beside
 from curate.export.record import MARKER
 from curate.export.release import safe_folder
 from curate.feed.release import Feed
+from curate.feed.rows import OBJECTNESS
 from curate.scan.header import format_of
 
 SHARD_BYTES = 500_000_000
@@ -51,11 +52,16 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
         shard_bytes: of images in a file, about.
 
     Raises:
-        ConfigError: another format, or `out` holds something else.
+        ConfigError: another format, several labels an image, or `out` holds something else.
         VerificationError: an image is not there or not the one of the version.
     """
     if format not in PACKED:
         raise ConfigError(f"There is no packed format {format!r}. Formats: {', '.join(PACKED)}.")
+    if feed.rows.tags is not None:
+        raise ConfigError(
+            f"{format} holds one label or boxes an image; {feed.name} has several labels an image. csv holds them: "
+            f"curate export {feed.name} --format csv, or train on curate.feed, which hands out all of an image."
+        )
     n_labels = int((feed.rows.labels >= 0).sum())
     with written_beside(out) as beside:
         for split, items in _splits(feed).items():
@@ -205,7 +211,8 @@ def _soft_of(feed: Feed, at: int) -> dict[str, Any]:
     if rows.boxes is None:
         return {name: array[start] if soft.known[start] else None for name, array in soft.arrays.items()}
     kept = [row for row in range(start, stop) if rows.labels[row] >= 0]
-    return {name: [a[row] if soft.known[row] else None for row in kept] for name, a in soft.arrays.items()}
+    told = {name: soft.known if name != OBJECTNESS else ~np.isnan(array) for name, array in soft.arrays.items()}
+    return {name: [a[row] if told[name][row] else None for row in kept] for name, a in soft.arrays.items()}
 
 
 # -- WebDataset -----------------------------------------------------------------------------------------------

@@ -52,9 +52,7 @@ def export_version(
     version = log.resolve(root, reference)
     refuse_retracted(root, reference, version.name, allowed=retracted)
     if format in PACKED:
-        if root != workspace / "manifests":
-            raise ConfigError(f"--format {format} packs the images too, and reads releases of the workspace only.")
-        return _export_packed(workspace, reference, format=format, out=out, retracted=retracted)
+        return _export_packed(workspace, root, reference, format=format, out=out, retracted=retracted)
     release = load_release(version)
     name = reference.partition("@")[0]
     media = None
@@ -86,6 +84,7 @@ def export_version(
 
 def _export_packed(
     workspace: Path,
+    root: Place,
     reference: str,
     *,
     format: str,  # noqa: A002 - as above
@@ -96,10 +95,12 @@ def _export_packed(
     from curate.export.packed import export_packed  # noqa: PLC0415 - the feed is read for these formats only
     from curate.feed.release import open_feed  # noqa: PLC0415 - as above
 
-    feed = open_feed(reference, workspace=workspace, allow_failed_gates=True, allow_retracted=retracted)
+    feed = open_feed(
+        reference, workspace=workspace, manifests=root, allow_failed_gates=True, allow_retracted=retracted
+    )
     written = export_packed(feed, out, format=format)
     record_export(workspace, reference.partition("@")[0], version=feed.version_id, kind=format, out=out)
-    counts = load_manifest(log.resolve(workspace / "manifests", reference))[0]["counts"]
+    counts = load_manifest(log.resolve(root, reference))[0]["counts"]
     n_left_out = counts["n_released"] - feed.rows.table.num_rows
     return {
         "version": feed.version_id,

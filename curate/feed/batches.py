@@ -13,14 +13,14 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Tensors of one shape are stacked, mappings key by key, numbers become a tensor; what differs in shape (images
     without `size_px`) stays a list, and so do ids and everything of which an item has its own number (boxes,
-    their labels, weights and soft labels).
+    their labels, weights and soft labels, boxes that only teachers see).
 
     Raises:
         ValueError: no item.
     """
     if not items:
         raise ValueError("a batch needs an item")
-    own_number = {"boxes", "labels", "weights"} | ({"soft"} if "boxes" in items[0] else set())
+    own_number = {"boxes", "labels", "weights"} | ({"soft", "teacher_boxes"} if "boxes" in items[0] else set())
     return {
         key: [item[key] for item in items] if key in own_number else _joined([item[key] for item in items])
         for key in items[0]

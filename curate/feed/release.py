@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.feed.images import Images, Pixels, Resize
-from curate.feed.rows import Rows, rows_of, soft_arrays
+from curate.feed.rows import Rows, rows_of, soft_arrays, with_teacher_boxes
 from curate.manifest import log
+from curate.manifest.place import Place, place_of
 from curate.manifest.read import load_evidence, load_manifest, load_table
 from curate.manifest.soft_layout import Layout
 from curate.manifest.stale import refuse_other_classes, refuse_other_teachers
@@ -22,6 +25,7 @@ from curate.manifest.used import record_use
 from curate.manifest.verify import file_promises, require
 from curate.recorded import last_run
 from curate.runs import Workspace, default_workspace
+from curate.schema import MULTI_LABEL
 
 if TYPE_CHECKING:
     from curate.feed.stream import Stream
@@ -40,7 +44,7 @@ class Feed:
         name: of the dataset.
         version_id: of the version.
         classes: names in the order of labels and probabilities.
-        task: classification, detection or tracking.
+        task: classification, multi_label, detection or tracking.
         rows: what is handed out.
         images: where its images are.
         blocks: (n,) block of each item, -1 where images are read one by one.
@@ -139,6 +143,7 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
     version: str | Path,
     *,
     workspace: str | Path | None = None,
+    manifests: str | Place | None = None,
     split: str | None = None,
     soft: str | None = ENSEMBLE,
     images: str | Path | None = None,
@@ -155,6 +160,7 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
     Args:
         version: NAME (the latest), NAME@vN or NAME@ID.
         workspace: that holds it; default: ./workspace.
+        manifests: where releases are, a folder or the URL of a place in an object store; default: the workspace's own.
         split: only rows of this one; None = all.
         soft: "ensemble", the name of a teacher that is stored too, or None for no soft labels.
         images: root of the images; default: where the last finished run of the workspace found them.
@@ -174,11 +180,12 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
     place = Path(workspace or default_workspace()).absolute()
     reference = str(version)
     name = reference.partition("@")[0]
-    path = log.resolve(place / "manifests", reference)
+    root = place / "manifests" if manifests is None else place_of(manifests)
+    path = log.resolve(root, reference)
     if verify:
         require(file_promises(path), path)
     manifest, version_id = load_manifest(path)
-    _refuse_unfit(place, name, version_id, manifest, failed=allow_failed_gates, retracted=allow_retracted)
+    _refuse_unfit(root, name, version_id, manifest, failed=allow_failed_gates, retracted=allow_retracted)
     if classes is not None:
         refuse_other_classes(manifest["classes"], classes)
     arrays = _soft(path, manifest, soft, teachers) if soft is not None else None
@@ -189,19 +196,46 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
         )
     tasks = set(data["task"].to_pylist()) - {None}
     by_image = bool(tasks & {"detection", "tracking"})
-    rows = rows_of(data, arrays, manifest["classes"], split=split, by_image=by_image)
-    root, scratch = _root(place, name, images)
-    reader = Images(root, scratch, check=check_images)
+    rows = rows_of(
+        data,
+        arrays,
+        manifest["classes"],
+        split=split,
+        by_image=by_image,
+        undecided=_undecided(path, manifest) if _have_several(tasks, reference) else None,
+    )
+    if soft == ENSEMBLE and "soft_boxes" in manifest["tables"]:
+        found = load_table(path, manifest, "soft_boxes")
+        rows = with_teacher_boxes(rows, found, soft_arrays(found, *_stored(manifest), None))
+    reader = Images(*_image_places(place, name, images), check=check_images)
     where = rows.places()
     blocks = reader.blocks(where["container"].to_pylist(), where["container_offset"].to_pylist())
     if used_by is not None:
-        record_use(place / "manifests", name, version_id, used_by, log.now())
+        record_use(root, name, version_id, used_by, log.now())
     task = next(iter(sorted(tasks)), "classification")
     return Feed(name, version_id, tuple(manifest["classes"]), task, rows, reader, blocks)
 
 
+def _have_several(tasks: set[str], reference: str) -> bool:
+    """Return whether images have several labels; refuse a version in which only some do."""
+    if MULTI_LABEL not in tasks:
+        return False
+    if tasks != {MULTI_LABEL}:
+        raise InputError(
+            f"{reference} holds labels of several tasks ({', '.join(sorted(tasks))}); a feed hands out one. Publish them "
+            f"as datasets of their own."
+        )
+    return True
+
+
+def _undecided(path: Place, manifest: Mapping[str, Any]) -> pa.Table:
+    """Return the labels that wait for a person: neither there nor not there for who trains."""
+    held = load_table(path, manifest, "excluded", ["sample_id", "given_label", "action"])
+    return held.filter(pc.and_(pc.equal(held["action"], "review"), pc.is_valid(held["given_label"])))
+
+
 def _refuse_unfit(
-    place: Path, name: str, version_id: str, manifest: Mapping[str, Any], *, failed: bool, retracted: bool
+    root: Place, name: str, version_id: str, manifest: Mapping[str, Any], *, failed: bool, retracted: bool
 ) -> None:
     short = f"{name}@{version_id[:12]}"
     if manifest["gates"] == "failed" and not failed:
@@ -209,7 +243,7 @@ def _refuse_unfit(
             f"{short} is marked `gates: failed` (evidence/gates.json says which). Publish one that passes, or say "
             f"allow_failed_gates=True."
         )
-    gone = log.retractions(log.read_log(place / "manifests", name)).get(version_id)
+    gone = log.retractions(log.read_log(root, name)).get(version_id)
     if gone and not retracted:
         raise InputError(
             f"{short} was retracted on {gone.at} (curate log {name} says why). Take another version, or say "
@@ -217,7 +251,7 @@ def _refuse_unfit(
         )
 
 
-def _soft(path: Path, manifest: Mapping[str, Any], soft: str, teachers: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - SoftArrays or None
+def _soft(path: Place, manifest: Mapping[str, Any], soft: str, teachers: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - SoftArrays or None
     told = manifest["soft"]
     if told is None:
         if soft == ENSEMBLE:
@@ -234,11 +268,18 @@ def _soft(path: Path, manifest: Mapping[str, Any], soft: str, teachers: Sequence
     table = load_table(path, manifest, "soft")
     metadata = table.schema.metadata or {}
     refuse_other_classes(json.loads(metadata.get(b"classes", b"[]")), manifest["classes"])
+    return soft_arrays(table, *_stored(manifest), None if soft == ENSEMBLE else soft)
+
+
+def _stored(manifest: Mapping[str, Any]) -> tuple[Layout, float]:
+    """Return the layout and the temperature of a version's soft labels."""
+    told = manifest["soft"]
     layout = Layout(told["layout"], len(manifest["classes"]), told["top_k"] or 0, told["n_draws"] or 0)
-    return soft_arrays(table, layout, float(told["temperature"]), None if soft == ENSEMBLE else soft)
+    return layout, float(told["temperature"])
 
 
-def _root(place: Path, name: str, images: str | Path | None) -> tuple[Path, Path]:
+def _image_places(place: Path, name: str, images: str | Path | None) -> tuple[Path, Path]:
+    """Return the root of the images, and the folder that extracted ones are in."""
     workspace = Workspace(place, name)
     if images is not None:
         return Path(images), workspace.media

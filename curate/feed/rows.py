@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from curate.manifest.soft_layout import Layout
 PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
 SETTLED = ("decision_keep", "decision_reject", "decision_accept", "decision_relabel")  # reason codes of people
+OBJECTNESS = "objectness"
 SAID = ("given_label", "action", "width_px", "height_px")  # what exports say besides
 
 
@@ -25,8 +26,9 @@ class SoftArrays:
     """The stored soft labels of N rows at one temperature.
 
     Attributes:
-        arrays: name of the column (`probs`, or `top_classes`, `top_probs`, `tail_mass`, `tail_classes`) -> (N, …).
-        known: (N,) whether the row has one.
+        arrays: name of the column (`probs`, or `top_classes`, `top_probs`, `tail_mass`, `tail_classes`) -> (N, …); with
+            detectors `objectness` too, NaN where none looked.
+        known: (N,) whether the row has class probabilities.
         temperature: that they are stored at.
     """
 
@@ -42,8 +44,23 @@ class SoftArrays:
 
 
 @dataclass(frozen=True)
+class TeacherBoxes:
+    """Boxes that only detectors see, of the items of a feed.
+
+    Attributes:
+        starts: (n_items + 1,) where each item's boxes start.
+        boxes: (P, 4) float32 x0, y0, x1, y1 relative to the upright image.
+        soft: their soft labels, `objectness` among them.
+    """
+
+    starts: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    soft: SoftArrays
+
+
+@dataclass(frozen=True)
 class Rows:
-    """The rows of a feed; an item is one of them, or with boxes all of one image.
+    """The rows of a feed; an item is one of them, or with boxes or several labels all of one image.
 
     Attributes:
         table: `COLUMNS` of the rows, in the version's order.
@@ -53,6 +70,8 @@ class Rows:
         boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
         settled: (N,) whether a person decided the label.
         soft: None where the version has none, or none was asked for.
+        tags: (n_items, K) float32 where an image has several labels: 1 there, 0 not there, NaN not decided; else None.
+        teacher_boxes: None where no detector judged, or no soft labels of all teachers were asked for.
     """
 
     table: pa.Table
@@ -62,6 +81,8 @@ class Rows:
     boxes: NDArray[np.float32] | None
     settled: NDArray[np.bool_]
     soft: SoftArrays | None
+    tags: NDArray[np.float32] | None = None
+    teacher_boxes: TeacherBoxes | None = None
 
     def __len__(self) -> int:
         return self.starts.size - 1
@@ -69,7 +90,7 @@ class Rows:
     def ids(self) -> list[str]:
         """Return the id of each item: of the label, or of the image where an item is one or has no label."""
         first = self.table.select(["sample_id", "label_id"]).take(pa.array(self.starts[:-1]))
-        if self.boxes is not None:
+        if self.boxes is not None or self.tags is not None:
             return list(first["sample_id"].to_pylist())
         return list(pc.coalesce(first["label_id"], first["sample_id"]).to_pylist())
 
@@ -79,9 +100,24 @@ class Rows:
 
 
 def rows_of(
-    data: pa.Table, soft: SoftArrays | None, classes: Sequence[str], *, split: str | None, by_image: bool
+    data: pa.Table,
+    soft: SoftArrays | None,
+    classes: Sequence[str],
+    *,
+    split: str | None,
+    by_image: bool,
+    undecided: pa.Table | None = None,
 ) -> Rows:
     """Return the labeled rows of a version (negative images too) as arrays.
+
+    Args:
+        data: of the version.
+        soft: beside it row by row.
+        classes: K names.
+        split: only rows of this one; None = all.
+        by_image: an item is an image with its boxes.
+        undecided: where an image has several labels, those (`sample_id`, `given_label`) that wait for a person; an item
+            is then an image.
 
     Raises:
         ConfigError: no such split.
@@ -104,14 +140,17 @@ def rows_of(
         raise InputError(f"No labeled row is left{f' in the split {split}' if split else ''}.")
     table = data.select((*COLUMNS, *SAID)).take(pa.array(at)).combine_chunks()
     labels = pc.index_in(table["released_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
+    indices = pc.fill_null(labels, -1).to_numpy().astype(np.int64)
+    starts = _starts(table, by_image=by_image or undecided is not None)
     return Rows(
         table=table,
-        starts=_starts(table, by_image=by_image),
-        labels=pc.fill_null(labels, -1).to_numpy().astype(np.int64),
+        starts=starts,
+        labels=indices,
         weights=table["weight"].to_numpy().astype(np.float32),
         boxes=_boxes(table["bbox"]) if by_image else None,
         settled=_settled(data["reason_codes"])[at],
-        soft=None if soft is None else _taken(soft, at),
+        soft=soft if soft is None or at.size == data.num_rows else _taken(soft, at),
+        tags=None if undecided is None else _tags(table["sample_id"], starts, indices, undecided, classes),
     )
 
 
@@ -126,6 +165,9 @@ def _settled(reason_codes: pa.ChunkedArray) -> NDArray[np.bool_]:
 def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str | None) -> SoftArrays:
     """Return the stored soft labels of the ensemble, or of one teacher, as arrays."""
     arrays: dict[str, NDArray[Any]] = {}
+    if OBJECTNESS in soft.column_names:
+        chance = pc.fill_null(soft[OBJECTNESS].combine_chunks(), np.float16("nan"))
+        arrays[OBJECTNESS] = chance.to_numpy(zero_copy_only=False)
     known = np.ones(soft.num_rows, dtype=np.bool_)
     for field, plain in zip(layout.fields(teacher), layout.fields(), strict=True):
         column = soft[field.name].combine_chunks()
@@ -143,9 +185,24 @@ def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str
     return SoftArrays(arrays, known, temperature)
 
 
+def with_teacher_boxes(rows: Rows, found: pa.Table, soft: SoftArrays) -> Rows:
+    """Return the rows with the boxes that only detectors see in their images.
+
+    Args:
+        rows: items are images.
+        found: sample_id and bbox, sorted by sample.
+        soft: their soft labels.
+    """
+    items = rows.table["sample_id"].take(pa.array(rows.starts[:-1])).combine_chunks()
+    item = pc.fill_null(pc.index_in(found["sample_id"], value_set=items), -1).to_numpy().astype(np.int64)
+    at = np.flatnonzero(item >= 0)
+    at = at[np.argsort(item[at], kind="stable")]
+    starts = np.searchsorted(item[at], np.arange(len(items) + 1)).astype(np.int64)
+    boxes = _boxes(found["bbox"].take(pa.array(at)))
+    return replace(rows, teacher_boxes=TeacherBoxes(starts, boxes, _taken(soft, at)))
+
+
 def _taken(soft: SoftArrays, at: NDArray[np.int64]) -> SoftArrays:
-    if at.size == soft.known.size:
-        return soft
     return SoftArrays({name: array[at] for name, array in soft.arrays.items()}, soft.known[at], soft.temperature)
 
 
@@ -155,6 +212,27 @@ def _starts(table: pa.Table, *, by_image: bool) -> NDArray[np.int64]:
     codes = table["sample_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     changes = np.flatnonzero(np.diff(codes)) + 1  # data/ is sorted by sample
     return np.concatenate([[0], changes, [table.num_rows]]).astype(np.int64)
+
+
+def _tags(
+    samples: pa.ChunkedArray,
+    starts: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    undecided: pa.Table,
+    classes: Sequence[str],
+) -> NDArray[np.float32]:
+    """Return (n_items, K) which classes each image has; NaN for one that waits for a person."""
+    item = np.repeat(np.arange(starts.size - 1), np.diff(starts))
+    tags = np.zeros((starts.size - 1, len(classes)), dtype=np.float32)
+    first = samples.take(pa.array(starts[:-1])).combine_chunks()
+    waits = pc.index_in(undecided["sample_id"], value_set=first)
+    kind = pc.index_in(undecided["given_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
+    both = pc.and_(pc.is_valid(waits), pc.is_valid(kind))
+    at = (waits.filter(both).to_numpy().astype(np.int64), kind.filter(both).to_numpy().astype(np.int64))
+    tags[at] = np.nan
+    named = labels >= 0
+    tags[item[named], labels[named]] = 1.0
+    return tags
 
 
 def _boxes(column: pa.ChunkedArray) -> NDArray[np.float32]:

@@ -6,10 +6,10 @@ of the workspace finds nothing.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
+from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError, StageError, VerificationError
 from curate.export.record import MARKER
 from curate.governance import database, derived
 from curate.governance.journal import Erasure, journal_file, read_journal, write_journal
-from curate.governance.places import releases_in
 from curate.governance.plan import Plan
 from curate.governance.secret import ensure_secret, keyed
 from curate.governance.successor import successor
 from curate.governance.suppression import add_to_suppression, subject_value
 from curate.governance.sweep import leftovers
 from curate.manifest import log
+from curate.manifest.place import Place, remove_file, remove_folder
 from curate.manifest.publish import collect_leftovers, publish
 from curate.manifest.read import load_release
 from curate.manifest.store import MANIFEST
@@ -46,14 +47,14 @@ class Erased:
         n_swept_files: files of the dataset's folder that were deleted beyond what the steps knew of.
         left: files in the workspace that are not curate's to change and still name something: sources, exports.
         out_of_reach: places of releases that nothing was taken out of, each with who names it.
-        n_places: folders of releases outside the workspace that were gone through.
+        n_places: folders and stores of releases outside the workspace that were gone through.
         sign_again: dataset -> IDs of versions in the place of signed ones; a signature is about one ID and stays behind.
     """
 
     n_samples: int
     successors: Mapping[str, Mapping[str, str | None]]
     n_swept_files: int
-    left: Sequence[Path]
+    left: Sequence[Place]
     sign_again: Mapping[str, Sequence[str]]
     out_of_reach: Sequence[str] = ()
     n_places: int = 0
@@ -101,9 +102,10 @@ def refuse_out_of_reach(plan: Plan, *, reachable_only: bool) -> None:
     """
     if plan.erasure.out_of_reach and not reachable_only:
         raise ConfigError(
-            f"Nothing was erased: an erasure works on folders that can be written to, and releases are also in "
-            f"{'; '.join(plan.erasure.out_of_reach)}. Bring them in reach (mount the folder, or copy the releases to "
-            f"one and name it: --manifests DIR), or erase from the rest and see to those yourself: --reachable-only."
+            f"Nothing was erased: an erasure works on folders and stores that can be read and written, and releases "
+            f"are also in {'; '.join(plan.erasure.out_of_reach)}. Bring them in reach (mount the folder and name it: "
+            f"--manifests DIR; give the store's credentials in the environment), or erase from the rest and see to "
+            f"those yourself: --reachable-only."
         )
 
 
@@ -151,11 +153,9 @@ def _lock(root: Path) -> FileLock:
 
 
 def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
-    for folder in erasure.elsewhere:
-        if not Path(folder).is_dir():
-            raise StageError(
-                f"Releases in {folder} were to be erased from, and it is not there any more. Mount it."
-            )
+    for place in erasure.places:
+        if isinstance(place, Path) and not place.is_dir():
+            raise StageError(f"Releases in {place} were to be erased from, and it is not there any more. Mount it.")
     secret = ensure_secret(root)
     places = [Workspace(root, name) for name in erasure.datasets]
     listed = [("sample", one) for one in erasure.sample_ids] + [("content", one) for one in erasure.content_sha256]
@@ -244,21 +244,22 @@ def _delete_versions(root: Path, erasure: Erasure) -> None:
             continue
         for version_id in ids:
             version = base / "versions" / version_id
-            (version / MANIFEST).unlink(missing_ok=True)  # first: half a version must not look like one
+            remove_file(version / MANIFEST)  # first: half a version must not look like one
             for folder in (version, base / "attestations" / version_id):
-                if folder.exists():
-                    shutil.rmtree(folder)
-        shutil.rmtree(base / "damaged", ignore_errors=True)
-        collect_leftovers(manifests, name)
+                remove_folder(folder)
+        remove_folder(base / "damaged")
+        # nobody publishes meanwhile: what lies there without a manifest is nobody's, however young
+        now = {"dead_after": timedelta(0)} if isinstance(base, StorePath) else {}
+        collect_leftovers(manifests, name, **now)
 
 
-def _heir(releases: Sequence[Path], name: str, version_id: str) -> str | None:
+def _heir(releases: Sequence[Place], name: str, version_id: str) -> str | None:
     """Return the ID in the place of a version; it is the same wherever the version was published."""
     stones = [read_tombstone(log.release_folder(manifests, name), version_id) for manifests in releases]
     return next((stone.successor for stone in stones if stone and stone.successor), None)
 
 
-def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Path]]:
+def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Place]]:
     """Delete derived files that the steps did not know of; return how many, and what else still names something.
 
     Only a dataset's own folder holds what is derived. Sources, exports and files of others are left as they are.
@@ -266,14 +267,13 @@ def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Path]]:
     Raises:
         VerificationError: a file of a release still names something; the journal stays.
     """
-    n_swept, left = 0, []
+    n_swept, left = 0, list[Place]()
     own = [root / name for name in erasure.datasets]
     sources = [Path(one) for one in erasure.roots if not any(Path(one) == place / "media" for place in own)]
-    releases = [root / "manifests", *(one for top in erasure.elsewhere for one in releases_in(Path(top)))]
     for part in root.rglob(".*.part"):  # what a killed writer left beside its place
         part.unlink(missing_ok=True)
-    for file in leftovers(root, erasure):
-        if any(map(file.is_relative_to, releases)):
+    for file, of_release in leftovers(root, erasure):
+        if of_release or not isinstance(file, Path):
             raise VerificationError(
                 f"{file} still names what was to be erased. Run curate erase --resume; if it stays, delete the file."
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from curate.errors import ConfigError
 from curate.governance.traces import Traces
+from curate.manifest.place import Place, place_of
 from curate.runs import write_text
 
 
@@ -33,7 +34,7 @@ class Erasure:
         subject_is_a_word: whether its name is also that of a class, so that it cannot be taken out of texts.
         versions: dataset -> IDs of the versions that hold any of it, oldest first.
         signed: dataset -> IDs of those of them that somebody signed.
-        elsewhere: folders of releases beside the workspace's own.
+        elsewhere: folders and URLs of releases beside the workspace's own.
         out_of_reach: places of releases that nothing was taken out of, each with who names it.
     """
 
@@ -56,9 +57,14 @@ class Erasure:
     elsewhere: Sequence[str] = ()
     out_of_reach: Sequence[str] = ()
 
-    def releases(self, root: Path) -> list[Path]:
-        """Return the folders of releases: the workspace's own first."""
-        return [root / "manifests", *map(Path, self.elsewhere)]
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where releases are beside the workspace's own."""
+        return tuple(map(place_of, self.elsewhere))
+
+    def releases(self, root: Path) -> list[Place]:
+        """Return the places of releases: the workspace's own first."""
+        return [root / "manifests", *self.places]
 
     @property
     def traces(self) -> Traces:

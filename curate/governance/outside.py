@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from curate.adapters.object_store import StorePath
 from curate.export.record import read_exports
 from curate.governance.targets import Known
+from curate.manifest.place import Place
 from curate.manifest.used import read_uses
 
 
-def training_runs(releases: Sequence[Path], versions: Mapping[str, Sequence[str]]) -> list[str]:
+def training_runs(releases: Sequence[Place], versions: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the training runs that are recorded to have used these versions, or what was there before them."""
     found = {
         f"{name}: {use.by}": None
@@ -23,6 +25,14 @@ def training_runs(releases: Sequence[Path], versions: Mapping[str, Sequence[str]
         for use in read_uses(manifests, name, one)
     }
     return list(found)
+
+
+def kept_by_the_bucket(place: StorePath) -> str:
+    """Return the warning that a bucket may keep what is deleted in it."""
+    return (
+        f"where the bucket of {place} keeps old versions of objects, or parts of uploads that were cut off, they stay "
+        f"in it: delete those by the store's own means."
+    )
 
 
 def warnings(

@@ -1,4 +1,4 @@
-"""Where releases of a workspace were published beside its own folder: all of it that anything names."""
+"""Where releases of a workspace were published beside its own folder, stores too: all of it that anything names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.adapters.object_store import StoreError
 from curate.config import load_spec
 from curate.errors import ConfigError
+from curate.manifest.place import Place, names_in, place_of
 
 _VARIABLE = "CURATE_MANIFESTS"
 
@@ -21,13 +23,13 @@ class Elsewhere:
     """Places of releases outside WORKSPACE/manifests.
 
     Attributes:
-        folders: that can be read and written, absolute, sorted.
-        out_of_reach: object stores, and folders that are not there or cannot be written, each with who names it; and
-            datasets that a run published and that stand in no folder that is known.
+        folders: that can be read and written, absolute, sorted; and object stores that can be listed.
+        out_of_reach: folders that are not there or cannot be written, stores that do not answer or refuse, each with
+            who names it; and datasets that a run published and that stand in no place that is known.
         unknown: runs that published and do not say where, and whose spec cannot be read.
     """
 
-    folders: Sequence[Path] = ()
+    folders: Sequence[Place] = ()
     out_of_reach: Sequence[str] = ()
     unknown: Sequence[str] = ()
 
@@ -51,21 +53,21 @@ def elsewhere(root: Path, given: str | None = None) -> Elsewhere:
     named.pop(str((root / "manifests").resolve()), None)
     folders = sorted(place for place in named if _is_usable(place))
     far = [f"{place} (named by {named[place]})" for place in sorted(set(named) - set(folders))]
-    known = {path.name for top in (root / "manifests", *map(Path, folders)) for path in releases_in(top)}
+    known = {path.name for top in (root / "manifests", *map(place_of, folders)) for path in releases_in(top)}
     published = {file.parents[2].name for file in root.glob("*/runs/*/run.json") if _published(_read(file))}
     if not far:
         far = [f"a folder that nothing names (a run published {name} there)" for name in sorted(published - known)]
     return Elsewhere(
-        folders=tuple(map(Path, folders)),
+        folders=tuple(map(place_of, folders)),
         out_of_reach=tuple(far),
         unknown=tuple(unknown),
     )
 
 
-def releases_in(folder: Path) -> list[Path]:
-    """Return the releases in a folder, sorted: what holds versions, with or without a log."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in found if (path / "versions").is_dir() and not path.name.startswith(".")]
+def releases_in(place: Place) -> list[Place]:
+    """Return the releases in a folder or store, sorted: what holds versions, with or without a log."""
+    found = [place / name for name in names_in(place) if not name.startswith(".")]
+    return [one for one in found if (one / "versions").is_dir()]
 
 
 def _named_by(
@@ -116,4 +118,11 @@ def _absolute(place: str, beside: Path) -> str:
 
 
 def _is_usable(place: str) -> bool:
-    return "://" not in place and Path(place).is_dir() and os.access(place, os.R_OK | os.W_OK | os.X_OK)
+    """Return whether a folder can be written to, or a store be listed: whether it lets itself be written shows later."""
+    if "://" not in place:
+        return Path(place).is_dir() and os.access(place, os.R_OK | os.W_OK | os.X_OK)
+    try:
+        names_in(place_of(place))
+    except (ConfigError, StoreError):
+        return False
+    return True

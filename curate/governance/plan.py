@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError
 from curate.governance import database, derived
 from curate.governance.journal import Erasure
-from curate.governance.outside import training_runs, warnings
+from curate.governance.outside import kept_by_the_bucket, training_runs, warnings
 from curate.governance.places import Elsewhere, elsewhere
 from curate.governance.successor import named_in
 from curate.governance.targets import (
@@ -212,6 +213,7 @@ def plan_erasure(
         training_runs=training_runs(erasure.releases(root), by_dataset),
         warnings=[
             *(f"run {one} does not say where it published; name the folder: --manifests" for one in places.unknown),
+            *(kept_by_the_bucket(place) for place in erasure.places if isinstance(place, StorePath)),
             *warnings(root, known, datasets, by_dataset, subject, found.others, name),
         ],
         erasure=erasure,
@@ -266,7 +268,7 @@ def _versions(root: Path, erasure: Erasure) -> tuple[list[AffectedVersion], list
     found, findings = [], set()
     for manifests in erasure.releases(root):
         place = "" if manifests == root / "manifests" else str(manifests)
-        for name in dataset_names(root, tuple(map(Path, erasure.elsewhere))):
+        for name in dataset_names(root, erasure.places):
             published = log.publications(log.read_log(manifests, name))
             for folder in version_folders(manifests, name):
                 n_data, n_excluded, about = named_in(load_release(folder), wanted, traces)

@@ -50,6 +50,7 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
     judged = sorted_statistics(judge(statistics, policy.all_gates()))
     n_gone = version.data.num_rows - data.num_rows + version.excluded.num_rows - excluded.num_rows
     soft = None if version.soft is None else version.soft.filter(keep).combine_chunks()
+    soft_boxes = None if version.soft_boxes is None else _without(version.soft_boxes, sample_ids).combine_chunks()
     evidence = {
         **traces.scrub_json(version.evidence),
         "erasure": {"n_rows": n_gone + _n_before(version), "note": NOTE},
@@ -65,9 +66,10 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
         findings=findings,
         decisions=decisions.combine_chunks(),
         evidence=evidence,
-        head=_head(version.manifest, data, excluded, soft, decisions, gates.outcome),
+        head=_head(version.manifest, data, excluded, (soft, soft_boxes), decisions, gates.outcome),
         statistics=judged,
         gates=gates,
+        soft_boxes=soft_boxes,
     )
 
 
@@ -202,7 +204,7 @@ def _head(
     manifest: Mapping[str, Any],
     data: pa.Table,
     excluded: pa.Table,
-    soft: pa.Table | None,
+    soft_tables: tuple[pa.Table | None, pa.Table | None],
     decisions: pa.Table,
     gates: str,
 ) -> dict[str, Any]:
@@ -218,7 +220,10 @@ def _head(
     inputs = {**manifest["inputs"], "decisions": digest_json(decisions.to_pylist())}
     if inputs.get("predictions", "none") != "none":
         inputs["predictions"] = _UNKNOWN  # its digest was over predictions of rows that are gone
-    described = manifest["soft"]
+    described, (soft, soft_boxes) = manifest["soft"], soft_tables
+    if soft_boxes is not None:
+        described = {**described, "n_teacher_only": soft_boxes.num_rows}
+        inputs["detectors"] = _UNKNOWN  # as above
     if described is not None and soft is not None:
         column = "probs" if "probs" in soft.column_names else "top_probs"
         described = (

@@ -5,25 +5,31 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.adapters.object_store import StorePath
 from curate.governance.journal import Erasure, journal_file
 from curate.governance.places import releases_in
 from curate.governance.secret import secret_file
 from curate.governance.traces import Traces
+from curate.manifest.place import Place
 
 _DATABASES = ("mongo", "mongo.rebuilt", "mongo.old")  # decoded as collections, not as files
 _CHUNK_BYTES = 1 << 22
 _OVERLAP_BYTES = 1 << 12
 
 
-def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[Path]:
+def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[tuple[Place, bool]]:
     """Return the files of a workspace, and of its releases elsewhere, that still hold something erased.
+
+    With each stands whether it is part of a release. Objects of a store are fetched one after the other to be decoded.
 
     Parquet is decoded by value, JSON by value, zip and gzip are unpacked, everything else is read as text; a file
     with erased bytes is known by its hash. What was embedded in other bytes (a thumbnail) is not recognised: that is
@@ -36,16 +42,27 @@ def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[Pat
     """
     traces, hashes, sizes = erasure.traces, set(erasure.content_sha256), set(erasure.n_bytes)
     left_out = {journal_file(root), secret_file(root)} if private else {secret_file(root)}
-    return [
-        file
-        for top, file in _files(root, erasure)
-        if file not in left_out
-        and (
-            traces.hits(file.relative_to(top).as_posix())
-            or _is_copy(file, hashes, sizes)
-            or holds(file, _traces_for(file, root, traces))
-        )
-    ]
+    found: list[tuple[Place, bool]] = []
+    for release, name, place in _files(root, erasure):
+        if place in left_out:
+            continue
+        with _here(place) as file:
+            if traces.hits(name) or _is_copy(file, hashes, sizes) or holds(file, _traces_for(file, root, traces)):
+                found.append((place, release))
+    return found
+
+
+@contextmanager
+def _here(place: Place) -> Iterator[Path]:
+    """Yield the file, or a copy of the object that lasts as long."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with tempfile.TemporaryDirectory(prefix="curate-sweep-") as folder:
+        copy = Path(folder) / place.name
+        with copy.open("wb") as file:
+            file.writelines(place.chunks())
+        yield copy
 
 
 def _traces_for(file: Path, root: Path, traces: Traces) -> Traces:
@@ -54,12 +71,20 @@ def _traces_for(file: Path, root: Path, traces: Traces) -> Traces:
     return traces.within(parts[2]) if parts[1:2] == ("media",) and len(parts) > 3 else traces
 
 
-def _files(root: Path, erasure: Erasure) -> Iterator[tuple[Path, Path]]:
-    """Yield a folder and a file in it: the workspace, and every release elsewhere that is outside it."""
-    yield from ((root, file) for file in workspace_files(root))
-    for folder in map(Path, erasure.elsewhere):
-        for release in [] if folder.is_relative_to(root) else releases_in(folder):
-            yield from ((release, file) for file in workspace_files(release))
+def _files(root: Path, erasure: Erasure) -> Iterator[tuple[bool, str, Place]]:
+    """Yield every file of the workspace and of the releases outside it: of a release?, its relative name, where it is."""
+    inside = [
+        root / "manifests",
+        *(one for top in erasure.places for one in releases_in(top) if isinstance(one, Path)),
+    ]
+    for file in workspace_files(root):
+        yield any(map(file.is_relative_to, inside)), file.relative_to(root).as_posix(), file
+    for top in erasure.places:
+        for release in [] if isinstance(top, Path) and top.is_relative_to(root) else releases_in(top):
+            if isinstance(release, StorePath):
+                yield from ((True, found.path, release / found.path) for found in release.below())
+            else:
+                yield from ((True, one.relative_to(release).as_posix(), one) for one in workspace_files(release))
 
 
 def workspace_files(root: Path) -> Iterator[Path]:

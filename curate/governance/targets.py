@@ -19,6 +19,7 @@ from curate.checks.pictures import SimilarityParams, near_duplicate_links
 from curate.errors import ConfigError, did_you_mean
 from curate.governance.places import releases_in
 from curate.governance.suppression import SUBJECT_GROUP, load_suppression
+from curate.manifest.place import Place, names_in
 from curate.manifest.read import load_release
 from curate.manifest.store import MANIFEST
 from curate.runs import Workspace
@@ -70,22 +71,22 @@ class Known:
     classes: frozenset[str]
 
 
-def dataset_names(root: Path, elsewhere: Sequence[Path] = ()) -> list[str]:
-    """Return every dataset that a workspace or a folder of releases elsewhere holds anything of, sorted."""
+def dataset_names(root: Path, elsewhere: Sequence[Place] = ()) -> list[str]:
+    """Return every dataset that a workspace or a place of releases elsewhere holds anything of, sorted."""
     own = [path.name for path in root.iterdir() if (path / "runs").is_dir() or (path / "cache").is_dir()]
     manifests = root / "manifests"
     published = [path.name for path in manifests.iterdir() if path.is_dir()] if manifests.is_dir() else []
     return sorted({*own, *published, *(path.name for folder in elsewhere for path in releases_in(folder))})
 
 
-def version_folders(manifests: Path, name: str) -> list[Path]:
-    """Return the folders of a dataset's versions in a folder of releases, sorted by ID."""
-    folder = manifests / name / "versions"
-    return sorted(path for path in folder.iterdir() if (path / MANIFEST).is_file()) if folder.is_dir() else []
+def version_folders(manifests: Place, name: str) -> list[Place]:
+    """Return the folders of a dataset's versions in a place of releases, sorted by ID."""
+    versions = manifests / name / "versions"
+    return [versions / one for one in names_in(versions) if (versions / one / MANIFEST).is_file()]
 
 
-def gather(root: Path, elsewhere: Sequence[Path] = ()) -> Known:
-    """Read every ingest and scan cache of a workspace, and every version in it and in folders elsewhere.
+def gather(root: Path, elsewhere: Sequence[Place] = ()) -> Known:
+    """Read every ingest and scan cache of a workspace, and every version in it and in places elsewhere.
 
     Raises:
         VerificationError: a version cannot be read, so that nobody could say whether it holds the sample.
@@ -126,7 +127,7 @@ def named_samples(
     *,
     samples: Sequence[str],
     subject: str | None,
-    elsewhere: Sequence[Path] = (),
+    elsewhere: Sequence[Place] = (),
 ) -> set[str]:
     """Return the ids of the samples of a dataset that are meant.
 
@@ -136,7 +137,7 @@ def named_samples(
         name: of the dataset.
         samples: ids or uris.
         subject: as the source names it (`subject_id`, or the group "subject").
-        elsewhere: folders of releases beside the workspace's own.
+        elsewhere: places of releases beside the workspace's own.
 
     Raises:
         ConfigError: the dataset, a sample or the subject is not known.

@@ -16,11 +16,12 @@ from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
-from curate.manifest.soft import soft_labels
-from curate.manifest.soft_layout import layout_for
-from curate.manifest.stale import refuse_stale_predictions, teachers_of
+from curate.manifest.soft import key_of
+from curate.manifest.soft_release import SoftLabels, make_soft
+from curate.manifest.stale import refuse_stale_predictions
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.policy import Policy
+from curate.runs import digest_table
 from curate.verdict_people import standing
 from curate.verdicts import decide
 
@@ -33,7 +34,9 @@ class Release:
 
     Attributes:
         data: `tables.DATA`, released rows only.
-        soft: `soft.soft_schema`, same rows in the same order as `data`; None without soft labels.
+        soft: `soft.soft_schema`, same rows in the same order as `data`, with detectors `soft_boxes.OBJECTNESS` too;
+            None without soft labels.
+        soft_boxes: `soft_boxes.teacher_only_schema`, what only detectors see in released images; None without any.
         excluded: `tables.EXCLUDED`.
         findings: `schema.FINDINGS`, what the verdicts were made from.
         decisions: `tables.DECISIONS` in ledger order, those that stand.
@@ -52,6 +55,7 @@ class Release:
     head: Mapping[str, Any]
     statistics: pa.Table
     gates: GateResult
+    soft_boxes: pa.Table | None = None
 
 
 def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
@@ -67,6 +71,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     statistics: pa.Table | None = None,
     decisions: pa.Table | None = None,
     predictions: pa.Table | None = None,
+    places: pa.Table | None = None,
     cards: Sequence[Any] = (),
     teacher_weights: Mapping[str, float] | None = None,
     evidence: Mapping[str, Any] | None = None,
@@ -91,7 +96,8 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         classes: class names in their final order.
         statistics: `schema.STATISTICS` of the checks; `ingest.share_out` and `release.*` are added here.
         decisions: `schema.DECISIONS` in ledger order, as given to `decide`.
-        predictions: label_id and `prob_<teacher>`.
+        predictions: label_id and `prob_<teacher>`; with sample_id instead, each class stands alone.
+        places: what detectors see together (`teachers.boxes.pooled.pool_boxes`).
         cards: a mapping, a dataclass or an object with `to_json()` for each teacher; no clock, no absolute path.
         teacher_weights: teacher -> weight in the ensemble; None = all alike.
         evidence: name -> JSON value, further evidence without clock or absolute path.
@@ -117,10 +123,11 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     ).combine_chunks()
     counts = _counts(labels, samples, outcomes, data, excluded)
     teachers = [_card(card) for card in cards]
-    soft = None
-    if predictions is not None and policy.soft_labels and schema.teacher_columns(predictions):
-        refuse_stale_predictions(predictions, data, classes, teachers)
-        soft = _soft(data, predictions, classes, policy, teacher_weights, seed)
+    made = SoftLabels.none()
+    if policy.soft_labels and (schema.teacher_columns(predictions) or places is not None):
+        if predictions is not None:
+            refuse_stale_predictions(predictions, data, classes, teachers)
+        made = make_soft(data, predictions, places, classes, policy, teacher_weights, teachers, seed)
     given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
     judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
@@ -129,12 +136,13 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         "decisions": _digest(stands.to_pylist()),
         "policy": _digest(policy.model_dump(mode="json")),
         "predictions": "none" if predictions is None else digest_predictions(predictions),
+        **({} if places is None else {"detectors": digest_table(places)}),
         "seed": str(seed),
         "teachers": _digest(teachers),
     }
     return Release(
         data=data,
-        soft=soft,
+        soft=made.rows,
         excluded=excluded,
         findings=findings.cast(schema.FINDINGS).sort_by("finding_id").combine_chunks(),
         decisions=stands,
@@ -151,12 +159,11 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
             "counts": counts,
             "gates": gates.outcome,
             "inputs": inputs,
-            "soft": None
-            if soft is None
-            else _describe_soft(soft, policy, predictions, teacher_weights, classes, teachers),
+            "soft": made.head,
         },
         statistics=judged,
         gates=gates,
+        soft_boxes=made.boxes,
     )
 
 
@@ -267,66 +274,19 @@ def _share(name: str, n_part: int, n_whole: int) -> dict[str, Any]:
 
 def digest_predictions(predictions: pa.Table) -> str:
     """Return the sha256 of the predictions by value: row order and what lies under a null leave no trace."""
-    order = pc.sort_indices(predictions["label_id"])
+    key = key_of(predictions)
+    order = pc.sort_indices(predictions[key])
     digest = hashlib.sha256()
     names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
     digest.update(schema.canonical_json(names).encode())
     for start in range(0, predictions.num_rows, 65_536):
         part = predictions.take(order.slice(start, 65_536))
-        digest.update("\0".join(part["label_id"].to_pylist()).encode())
+        digest.update("\0".join(part[key].to_pylist()).encode())
         for name in names:
             column = part[name].combine_chunks()
             digest.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
             digest.update(pc.cast(pc.list_flatten(column), pa.float16()).to_numpy(zero_copy_only=False).tobytes())
     return digest.hexdigest()
-
-
-def _soft(
-    data: pa.Table,
-    predictions: pa.Table,
-    classes: Sequence[str],
-    policy: Policy,
-    weights: Mapping[str, float] | None,
-    seed: int,
-) -> pa.Table:
-    return soft_labels(
-        data.select(["sample_id", "label_id"]),
-        predictions,
-        classes,
-        weights=weights,
-        temperature=policy.temperature,
-        layout=layout_for(len(classes), policy.soft_layout, policy.soft_top_k),
-        each_teacher=policy.soft_each_teacher,
-        seed=seed,
-    )
-
-
-def _describe_soft(
-    soft: pa.Table,
-    policy: Policy,
-    predictions: pa.Table,
-    weights: Mapping[str, float] | None,
-    classes: Sequence[str],
-    cards: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
-    teachers = [name.removeprefix(schema.PROB_PREFIX) for name in names]
-    shown = {name: repr(float(1.0 if weights is None else weights.get(name, 0.0))) for name in teachers}
-    layout = layout_for(len(classes), policy.soft_layout, policy.soft_top_k)
-    first = layout.fields()[0].name
-    stored = [name for name in teachers if float(shown[name]) > 0] if policy.soft_each_teacher else []
-    return {
-        "kind": "ensemble",
-        "layout": layout.name,
-        "top_k": layout.top_k or None,
-        "n_draws": layout.n_draws or None,
-        "n_missing": soft[first].null_count,
-        "temperature": repr(float(policy.temperature)),
-        "weights": shown,
-        "each_teacher": stored,
-        "classes_sha256": _digest(list(classes)),
-        "teachers": teachers_of(cards, teachers),
-    }
 
 
 def _card(card: Any) -> Any:  # noqa: ANN401 - any JSON value

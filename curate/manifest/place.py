@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,23 @@ def put_new(place: Place, content: bytes) -> bool:
         os.fsync(file.fileno())
     fsync_folder(place.parent)
     return True
+
+
+def remove_file(place: Place) -> None:
+    """Remove a file; none there is fine."""
+    if isinstance(place, StorePath):
+        place.delete()
+    else:
+        place.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Place) -> None:
+    """Remove a folder and all that is in it; none there is fine."""
+    if isinstance(folder, StorePath):
+        for found in list(folder.below()):
+            (folder / found.path).delete()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def parquet_file(place: Place) -> pq.ParquetFile:

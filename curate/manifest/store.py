@@ -57,6 +57,7 @@ def write_version(release: Release, folder: Path, name: str) -> str:
     tables = {
         "data": release.data,
         "soft": release.soft,
+        "soft_boxes": release.soft_boxes,
         "excluded": release.excluded,
         "findings": release.findings,
         "decisions": release.decisions,
@@ -121,7 +122,7 @@ def _type_text(kind: pa.DataType) -> str:
 
 def _words(kind: str, head: Mapping[str, Any]) -> dict[str, str] | None:
     """Return classes and temperature for the file itself, so that soft labels can be read without the manifest."""
-    if kind != "soft":
+    if kind not in {"soft", "soft_boxes"}:
         return None
     return {"classes": schema.canonical_json(head["classes"]), "temperature": head["soft"]["temperature"]}
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 from curate import schema
 from curate.adapters.object_store import StorePath
 from curate.errors import VerificationError
-from curate.manifest.place import Place
+from curate.manifest.place import Place, put_new
 
 _FORMAT = "curate-tombstone"
 
@@ -53,13 +53,9 @@ class Tombstone:
         }
 
 
-def write_tombstone(base: Path, tombstone: Tombstone) -> None:
+def write_tombstone(base: Place, tombstone: Tombstone) -> None:
     """Write a tombstone under the release folder `base`; one that is there stays as it is."""
-    from curate.runs import write_text  # noqa: PLC0415 - `runs` is above the manifest
-
-    file = _file(base, tombstone.id)
-    if not file.exists():
-        write_text(file, schema.canonical_json(tombstone.to_json()) + "\n")
+    put_new(_file(base, tombstone.id), (schema.canonical_json(tombstone.to_json()) + "\n").encode())
 
 
 def read_tombstone(base: Place, version_id: str) -> Tombstone | None:

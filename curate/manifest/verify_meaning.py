@@ -75,16 +75,30 @@ def _soft(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
     try:
         if MADE_FOR.name in soft.column_names:
             refuse_other_images(data, soft[MADE_FOR.name], image_keys(data["content_sha256"]))
+        wrong = _soft_boxes(version, manifest, data)
         _refuse_other_words(version, manifest)
     except InputError as error:
         return [str(error)], detail
-    return [], detail
+    return wrong, detail
+
+
+def _soft_boxes(version: Place, manifest: Mapping[str, Any], data: pa.Table) -> list[str]:
+    """Say what is wrong with boxes that only detectors see: each lies in a released image, and was seen in its bytes."""
+    if "soft_boxes" not in manifest["tables"]:
+        return []
+    boxes = load_table(version, manifest, "soft_boxes", ["sample_id", MADE_FOR.name])
+    at = pc.index_in(boxes["sample_id"], value_set=data["sample_id"])
+    if at.null_count:
+        return ["soft_boxes/ holds boxes of images that are not released"]
+    of_image = data.take(at)
+    refuse_other_images(of_image, boxes[MADE_FOR.name], image_keys(of_image["content_sha256"]))
+    return []
 
 
 def _refuse_other_words(version: Place, manifest: Mapping[str, Any]) -> None:
     """Refuse soft files that name other classes or another temperature, and teachers that are not those of the cards."""
     for entry in manifest["files"]:
-        if entry["path"].startswith("soft/"):
+        if entry["path"].startswith(("soft/", "soft_boxes/")):
             words = parquet_file(version / entry["path"]).schema_arrow.metadata or {}
             refuse_other_classes(json.loads(words.get(b"classes", b"[]")), manifest["classes"])
             if words.get(b"temperature", b"").decode() != manifest["soft"]["temperature"]:

@@ -8,10 +8,13 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.errors import ConfigError, TooFewRowsError
-from curate.schema import PROB_PREFIX, canonical_json
+from curate.schema import NEAREST_PREFIX, PRESENT_PREFIX, PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
+from curate.teachers.calibration import calibrate
+from curate.teachers.each_class import present_column
 from curate.teachers.protocol import (
     Answer,
     ColumnAnswer,
@@ -55,7 +58,7 @@ def teacher_of(spec: TeacherSpec) -> Teacher:
 
 
 def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
-    """Ask every teacher; one that fails is an error entry, and the others go on.
+    """Ask every teacher and calibrate what came uncalibrated; one that fails is an error entry, and the others go on.
 
     Args:
         specs: the spec's teachers.
@@ -65,21 +68,24 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
     errors: list[TeacherError] = []
     for spec in specs:
         try:
-            answers += teacher_of(spec).answer(request)
+            answers += [_calibrated(answer, request) for answer in teacher_of(spec).answer(request)]
         except Exception as error:
             if isinstance(error, MemoryError) or getattr(error, "errno", None) in _OF_THE_MACHINE:
                 raise  # no teacher's fault: the run stops, and goes on from here when there is room
             too_few = isinstance(error, TooFewRowsError)
             errors.append(TeacherError(spec.name, f"{type(error).__name__}: {error}", too_few))
+    usual, made = (PRESENT_PREFIX, present_column) if request.independent else (PROB_PREFIX, prob_column)
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
     cards = []
     for answer in answers:
-        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else PROB_PREFIX
+        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else usual
         column = prefix + answer.card.name
         if column in columns:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
-        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else prob_column(answer.probs)
+        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else made(answer.probs)
+        if isinstance(answer, Answer) and answer.nearest is not None:
+            columns[NEAREST_PREFIX + answer.card.name] = answer.nearest
         cards.append(answer.card)
     table = pa.table(columns)
     if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale
@@ -89,3 +95,11 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
         "teachers": canonical_json({card.name: card.digest for card in cards}),
     }
     return Predictions(table.replace_schema_metadata(about), tuple(cards), tuple(errors))
+
+
+def _calibrated(answer: Answer | ColumnAnswer, request: Request) -> Answer | ColumnAnswer:
+    if isinstance(answer, ColumnAnswer) or request.independent:  # of each class alone: no distribution to calibrate
+        return answer
+    known = pa.array(request.classes, pa.string())
+    given = pc.fill_null(pc.index_in(request.labels["label"], value_set=known), -1).to_numpy()
+    return calibrate(answer, given.astype("int64"), request.labels["label_id"].to_pylist())

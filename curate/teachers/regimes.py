@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curate.teachers.flag_model import FlagModel
-from curate.teachers.mixture import fit_mixture, log_odds_wrong
+from curate.teachers.mixture import Mixture, fit_mixture, log_odds_wrong
 from curate.teachers.noise import (
     Bools,
     Floats,
@@ -27,11 +27,14 @@ from curate.teachers.pool import (
     log_pool,
     log_probs,
 )
+from curate.teachers.pool_choice import log_ranks_better
 from curate.teachers.scoring import margin, self_doubt
+from curate.teachers.support import Support, support
 
 _WEAK_SHARE = 2 / 3  # of the disagreements at least a third are the teachers' own errors
 _CHANNEL_SHARE = 0.75  # of the pairwise rate has to be explained by the channel
 _HALFWAY = 0.5
+_WHOLE = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def independence(groups: Sequence[int], n_given: int, *, told: bool) -> tuple[bo
 
 
 def fit_independent(fit: Answers, said: str) -> FlagModel:
-    """Cut by the channel where it explains the noise, else by the margin at the pairwise rate."""
+    """Cut by a channel where it explains the noise, else by the pool at as much of the pairwise rate as is believed."""
     n_rows, _, n_classes = fit.probs.shape
     logs = log_probs(fit.probs)
     pairwise = pairwise_rate(fit.votes.T, fit.answered.T, fit.given, n_classes, groups=fit.groups)
@@ -79,9 +82,14 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
     log_q = log_pool(logs, fit.answered, plain)
     tau = class_means(np.exp(log_q), fit.given)
     transition, confident = confident_transition(np.exp(log_q), fit.given, tau)
-    channel, likelihood = fit_log_weights(logs, fit.answered, fit.given, transition)
     disagree = float((log_q.argmax(axis=1) != fit.given).mean())
-    rate = confident if pairwise.estimate is None else min(pairwise.estimate, disagree)
+    upper = confident if pairwise.estimate is None else min(pairwise.estimate, disagree)
+    errors = float(((fit.votes != fit.given[:, None]) & fit.answered).sum() / fit.answered.sum())
+    believed = support(upper, errors, logs, fit.answered, fit.given)
+    rate = believed.share * upper
+    if not believed.share:
+        return fit_shared(fit, f"{said}, yet {believed.why}")
+    channel, likelihood = fit_log_weights(logs, fit.answered, fit.given, transition)
     odds = log_odds_wrong(log_pool(logs, fit.answered, channel), fit.given, transition)
     channel_rate = _channel_estimate(odds, "channel with confident counts")
     estimates = {
@@ -89,31 +97,78 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
         "confident_counts": binomial_rate(confident, n_rows, "counts of confident answers"),
         "channel": channel_rate,
     }
+    floor = believed.channel
+    if floor is not None:
+        estimates["floor"] = binomial_rate(
+            floor.rate, n_rows, f"likelihood of a channel ({floor.kind}); a lower bound"
+        )
     model = FlagModel(
         "independent", "channel", said, (), channel, tau, 0.0, channel, np.round(transition, 9),
         pairwise if pairwise.estimate is not None else channel_rate, estimates, (), n_rows, n_classes,
     )  # fmt: skip
-    if rate < _WEAK_SHARE * disagree:
-        why = (
-            f"{said}; at least a third of their disagreements are their own errors, so the linear pool is ranked "
-            f"and cut at the rate {rate:.3f}"
-        )
-        return _fit_linear(fit, replace(model, rule="linear", why=why), rate, disagree)
-    explained = likelihood > plain_likelihood + 0.5 * np.log(n_rows)
-    if explained and channel_rate.estimate is not None and channel_rate.estimate >= _CHANNEL_SHARE * rate:
+    if floor is not None and believed.explains:
+        why = f"{said}; noise by class, fitted by likelihood, explains what is not their own error"
+        return _with_channel(model, floor, why)
+    if upper < _WEAK_SHARE * disagree:
+        why = f"{said}; at least a third of their disagreements are their own errors"
+        model = replace(model, why=why, noise_rate=_up_to(pairwise, rate))
+        return _fit_weak(fit, model, rate, disagree, _of(upper, believed))
+    explained = likelihood > plain_likelihood + 0.5 * np.log(n_rows) and channel_rate.estimate is not None
+    at_most = (
+        rate / _CHANNEL_SHARE if floor is not None else 1.0
+    )  # weak teachers' counts call their own errors noise
+    if explained and _CHANNEL_SHARE * rate <= (channel_rate.estimate or 0.0) <= at_most:
         why = f"{said}; noise by class explains the disagreement, so the posterior is cut at one half"
         return replace(model, why=why, noise_rate=_joined(channel_rate, pairwise))
-    pair_rate, rate = rate, rate + _habit_weight(rate, disagree) * (disagree - rate)
+    pair_rate, rate = rate, rate + believed.share * _habit_weight(upper, disagree) * (disagree - upper)
     why = (
         f"{said}; noise by class does not explain the disagreement, so the margin is cut at the rate {rate:.3f}, "
-        "between pairwise agreement and the share of disagreements"
+        f"between pairwise agreement and the share of disagreements{_of(upper, believed)}"
     )
-    model = replace(model, noise_rate=_between(pairwise, rate, disagree))
-    score = margin(log_q, fit.given, tau)
-    cut = float(np.clip(_quantile_cut(score, rate), 0.0, 1.0))
-    return _calibrated(
-        fit, replace(model, rule="margin", why=why, weights=plain, cut=round(cut, 9)), score, pair_rate, disagree
+    whole = believed.share > _WHOLE
+    model = replace(
+        model, why=why, noise_rate=_between(pairwise, rate, disagree) if whole else _up_to(pairwise, rate)
     )
+    return _fit_margin(fit, replace(model, weights=plain), rate, (pair_rate, disagree), 1.0 if whole else np.inf)
+
+
+def _with_channel(model: FlagModel, channel: Mixture, why: str) -> FlagModel:
+    transition = np.round(channel.transition, 9)
+    cut = f"{why}, so its posterior is cut at one half"
+    rate = _joined(model.estimates["floor"], model.estimates["pairwise"])
+    return replace(
+        model,
+        why=cut,
+        weights=channel.weights,
+        channel_weights=channel.weights,
+        transition=transition,
+        noise_rate=rate,
+    )
+
+
+def _fit_margin(
+    fit: Answers, model: FlagModel, rate: float, of_pairs: tuple[float, float], highest: float
+) -> FlagModel:
+    """Cut the margin of the log pool, `model.weights`, at the rate; `of_pairs` is the rate by pairs and by the pool."""
+    score = margin(log_pool(log_probs(fit.probs), fit.answered, model.weights), fit.given, model.tau)
+    cut = round(float(np.clip(_quantile_cut(score, rate), 0.0, highest)), 9)
+    return _calibrated(fit, replace(model, rule="margin", cut=cut), score, *of_pairs)
+
+
+def _fit_weak(fit: Answers, model: FlagModel, rate: float, disagree: float, of: str) -> FlagModel:
+    """Rank by the pool that held-out teachers bear out, and cut at the rate."""
+    if log_ranks_better(fit.probs, fit.answered, fit.votes, fit.given):
+        why = f"{model.why}, and held-out teachers bear the log pool out: cut at the rate {rate:.3f}{of}"
+        weights, _ = fit_log_weights(log_probs(fit.probs), fit.answered, fit.given)
+        return _fit_margin(fit, replace(model, why=why, weights=weights), rate, (rate, disagree), np.inf)
+    why = f"{model.why}, so the linear pool is ranked and cut at the rate {rate:.3f}{of}"
+    return _fit_linear(fit, replace(model, rule="linear", why=why), rate, disagree)
+
+
+def _of(upper: float, believed: Support) -> str:
+    if believed.share > _WHOLE:
+        return ""
+    return f": {believed.share:.0%} of the {upper:.3f} that pairs imply, for {believed.why}"
 
 
 def _habit_weight(rate: float, disagree: float) -> float:
@@ -191,6 +246,13 @@ def _joined(counts: NoiseRate, other: NoiseRate) -> NoiseRate:
     return NoiseRate(counts.estimate, low, high, counts.method)
 
 
+def _up_to(pairwise: NoiseRate, rate: float) -> NoiseRate:
+    """Return what is believed of the pairwise rate, with an interval from nothing to all of it; all = as it is."""
+    if pairwise.estimate is None or rate >= _WHOLE * pairwise.estimate:
+        return pairwise
+    return NoiseRate(rate, 0.0, pairwise.high, "part of the pairwise rate that something supports")
+
+
 def _between(pairwise: NoiseRate, rate: float, disagree: float) -> NoiseRate:
     """Return the rate with the interval from what is too low (pairwise agreement) to what is too high."""
     low = pairwise.low if pairwise.low is not None else 0.0
@@ -205,5 +267,5 @@ def _quantile_cut(score: Floats, rate: float) -> float:
 
 
 def _channel_estimate(odds: Floats, method: str) -> NoiseRate:
-    risk = 1.0 / (1.0 + np.exp(-np.clip(odds, -700, 700)))
+    risk = 1.0 / (1.0 + np.exp(-np.clip(odds.astype(np.float64), -700, 700)))
     return binomial_rate(float(risk.mean()), len(odds), method)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import end_to_end as e2e
 import pytest
+import s3_server as s3
 from look import found, texts_of_files
 from world import SUBJECT, URIS, World
 
+from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError, StageError
 from curate.governance.erase import erase, resume_erasure
 from curate.governance.journal import journal_file, write_journal
 from curate.governance.places import elsewhere
 from curate.governance.plan import plan_erasure
 from curate.manifest import log
+from curate.manifest.tombstone import read_tombstone
 from curate.manifest.verify import verify
 
 Copied = Callable[..., World]
@@ -68,6 +72,63 @@ def test_releases_outside_the_workspace_are_erased_from(
     assert "and of 1 place of releases was decoded" in "\n".join(done.lines())
 
 
+def uploaded(world: World, bucket: StorePath) -> None:
+    """Move the releases out of the workspace into a bucket, with half of an upload among them."""
+    top = world.workspace / "manifests"
+    for file in sorted(path for path in top.rglob("*") if path.is_file()):
+        (bucket / file.relative_to(top).as_posix()).put(file)
+    begun = next((top / "faces" / "versions").iterdir())
+    (bucket / f"faces/versions/{'0' * 64}/data/part-00000.parquet").put(begun / "data" / "part-00000.parquet")
+    shutil.rmtree(top)
+
+
+def fetched(bucket: StorePath, folder: Path) -> Path:
+    """Copy every object of a bucket into a folder."""
+    for one in bucket.below():
+        file = folder / one.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((bucket / one.path).read_bytes())
+    return folder
+
+
+def test_releases_in_a_store_are_erased_from(copied: Copied, bucket: StorePath, tmp_path: Path) -> None:
+    world = copied()
+    uploaded(world, bucket)
+    wanted = {uri: Path(uri).name.encode() for uri in URIS} | {one: one.encode() for one in world.sample_ids}
+    assert found(texts_of_files(fetched(bucket, tmp_path / "before")), wanted) != {}
+    old = log.resolve(bucket, "faces").name
+    done = e2e.call(
+        "erase", "faces", "--subject", SUBJECT, "--yes", "--json", "--workspace", world.workspace, "--manifests", bucket
+    )  # fmt: skip
+    assert (done.code, done.json["erased"]) == (0, True), done.err
+    assert any("keeps old versions of objects" in told for told in done.json["warnings"])
+    heir = log.resolve(bucket, "faces")
+    assert done.json["successors"]["faces"][old] == heir.name
+    assert [promise for promise in verify(heir) if promise.ok is False] == []
+    assert not (bucket / "faces/versions" / old).is_dir()
+    assert read_tombstone(bucket / "faces", old) is not None
+    assert found(texts_of_files(fetched(bucket, tmp_path / "after")), wanted) == {}
+    assert "erased" in str(e2e.call("verify", f"faces@{old[:12]}", "--manifests", bucket).err)
+
+
+def test_a_store_that_stops_answering_half_way_is_gone_on_with(
+    copied: Copied, bucket: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = copied()
+    uploaded(world, bucket)
+    old = log.resolve(bucket, "faces").name
+    plan = plan_erasure(world.workspace, "faces", subject=SUBJECT, manifests=str(bucket))
+    assert {one.place for one in plan.versions} == {str(bucket)}
+    address = os.environ["AWS_ENDPOINT_URL"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(StageError, match="did not answer"):
+        erase(world.workspace, plan)
+    assert journal_file(world.workspace).exists()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    assert resume_erasure(world.workspace).successors["faces"][old] == log.resolve(bucket, "faces").name
+    assert not journal_file(world.workspace).exists()
+
+
 def test_a_run_writes_down_where_it_publishes(tmp_path: Path) -> None:
     for index in range(12):
         file = tmp_path / "pets" / ("cat", "dog")[index % 2] / f"{index}.png"
@@ -88,6 +149,8 @@ def test_a_run_writes_down_where_it_publishes(tmp_path: Path) -> None:
 def test_what_is_out_of_reach_stops_it_before_anything_is_touched_unless_that_is_wanted(
     copied: Copied, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name, value in s3.settings_for("http://127.0.0.1:1").items():  # nobody answers there
+        monkeypatch.setenv(name, value)
     world = copied()
     name_it(world, "record", place, monkeypatch)
     asked = ("erase", "faces", "--subject", SUBJECT, "--workspace", world.workspace)

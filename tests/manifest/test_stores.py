@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,62 +17,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import s3_server as s3
 
 import curate
 from curate.adapters.object_store import StoreError, StorePath, open_store
+from curate.describe.verbs import describe_version
 from curate.errors import ConfigError, StageError, VerificationError
+from curate.feed.release import open_feed
 from curate.manifest import diff, life, load_release, publish, publish_store, read_log, resolve, verify
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.show import show
 from curate.manifest.signatures import new_keys
-from curate.manifest.used import record_use
+from curate.manifest.used import read_uses, record_use
 from curate.manifest.verbs import sign_version
 
 Worlds = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Start moto's S3 in a process of its own; give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{address}/moto-api/", timeout=1).close()  # noqa: S310 - our own server
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield address
-    process.terminate()
-    process.wait()
-
-
-SETTINGS = {
-    "AWS_ACCESS_KEY_ID": "a",
-    "AWS_SECRET_ACCESS_KEY": "b",
-    "AWS_REGION": "us-east-1",
-    "AWS_ALLOW_HTTP": "true",
-}
-
-
-def settings_for(address: str) -> dict[str, str]:
-    return {**SETTINGS, "AWS_ENDPOINT_URL": address}
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> StorePath:
-    """Return a new bucket with a prefix that has a space and an accent."""
-    for name, value in settings_for(server).items():
-        monkeypatch.setenv(name, value)
-    name = f"b{abs(hash(request.node.name))}"
-    made = urllib.request.Request(f"{server}/{name}", method="PUT")  # noqa: S310 - our own server
-    urllib.request.urlopen(made).close()  # noqa: S310 - as above
-    return open_store(f"s3://{name}/a b/é")
 
 
 def broken(path: Any) -> dict[str, str]:  # noqa: ANN401 - a place
@@ -115,6 +74,41 @@ def test_the_life_of_a_version_in_a_store(world: Worlds, bucket: StorePath, tmp_
     assert signed["signature"].ok
     shown = show(bucket, "zoo", lineage=True)
     assert (shown["n_signatures"], len(shown["uses"]), shown["parents"]) == (1, 1, [first.id])
+
+
+def test_a_feed_and_a_description_from_a_store(world: Worlds, bucket: StorePath, tmp_path: Path) -> None:
+    release = world().release()
+    here = publish(release, tmp_path / "manifests", "zoo")
+    publish(release, bucket, "zoo")
+    far = open_feed(
+        "zoo",
+        manifests=str(bucket),
+        workspace=tmp_path / "w",
+        images=tmp_path,
+        used_by="run 1",
+        allow_failed_gates=True,
+    )
+    near = open_feed(
+        "zoo", manifests=tmp_path / "manifests", workspace=tmp_path / "w", images=tmp_path, allow_failed_gates=True
+    )
+    assert (far.version_id, far.rows.table.equals(near.rows.table)) == (here.id, True)
+    assert far.rows.soft.arrays["probs"].tolist() == near.rows.soft.arrays["probs"].tolist()
+    assert [use.by for use in read_uses(bucket, "zoo")] == ["run 1"]
+    folders = {}
+    for name, root in {"far": bucket, "near": tmp_path / "manifests"}.items():
+        describe_version(tmp_path / "w", "zoo", out=tmp_path / name, root=root)
+        folders[name] = {path.relative_to(tmp_path / name): path for path in (tmp_path / name).rglob("*.*")}
+    assert folders["far"].keys() == folders["near"].keys()
+    timed = {
+        "openlineage.jsonl",
+        "croissant.json",
+        "README.md",
+        "DATASHEET.md",
+    }  # each was published at its own time
+    for path in folders["far"]:
+        assert path.name in timed or folders["far"][path].read_bytes() == folders["near"][path].read_bytes()
+    kept = pq.read_table(tmp_path / "far" / "data")
+    assert kept.num_rows == release.data.num_rows
 
 
 def test_64_publishers_leave_one_version_and_one_entry(world: Worlds, bucket: StorePath) -> None:
@@ -186,7 +180,7 @@ def test_an_upload_that_was_cut_off_is_no_version_and_is_collected(
 
     release = world().release()
     (tmp_path / "release").write_bytes(pickle.dumps(release))
-    environment = {**os.environ, **settings_for(server), "PYTHONPATH": str(Path(curate.__file__).parents[1])}
+    environment = {**os.environ, **s3.settings_for(server), "PYTHONPATH": str(Path(curate.__file__).parents[1])}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "release"), str(bucket), str(n_puts)]
     ended = subprocess.run(command, env=environment, check=False, capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
@@ -249,7 +243,7 @@ def forbidding(monkeypatch: pytest.MonkeyPatch) -> Iterator[StorePath]:
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Forbidden)
     threading.Thread(target=serving.serve_forever, daemon=True).start()
-    for name, value in settings_for(f"http://127.0.0.1:{serving.server_port}").items():
+    for name, value in s3.settings_for(f"http://127.0.0.1:{serving.server_port}").items():
         monkeypatch.setenv(name, value)
     yield open_store("s3://locked/releases")
     serving.shutdown()

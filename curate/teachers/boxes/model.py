@@ -14,11 +14,12 @@ import numpy as np
 
 from curate.teachers.boxes import contrast
 from curate.teachers.boxes.contrast import KINDS
-from curate.teachers.boxes.evidence import gather, look_at_places, match
+from curate.teachers.boxes.evidence import gather, match
 from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.boxes.logistic import Contrast, cut_for_f1, fit_contrast, labeled_share
-from curate.teachers.boxes.teachers import BoxTeacher, calibrated, judge_teachers
+from curate.teachers.boxes.places import PLAIN_NUMBERS, look_at_places
+from curate.teachers.boxes.teachers import BoxTeacher, judge_teachers, kept_of, prepared
 
 MIN_BOXES = 50  # with fewer given boxes nothing is fitted
 PLANTED_PER_KIND = 1_500
@@ -60,7 +61,7 @@ class BoxModel:
     @property
     def kept(self) -> list[int]:
         """Return the numbers of the teachers that have a say."""
-        return [place for place, one in enumerate(self.teachers) if one.kept]
+        return kept_of(self.teachers)
 
     @property
     def weight(self) -> Floats:
@@ -69,11 +70,7 @@ class BoxModel:
 
     def prepare(self, found: Detections) -> Detections:
         """Return the boxes of the kept teachers, renumbered, with calibrated probabilities."""
-        number = np.full(len(self.teachers), -1, dtype=np.int64)
-        number[self.kept] = np.arange(len(self.kept))
-        rows = np.flatnonzero(number[found.teacher] >= 0)
-        prob = calibrated(found, self.teachers)
-        return replace(found, prob=prob, teacher=number[found.teacher]).take(rows)
+        return prepared(found, self.teachers)
 
 
 def fit_boxes(names: Sequence[str], given: Given, found: Detections, n_images: int, n_classes: int) -> BoxModel:
@@ -156,7 +153,7 @@ def _fit_missing(
     settled = (cluster >= 0) & (iou >= 0.5)
     clear = ~places.is_open
     clear[np.setdiff1d(np.flatnonzero(places.is_open), cluster[cluster >= 0])] = True
-    share = labeled_share(places.numbers[clear][:, :8], ~places.is_open[clear])
+    share = labeled_share(places.numbers[clear][:, :PLAIN_NUMBERS], ~places.is_open[clear])
     made = []
     for copy in range(_n_copies(len(given.image))):
         out = contrast.dropped(given, copy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,20 @@ def calibrated(found: Detections, teachers: Sequence[BoxTeacher]) -> Floats:
     intercept = np.array([one.intercept for one in teachers])[found.teacher]
     slope = np.array([one.slope for one in teachers])[found.teacher]
     return expit(intercept + slope * logit(found.score))
+
+
+def kept_of(teachers: Sequence[BoxTeacher]) -> list[int]:
+    """Return the numbers of the teachers that have a say."""
+    return [place for place, one in enumerate(teachers) if one.kept]
+
+
+def prepared(found: Detections, teachers: Sequence[BoxTeacher]) -> Detections:
+    """Return the boxes of the kept teachers, renumbered, with calibrated probabilities."""
+    kept = kept_of(teachers)
+    number = np.full(len(teachers), -1, dtype=np.int64)
+    number[kept] = np.arange(len(kept))
+    rows = np.flatnonzero(number[found.teacher] >= 0)
+    return replace(found, prob=calibrated(found, teachers), teacher=number[found.teacher]).take(rows)
 
 
 def judge_teachers(names: Sequence[str], given: Given, found: Detections) -> list[BoxTeacher]:
