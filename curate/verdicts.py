@@ -180,7 +180,8 @@ class _Found:
     def doubted_only(self, rows: pa.Table) -> Mask:
         """Whether nothing but mislabel findings asks for the strongest action on a classification label."""
         strongest, _ = self.strongest(rows.num_rows)
-        mislabel = equals_word(self.findings["issue"].combine_chunks(), MISLABEL)[self.finding]
+        issues = pc.is_in(self.findings["issue"].combine_chunks(), value_set=pa.array(MISLABEL))
+        mislabel = issues.to_numpy(zero_copy_only=False)[self.finding]
         other = np.zeros(rows.num_rows, dtype=bool)
         other[self.row[(self.action == strongest[self.row]) & ~mislabel]] = True
         one_class: Mask = equals_word(rows["task"].combine_chunks(), "classification")
