@@ -169,14 +169,6 @@ def _findings(
         }
 
 
-def _shapes(one: RegionFound) -> dict[str, Any]:
-    """Return where the label has the region and where teachers see it, as far as the issue is about that."""
-    seen = one.region.seen if one.issue in {"missing", "boundary"} else None
-    return {
-        name: shape.to_json() for name, shape in (("drawn", one.region.drawn), ("seen", seen)) if shape is not None
-    }
-
-
 def _label_of(picture: _Picture, region: Region, name: str) -> str:
     """Return the label of a class that a region is of: where there are several, the one that fills its box most."""
     rows = sorted((row for row in picture.rows if row["label"] == name), key=lambda row: str(row["label_id"]))
@@ -185,6 +177,14 @@ def _label_of(picture: _Picture, region: Region, name: str) -> str:
     x, y, w, h = (int(v) for v in region.bbox_px)
     filled = [int(decode_mask(row["mask"])[y : y + h, x : x + w].sum()) for row in rows]
     return str(rows[int(np.argmax(filled))]["label_id"])
+
+
+def _shapes(one: RegionFound) -> dict[str, Any]:
+    """Return where the label has the region and where teachers see it, as far as the issue is about that."""
+    seen = one.region.seen if one.issue in {"missing", "boundary"} else None
+    return {
+        name: shape.to_json() for name, shape in (("drawn", one.region.drawn), ("seen", seen)) if shape is not None
+    }
 
 
 def _statistics(rows: Rows, n_masks: int) -> Rows:

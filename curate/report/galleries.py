@@ -112,20 +112,20 @@ def _entry(
     }
 
 
-def _shapes(finding: Mapping[str, Any]) -> tuple[Shape | None, Shape | None]:
-    """Return the regions of a mask that a finding is about: as labeled, and as teachers see it."""
-    if finding["check"] != "mask_noise":
-        return None, None
-    told = json.loads(finding["reason_args"])
-    return shape_of(told.get("drawn")), shape_of(told.get("seen"))
-
-
 def _texts(rows: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]], names: Mapping[str, str]) -> list[str]:
     """Return the reasons in words: everything about one label in one sentence, findings about an image one by one."""
     if rows[0]["label_id"] is None:
         return list(dict.fromkeys(sentence(row["reason_code"], row["reason_args"], names) for row in rows))
     told = [(row["reason_code"], sentence(row["reason_code"], row["reason_args"], names)) for row in beside or rows]
     return [join_reasons(told)]
+
+
+def _shapes(finding: Mapping[str, Any]) -> tuple[Shape | None, Shape | None]:
+    """Return the regions of a mask that a finding is about: as labeled, and as teachers see it."""
+    if finding["check"] != "mask_noise":
+        return None, None
+    told = json.loads(finding["reason_args"])
+    return shape_of(told.get("drawn")), shape_of(told.get("seen"))
 
 
 def by_issue(

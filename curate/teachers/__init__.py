@@ -98,7 +98,7 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
 
 
 def _calibrated(answer: Answer | ColumnAnswer, request: Request) -> Answer | ColumnAnswer:
-    if isinstance(answer, ColumnAnswer):
+    if isinstance(answer, ColumnAnswer) or request.independent:  # of each class alone: no distribution to calibrate
         return answer
     known = pa.array(request.classes, pa.string())
     given = pc.fill_null(pc.index_in(request.labels["label"], value_set=known), -1).to_numpy()
