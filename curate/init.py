@@ -195,7 +195,7 @@ teachers:
 
 # The policy decides. Rules here come before the defaults; see docs/policy.md.
 policy:
-  release_review: false               # rows that wait for a person stay out of the release
+  release_review: soft                # a label that only teachers doubt waits for a person; its image leaves without it
 # rules:
 #   - {issue: mislabel, flagged: true, action: drop}
 # gates:

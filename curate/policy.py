@@ -93,7 +93,11 @@ class Policy(_Frozen):
     gates: tuple[Gate, ...] = ()
     use_default_rules: bool = True
     use_default_gates: bool = True
-    release_review: bool = Field(default=False, description="release rows that still wait for review")
+    release_review: bool | Literal["soft"] = Field(
+        default="soft",
+        description="release rows that wait for review: true, as given; soft, those whose label only the teachers "
+        "doubt, without a label, for their soft label; false, none",
+    )
     max_share_out: Fraction = Field(
         default=0.5,
         description="of a class or declared group that may leave as mislabeled; the rest stays, softened",
@@ -108,6 +112,11 @@ class Policy(_Frozen):
         description="objectness from which a box that only detectors see is stored beside the released ones",
     )
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
+
+    @property
+    def releases_softly(self) -> bool:
+        """Whether a classification label that only teachers doubt leaves without the label, for its soft label."""
+        return self.release_review == "soft" and self.soft_labels
 
     def all_rules(self) -> tuple[Rule, ...]:
         """Return the rules in the order in which they are tried."""

@@ -30,6 +30,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "gates_not_passed": [_gate(row) for row in release.gates.rows.to_pylist() if row["outcome"] != "pass"],
             "actions": _counts(result.tables["verdicts"]["action"]),
             "excluded_by_reason": _excluded_reasons(release.excluded),
+            "n_without_label": _n_without_label(release.data),
             "findings": _finding_counts(result.tables["findings"]),
             "label_noise": _label_noise(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
@@ -58,6 +59,10 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if "actions" in summary:
         lines.append(f"  verdicts       {_listed(summary['actions'])}")
         lines.append(f"  released       {counts['n_released']:,} rows; {counts['n_excluded']:,} stay behind")
+        if n := summary["n_without_label"]:
+            lines.append(
+                f"                 {n:,} without a label, which only teachers doubt: their soft label leaves"
+            )
         if summary["excluded_by_reason"]:
             lines.append(f"                 {_listed(summary['excluded_by_reason'])}")
         lines.append(f"  gates          {summary['gates']}")
@@ -121,6 +126,12 @@ def _finding_counts(findings: pa.Table) -> dict[str, int]:
     whole = told.filter(pc.is_null(told["label_id"]))
     labels = told.filter(pc.is_valid(told["label_id"])).group_by(["issue", "label_id"]).aggregate([])
     return _counts(pa.chunked_array([*whole["issue"].chunks, *labels["issue"].chunks], pa.string()))
+
+
+def _n_without_label(data: pa.Table) -> int:
+    """Return how many released rows wait for a person and leave without their label."""
+    waits = pc.and_(pc.equal(data["action"], "review"), pc.is_null(data["released_label"]))
+    return pc.sum(pc.and_(waits, pc.is_valid(data["given_label"]))).as_py() or 0
 
 
 def _excluded_reasons(excluded: pa.Table) -> dict[str, int]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.check import CheckResult, build_findings, build_statistics
 from curate.policy import Policy
-from curate.verdict_rows import DROP, RELABEL, REVIEW, SOFTEN, Floats, Ints, Mask, dictionary_codes
+from curate.verdict_rows import DROP, RELABEL, REVIEW, SOFTEN, Floats, Ints, Mask, dictionary_codes, equals_word
 
 CHECK = "removal_cap"
 MISLABEL = ("mislabel", "extra_label")  # what says of a label that it is wrong, on the word of teachers alone
@@ -44,7 +44,8 @@ def hold_back(labels: pa.Table, samples: pa.Table, findings: pa.Table, action: I
     at = pc.index_in(findings["label_id"], value_set=labels["label_id"].combine_chunks(), skip_nulls=True)
     at = pc.fill_null(at, -1).to_numpy().astype(np.int64)
     about = (at >= 0) & _is_mislabel(findings)
-    waits = (action == REVIEW) & (not policy.release_review)
+    one_class = equals_word(labels["task"].combine_chunks(), "classification")[at]
+    waits = (action == REVIEW) & (policy.release_review is not True) & ~(one_class & policy.releases_softly)
     leaves = about & ((action == DROP) | waits)
     risk = np.full(labels.num_rows, -1.0)
     np.maximum.at(risk, at[about], findings["risk"].to_numpy()[about])

@@ -18,7 +18,7 @@ KEEP, SOFTEN, RELABEL, REVIEW, DROP = range(5)
 
 
 def row_table(samples: pa.Table, labels: pa.Table) -> pa.Table:
-    """Return the rows that get a verdict: sample_id, label_id, label, content_sha256, error_code; sorted by id.
+    """Return the rows that get a verdict: their ids, label, task, content_sha256, error_code; sorted by id.
 
     Raises:
         InputError: a label names a sample that is not in `samples`, or an id stands twice.
@@ -41,6 +41,7 @@ def row_table(samples: pa.Table, labels: pa.Table) -> pa.Table:
         "sample_id": take_or_null(samples["sample_id"], sample_at),
         "label_id": take_or_null(labels["label_id"], label_at),
         "label": take_or_null(labels["label"], label_at),
+        "task": take_or_null(labels["task"], label_at),
         "content_sha256": _optional(samples, "content_sha256", sample_at),
         "error_code": _optional(samples, "error_code", sample_at),
     }

@@ -18,7 +18,7 @@ from curate import schema
 from curate.check import CheckResult
 from curate.policy import Policy, Rule
 from curate.verdict_boxes import answered
-from curate.verdict_limits import hold_back, limited
+from curate.verdict_limits import MISLABEL, hold_back, limited
 from curate.verdict_people import People
 from curate.verdict_rows import (
     DROP,
@@ -30,6 +30,7 @@ from curate.verdict_rows import (
     Ints,
     Mask,
     dictionary_codes,
+    equals_word,
     pairs_of,
     rank_of,
     row_table,
@@ -51,6 +52,8 @@ def decide(
     label that differs from the given one (and, for a finding about the whole sample, a single label to change),
     else the row goes to review. A row is softened or kept with the smallest weight that its winning rules name.
     What teachers say alone is bounded, see `verdict_limits`: by the cap, and no drop while noise rates disagree.
+    A row that waits for review is not released; with `release_review: soft` a classification label for which only
+    mislabel findings ask for review is, without a label: nobody vouches for one, the soft label says what is known.
 
     People: the latest decision of the ledger (row order of `decisions`) wins over every rule. `keep` and `reject`
     (the suggestion is wrong) leave the given label; `accept` (the suggestion is right) takes `to_label`, else the
@@ -94,14 +97,15 @@ def decide(
     action, weight, released = people.overrule(rows, suggested, action, weight, released)
     unreadable = pc.is_valid(rows["error_code"]).to_numpy(zero_copy_only=False)
     action[unreadable] = DROP
-    out = (action == DROP) | ((action == REVIEW) & (not policy.release_review))
-    weight = np.where(out, 0.0, weight)
+    soft_only = (action == REVIEW) & found.doubted_only(rows) & (people.last < 0) & policy.releases_softly
+    out = (action == DROP) | ((action == REVIEW) & ~soft_only & (policy.release_review is not True))
+    weight = np.where(out, 0.0, np.where(soft_only, 1.0, weight))
     reasons, codes = _reasons(rows, found, people, suggested, unreadable)
     columns = {
         "sample_id": rows["sample_id"],
         "label_id": rows["label_id"],
         "action": pa.array(STRENGTH, pa.string()).take(pa.array(action)),
-        "released_label": pc.if_else(pa.array(out), pa.scalar(None, pa.string()), released),
+        "released_label": pc.if_else(pa.array(out | soft_only), pa.scalar(None, pa.string()), released),
         "weight": pa.array(weight),
         "risk": pa.array(np.where(unreadable, 1.0, found.risk_by_row(rows.num_rows))),
         "reasons": reasons,
@@ -172,6 +176,15 @@ class _Found:
         wins = self.action == action[self.row]
         np.minimum.at(weight, self.row[wins], self.weight[wins])
         return action, weight
+
+    def doubted_only(self, rows: pa.Table) -> Mask:
+        """Whether nothing but mislabel findings asks for the strongest action on a classification label."""
+        strongest, _ = self.strongest(rows.num_rows)
+        mislabel = equals_word(self.findings["issue"].combine_chunks(), MISLABEL)[self.finding]
+        other = np.zeros(rows.num_rows, dtype=bool)
+        other[self.row[(self.action == strongest[self.row]) & ~mislabel]] = True
+        one_class: Mask = equals_word(rows["task"].combine_chunks(), "classification")
+        return one_class & ~other
 
     def risk_by_row(self, n_rows: int) -> Floats:
         risk = np.zeros(n_rows)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from curate.summary import summary_lines
 
-BASE = {
+BASE: dict[str, Any] = {
     "name": "pets",
     "counts": {"n_images": 9, "n_labels": 9},
     "notes": [],
@@ -31,3 +33,19 @@ BASE = {
 def test_the_truth_is_told_whatever_was_flagged(noise: dict[str, float], told: str) -> None:
     (line,) = [line for line in summary_lines({**BASE, "label_noise": noise}) if "against truth" in line]
     assert line.split("against truth")[1].strip() == told
+
+
+def test_rows_that_leave_without_their_label_are_counted() -> None:
+    summary = {
+        **BASE,
+        "counts": {**BASE["counts"], "n_released": 8, "n_excluded": 1},
+        "actions": {"keep": 7, "review": 1, "drop": 1},
+        "n_without_label": 1,
+        "excluded_by_reason": {},
+        "gates": "passed",
+        "gates_not_passed": [],
+    }
+    told = "\n".join(summary_lines(summary))
+    assert "8 rows; 1 stay behind" in told
+    assert "1 without a label, which only teachers doubt" in told
+    assert "without a label" not in "\n".join(summary_lines({**summary, "n_without_label": 0}))

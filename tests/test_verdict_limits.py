@@ -60,7 +60,9 @@ def test_of_a_class_the_riskiest_leave_and_the_rest_stays_with_less_weight_and_a
 ) -> None:
     samples, labels = rows(["rare"] * 10 + ["common"] * 90)
     found = mislabels([0, 1, 2, 3, 4, 5, 50])
-    verdicts, statistics = outcome(samples, labels, found, Policy(rules=rules, max_share_out=0.3))
+    verdicts, statistics = outcome(
+        samples, labels, found, Policy(rules=rules, max_share_out=0.3, release_review=False)
+    )
     actions = verdicts["action"].to_pylist()
     assert [at for at in range(100) if actions[at] in ("review", "drop")] == [3, 4, 5, 50]
     assert actions[:3] == ["soften"] * 3
@@ -73,12 +75,21 @@ def test_of_a_class_the_riskiest_leave_and_the_rest_stays_with_less_weight_and_a
 
 def test_a_declared_group_is_spared_as_well_and_its_value_is_not_told() -> None:
     samples, labels = rows(["a"] * 40, ["70+"] * 8 + ["20-29"] * 30 + [None] * 2)
-    capped = held_back(samples, labels, mislabels(list(range(8))), Policy(max_share_out=0.25))
+    held = Policy(max_share_out=0.25, release_review=False)
+    capped = held_back(samples, labels, mislabels(list(range(8))), held)
     told = capped.findings.to_pylist()
     assert [row["sample_id"] for row in sorted(told, key=lambda r: r["sample_id"])] == [f"s00{i}" for i in range(6)]
     text = render(told[0]["reason_code"], told[0]["reason_args"])
     assert "at most 25% of one age may leave" in text
     assert "70+" not in text
+
+
+def test_what_leaves_without_its_label_does_not_leave_its_class() -> None:
+    samples, labels = rows(["a"] * 10)
+    verdicts, statistics = outcome(samples, labels, mislabels([0, 1, 2, 3]), Policy(max_share_out=0.2))
+    assert verdicts["action"].to_pylist()[:4] == ["review"] * 4
+    assert verdicts["weight"].to_pylist() == [1.0] * 10
+    assert statistics["value"].to_pylist() == [0.0]
 
 
 def test_a_new_label_takes_a_row_out_of_its_class() -> None:
@@ -91,7 +102,7 @@ def test_a_new_label_takes_a_row_out_of_its_class() -> None:
 def test_other_reasons_to_drop_are_not_capped() -> None:
     samples, labels = rows(["a"] * 4)
     found = pa.concat_tables([mislabels([0, 1, 2]), build_findings("duplicates", [copy("s000")])])
-    verdicts, _ = outcome(samples, labels, found, Policy(max_share_out=0.0))
+    verdicts, _ = outcome(samples, labels, found, Policy(max_share_out=0.0, release_review=False))
     assert verdicts["action"].to_pylist() == ["drop", "soften", "review", "keep"]
 
 
@@ -120,7 +131,7 @@ def test_no_class_loses_more_than_the_cap_and_row_order_leaves_no_trace(
     random = np.random.default_rng(seed)
     samples, labels = rows(words)
     found = mislabels(sorted(np.flatnonzero(random.random(len(words)) < 0.7).tolist()), risk=0.8)
-    policy = Policy(max_share_out=share)
+    policy = Policy(max_share_out=share, release_review=False)
     verdicts, _ = outcome(samples, labels, found, policy)
     out = np.array([action not in {"keep", "soften"} for action in verdicts["action"].to_pylist()])
     for word in set(words):

@@ -83,9 +83,44 @@ def test_every_label_and_every_bare_sample_has_exactly_one_verdict() -> None:
 
 
 def test_a_sure_suggestion_relabels_and_an_unsure_one_waits() -> None:
-    sure, unsure = verdict_of([MISLABEL]), verdict_of([UNSURE])
+    held = Policy(release_review=False)
+    sure, unsure = verdict_of([MISLABEL], policy=held), verdict_of([UNSURE], policy=held)
     assert (sure["action"], sure["released_label"], sure["weight"]) == ("relabel", "dog", 1.0)
     assert (unsure["action"], unsure["released_label"], unsure["weight"]) == ("review", None, 0.0)
+
+
+def test_a_label_that_only_teachers_doubt_is_released_without_a_label() -> None:
+    row = verdict_of([UNSURE, finding("s1", None, "near_duplicate")])
+    assert (row["action"], row["released_label"], row["weight"]) == ("review", None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("findings", "decisions", "policy"),
+    [
+        ([UNSURE, finding("s1", None, "duplicate_conflict")], [], Policy()),
+        ([finding("s1", None, "blank")], [], Policy()),
+        ([UNSURE], [decision(0, "s1", "l1", "relabel")], Policy()),
+        ([UNSURE], [], Policy(soft_labels=False)),
+    ],
+)
+def test_what_waits_for_another_reason_or_has_no_soft_label_stays_behind(
+    findings: list[dict[str, Any]], decisions: list[dict[str, Any]], policy: Policy
+) -> None:
+    row = verdict_of(findings, decisions, policy)
+    assert (row["action"], row["released_label"], row["weight"]) == ("review", None, 0.0)
+
+
+def test_a_box_that_only_teachers_doubt_stays_behind() -> None:
+    box = schema.table_from_rows(
+        [{"task": "detection", "label_id": "l1", "sample_id": "s1", "label": "cat"}], schema.LABELS
+    )
+    row = decide(samples("s1"), box, build_findings("made", [UNSURE]), Policy()).to_pylist()[0]
+    assert (row["action"], row["released_label"], row["weight"]) == ("review", None, 0.0)
+
+
+def test_a_person_who_keeps_a_doubted_label_releases_it() -> None:
+    row = verdict_of([UNSURE], [decision(0, "s1", "l1", "keep")])
+    assert (row["action"], row["released_label"], row["weight"]) == ("keep", "cat", 1.0)
 
 
 def test_release_review_releases_the_given_label() -> None:
@@ -361,9 +396,11 @@ def test_laws(rows: list[dict[str, Any]], rules: tuple[Rule, ...], seed: int, wo
     by_label = {row["label_id"]: row for row in table.to_pylist()}
     assert by_label["l2"]["action"] == ("drop" if word == "drop" else "keep")
     for row in by_label.values():
-        released = row["action"] in {"keep", "soften", "relabel"}
-        assert (row["weight"] == 0.0) or released
-        assert (row["released_label"] is None) == (not released or row["label_id"] is None)
+        labeled = row["action"] in {"keep", "soften", "relabel"}
+        doubted = [r["issue"] for r in rows if f"s{r['at']}" == row["sample_id"]]
+        soft_only = row["action"] == "review" and row["label_id"] is not None and "mislabel" in doubted
+        assert row["weight"] == 0.0 or labeled or (row["weight"] == 1.0 and soft_only)
+        assert (row["released_label"] is None) == (not labeled or row["label_id"] is None)
         assert len(row["reasons"]) == len(row["reason_codes"])
         about = [r for r in rows if f"s{r['at']}" == row["sample_id"] and (r["whole"] or row["label_id"])]
         assert len(row["reasons"]) == len(about) + (row["label_id"] == "l2")

@@ -13,7 +13,7 @@ import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from student import prepared
-from world import SIDE_PX, Task
+from world import Task
 
 
 class Calibration(CalibrationDataReader):
@@ -31,7 +31,7 @@ class Calibration(CalibrationDataReader):
 def export(net: torch.nn.Module, task: Task, folder: Path) -> list[dict[str, Any]]:
     """Write both models to `folder` and return a row for each."""
     whole, clean, small = (folder / name for name in ("student.onnx", "student.pre.onnx", "student.int8.onnx"))
-    example = torch.zeros(1, 3, SIDE_PX, SIDE_PX)
+    example = torch.zeros(1, *task.pixels.shape[1:])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -1,16 +1,17 @@
 """The proof: the same small student from raw, pruned, distilled, soft, released and true labels.
 
-    python benchmarks/student/run.py DATA.parquet --out results [--noise human] [--truth clean_label]
-        [--seeds 10] [--train 12000] [--test 4000] [--epochs 20] [--settings settings.yaml]
+    python benchmarks/student/run.py DATA.parquet --out results [--noise human uniform:0.4 pairs:0.12] [--seeds 10]
+        [--truth clean_label] [--group brightness] [--train 5000] [--pool 10000] [--test 4000] [--epochs 14]
+        [--settings settings.yaml] [--workspace DIR]
 
 DATA has `image` (encoded), `label` (given) and the truth, which students and curate never see but for the two oracle
-arms and the test. A seed is a random subset of `train` rows and the student's initialisation. `--noise uniform:0.4`
-moves 40 % of the true labels to another class instead. The arms stand in `world.arms`; `settings` (teachers, policy,
-alpha) are those of curate, the same for every arm that uses its teachers. Every arm takes the same number of steps.
+arms, made noise and the test. A seed is a random subset of `train` rows of the pool, the noise's draw, the student's
+initialisation and the order of its batches, the same for every arm. The arms stand in `arms.arms`; `settings` (teachers,
+policy) are those of curate. The release's student has the feed's loss with its defaults. Every arm takes the same steps.
 
-Each cell (arm, seed) is a file under `results`; the same command goes on where it was stopped. Intervals are 95 %, by a
-paired bootstrap over seeds and test images. `results/table.md` and `results/table.json` hold everything; the release's
-student of seed 0 is exported to ONNX and INT8 beside them.
+Each cell (noise, arm, seed) is a file under `results`; the same command goes on where it was stopped, and more seeds or
+noises may be added. `results/table.md` and `results/table.json` hold everything; the release's student of the first
+noise and seed 0 is exported to ONNX and INT8 beside them.
 """
 
 from __future__ import annotations
@@ -19,143 +20,109 @@ import argparse
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from edge import export
-from student import BATCH, DISTURBANCES, measured, network, train
-from world import Arm, Task, curated, noisy, read_task
+from arms import ARMS, OURS, arms
+from curated import Curated, curated
+from student import BATCH, measured, network, train
+from tables import as_markdown, rows_of
+from world import BRIGHTNESS, Task, noisy, read_task
 
-ARMS = (
-    "raw labels", "pruned by cleanlab", "distilled on raw labels", "soft labels only", "curate release", "oracle",
-    "oracle and soft labels",
-)  # fmt: skip
-OURS, RIVALS = "curate release", ("raw labels", "pruned by cleanlab", "distilled on raw labels", "soft labels only")
-N_RESAMPLES = 2000
 LOGGER = logging.getLogger("student")
+Cells = dict[tuple[str, int], Mapping[str, Any]]
 
 
-def cells(
-    task: Task, options: argparse.Namespace, settings: Mapping[str, Any]
-) -> Iterator[tuple[str, int, dict[str, Any]]]:
+def cells_of(task: Task, options: argparse.Namespace, settings: Mapping[str, Any]) -> dict[str, Cells]:
+    """Return noise -> (arm, seed) -> what was measured; seed by seed, so that whatever is there can be compared."""
+    found: dict[str, Cells] = {noise: {} for noise in options.noise}
     for seed in range(options.seeds):
-        made: dict[str, Arm] | None = None
-        for arm in ARMS:
-            path = options.out / "cells" / f"{arm.replace(' ', '-')}-{seed}.json"
-            if not path.is_file():
-                made = made or arms_of(task, options, settings, seed)
-                n_steps = options.epochs * -(-options.train // BATCH)
-                net = train(task, made[arm], seed, n_steps=n_steps, width=options.width)
-                found = {**measured(net, task), "n_rows": len(made[arm].rows)}
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if (arm, seed) == (OURS, 0):
-                    torch.save(net.state_dict(), options.out / "student.pt")
-                beside = path.with_suffix(".part")
-                beside.write_text(json.dumps(found), encoding="utf-8")
-                beside.replace(path)
-                LOGGER.info("seed %d, %s: %.4f", seed, arm, np.mean(found["right"]["as they are"]))
-            yield arm, seed, json.loads(path.read_text(encoding="utf-8"))
+        for noise, cells in found.items():
+            made: Curated | None = None
+            for arm in ARMS:
+                path = cell_path(options.out, noise, arm, seed)
+                if not path.is_file():
+                    made = made or subset(task, noise, options, settings, seed)
+                    train_cell(task, made, arm, seed, options, path)
+                    LOGGER.info("seed %d, %s, %s", seed, noise, arm)
+                cells[arm, seed] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
-def arms_of(task: Task, options: argparse.Namespace, settings: Mapping[str, Any], seed: int) -> dict[str, Arm]:
+def cell_path(out: Path, noise: str, arm: str, seed: int) -> Path:
+    """Return where a cell stands; true labels are the same whatever was wrong with the given ones."""
+    folder = "any" if arm == "oracle" else noise.replace(":", "-")
+    return out / "cells" / folder / f"{arm.replace(' ', '-')}-{seed}.json"
+
+
+def subset(task: Task, noise: str, options: argparse.Namespace, settings: Mapping[str, Any], seed: int) -> Curated:
     rows = np.sort(np.random.default_rng([seed, 3]).permutation(task.pool)[: options.train])
-    return curated(task, noisy(task, options.noise, seed), rows, options.out / "runs" / str(seed), settings)
+    folder = options.out / "runs" / f"{noise.replace(':', '-')}-{seed}"
+    return curated(task, noisy(task, noise, seed), rows, folder, options.workspace, settings)
 
 
-def interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean difference of (seeds, test images) and its bootstrap interval over both."""
-    difference = ours - theirs
-    rng = np.random.default_rng(0)
-    n_seeds, n_images = difference.shape
-    draws = [
-        difference[rng.integers(0, n_seeds, n_seeds)][:, rng.integers(0, n_images, n_images)].mean()
-        for _ in range(N_RESAMPLES)
-    ]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(difference.mean()), float(low), float(high)
-
-
-def table(found: Mapping[tuple[str, int], Mapping[str, Any]], task: Task, n_seeds: int) -> list[dict[str, Any]]:
-    truth = task.truth[task.test]
-    rows = []
-    for arm in ARMS:
-        mine = [found[arm, seed] for seed in range(n_seeds)]
-        right = {how: np.asarray([cell["right"][how] for cell in mine], dtype=float) for how in DISTURBANCES}
-        by_class = [right["as they are"][:, truth == at].mean() for at in range(len(task.classes))]
-        row: dict[str, Any] = {"arm": arm, "n_rows": float(np.mean([cell["n_rows"] for cell in mine]))}
-        row |= {how: float(values.mean()) for how, values in right.items()}
-        row |= {"worst_class": float(min(by_class)), "ece": float(np.mean([cell["ece"] for cell in mine]))}
-        if arm in RIVALS:
-            ours = np.asarray([found[OURS, seed]["right"]["as they are"] for seed in range(n_seeds)], dtype=float)
-            row["ours_minus_this"] = interval(ours, right["as they are"])
-        rows.append(row)
-    return rows
-
-
-def as_markdown(
-    rows: Sequence[Mapping[str, Any]], models: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
-) -> str:
-    lines = [", ".join(f"{key} {value}" for key, value in about.items() if key != "settings"), ""]
-    lines += [
-        f"| trained on | rows | accuracy | release minus this | worst class | ECE | {' | '.join(DISTURBANCES[1:])} |"
-    ]
-    lines += ["| --- " * (6 + len(DISTURBANCES) - 1) + "|"]
-    for row in rows:
-        gap = row.get("ours_minus_this")
-        told = f"{100 * gap[0]:+.2f} ({100 * gap[1]:+.2f} to {100 * gap[2]:+.2f})" if gap else "-"
-        cells_ = [f"{100 * row[how]:.2f}" for how in DISTURBANCES[1:]]
-        lines.append(
-            f"| {row['arm']} | {row['n_rows']:.0f} | {100 * row['as they are']:.2f} | {told} | "
-            f"{100 * row['worst_class']:.2f} | {row['ece']:.3f} | {' | '.join(cells_)} |"
-        )
-    lines += [
-        "",
-        "| model (release, seed 0) | bytes | latency ms, 1 image, 1 thread | accuracy |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {m['model']} | {m['bytes']:,} | {m['latency_ms']:.3f} | {100 * m['accuracy']:.2f} |" for m in models
-    ]
-    return "\n".join(lines) + "\n"
+def train_cell(task: Task, made: Curated, arm: str, seed: int, options: argparse.Namespace, path: Path) -> None:
+    given = arms(task, made)[arm]
+    n_steps = options.epochs * -(-options.train // BATCH)
+    net = train(task, given, seed, n_steps=n_steps, width=options.width)
+    noise = float((made.given != task.truth[made.rows]).mean())
+    found = {**measured(net, task), "n_rows": len(given.rows), "noise": noise}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if arm == OURS and seed == 0:
+        torch.save(net.state_dict(), path.with_suffix(".pt"))
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(found), encoding="utf-8")
+    beside.replace(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--noise", default="human")
+    parser.add_argument("--noise", nargs="+", default=["human"])
     parser.add_argument("--truth", default="clean_label")
-    for name, value in (("seeds", 10), ("train", 12_000), ("test", 4_000), ("epochs", 20), ("width", 16)):
+    parser.add_argument("--group", default=BRIGHTNESS, help="column, or brightness: thirds of the images")
+    sizes = (("train", 5000), ("pool", 10_000), ("test", 4000), ("epochs", 14), ("width", 32), ("side-px", 24))
+    for name, value in (("seeds", 10), *sizes):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--limit", type=int)
     parser.add_argument("--settings", type=Path)
+    parser.add_argument(
+        "--workspace", type=Path, help="of curate; one that is shared saves computing features again"
+    )
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options.workspace = options.workspace or options.out / "workspace"
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    LOGGER.setLevel(logging.INFO)
     torch.set_num_threads(1)
     settings = yaml.safe_load(options.settings.read_text(encoding="utf-8")) if options.settings else {}
-    names = ("noise", "truth", "seeds", "train", "test", "epochs", "width", "limit")
+    names = ("truth", "group", *(name.replace("-", "_") for name, _ in sizes))
     about = {name: getattr(options, name) for name in names} | {"settings": settings}
-    refuse_other(options.out, {key: value for key, value in about.items() if key != "seeds"}, options.data)
-    task = read_task(options.data, options.truth, options.test, options.limit)
-    found = {(arm, seed): cell for arm, seed, cell in cells(task, options, settings)}
+    refuse_other(options.out, about, options.data)
+    task = read_task(
+        options.data, truth=options.truth, n_test=options.test, n_pool=options.pool, group=options.group,
+        side_px=options.side_px,
+    )  # fmt: skip
+    found = cells_of(task, options, settings)
+    from edge import export  # noqa: PLC0415 - needs onnx and onnxscript, after hours of training
+
     net = network(len(task.classes), options.width)
-    net.load_state_dict(torch.load(options.out / "student.pt", weights_only=True))
+    weights = cell_path(options.out, options.noise[0], OURS, 0).with_suffix(".pt")
+    net.load_state_dict(torch.load(weights, weights_only=True))
     models = export(net.eval(), task, options.out)
-    rows = table(found, task, options.seeds)
-    (options.out / "table.json").write_text(
-        json.dumps({"about": about, "rows": rows, "models": models}, indent=1) + "\n"
-    )
-    text = as_markdown(rows, models, about)
+    rows = {noise: rows_of(cells, task, options.seeds) for noise, cells in found.items()}
+    told = {"about": about | {"seeds": options.seeds}, "rows": rows, "models": models}
+    (options.out / "table.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    text = as_markdown(rows, models, told["about"])
     (options.out / "table.md").write_text(text, encoding="utf-8")
     print(text)
 
 
 def refuse_other(out: Path, about: Mapping[str, Any], data: Path) -> None:
-    """Refuse a folder with cells of other settings; more seeds may be added."""
+    """Refuse a folder with cells of other settings; more seeds and noises may be added."""
     with data.open("rb") as file:
         told = json.dumps({**about, "data": hashlib.file_digest(file, "sha256").hexdigest()}, sort_keys=True)
     path = out / "about.json"

@@ -1,56 +1,71 @@
-"""What the students are trained on: a subset of images with wrong labels, and what curate and cleanlab make of it."""
+"""The images that students see: rows to train on, rows to test on, groups of the test, and labels made wrong."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import curate
-import curate.feed
 from curate.feed.images import pixels_of
-from curate.manifest import log
-from curate.manifest.read import load_manifest
-from curate.manifest.soft import soft_labels
-from curate.manifest.soft_layout import layout_for
 
-SIDE_PX = 32
+ORDER_SEED = 20_240_229
+BRIGHTNESS = "brightness"
 
 
 @dataclass(frozen=True)
 class Task:
-    """Images of a file, split once into rows to train on and rows to test on; truths are for oracles and tests only."""
+    """Images of a file, split once; truths are for oracles, made noise and tests only.
 
-    pixels: np.ndarray  # (N, 3, 32, 32) uint8
+    Attributes:
+        pixels: (N, 3, side, side) uint8.
+        encoded: (N,) the images as they stand in the file.
+        given: (N,) positions in classes.
+        truth: (N,) positions in classes.
+        classes: sorted names.
+        pool: rows to train on.
+        test: rows to test on.
+        group: (N,) name of the declared group of each row.
+    """
+
+    pixels: np.ndarray
     encoded: pa.ChunkedArray
-    given: np.ndarray  # (N,) positions in classes
+    given: np.ndarray
     truth: np.ndarray
     classes: tuple[str, ...]
     pool: np.ndarray
     test: np.ndarray
+    group: np.ndarray
 
 
-@dataclass(frozen=True)
-class Arm:
-    """What one student is trained on: rows of the task, hard labels (-1: none), weights, soft labels (or None), alpha."""
+def read_task(
+    path: Path,
+    *,
+    truth: str = "clean_label",
+    n_test: int = 4000,
+    skip_test: int = 0,
+    n_pool: int | None = None,
+    limit: int | None = None,
+    group: str = BRIGHTNESS,
+    side_px: int = 24,
+) -> Task:
+    """Read and split a file.
 
-    rows: np.ndarray
-    hard: np.ndarray
-    weight: np.ndarray
-    soft: np.ndarray | None
-    alpha: float
-    temperature: float = 1.0  # that the soft labels are at
-
-
-def read_task(path: Path, truth: str, n_test: int, limit: int | None) -> Task:
-    table = pq.read_table(path, columns=["image", "label", truth])
+    Args:
+        path: Parquet with `image`, `label` and the truth.
+        truth: its column.
+        n_test: images to test on; the first of a fixed random order, after `skip_test`.
+        skip_test: so many are left to another experiment's test.
+        n_pool: images to train on, the last of that order; None = all that are no test.
+        limit: take so many images of the file only.
+        group: column of the group, or `brightness`: thirds of all images by mean luma.
+        side_px: images are resized to it.
+    """
+    columns = ["image", "label", truth, *([] if group == BRIGHTNESS else [group])]
+    table = pq.read_table(path, columns=columns)
     classes = tuple(sorted(set(table[truth].to_pylist()) | set(table["label"].to_pylist())))
     if limit is not None:
         table = table.take(np.random.default_rng(7).permutation(table.num_rows)[:limit])
@@ -59,117 +74,52 @@ def read_task(path: Path, truth: str, n_test: int, limit: int | None) -> Task:
         for name in ("label", truth)
     )
     images = table["image"].to_pylist()
-    pixels = np.stack([pixels_of(data, size_px=(SIDE_PX, SIDE_PX)).transpose(2, 0, 1) for data in images])
-    order = np.random.default_rng(20_240_229).permutation(len(images))
-    return Task(pixels, table["image"], given, true, classes, order[n_test:], order[:n_test])
+    pixels = np.stack([pixels_of(data, size_px=(side_px, side_px)).transpose(2, 0, 1) for data in images])
+    order = np.random.default_rng(ORDER_SEED).permutation(len(images))
+    tested, pool = order[skip_test : skip_test + n_test], order[skip_test + n_test :]
+    if n_pool is not None:
+        pool = order[max(skip_test + n_test, len(order) - n_pool) :]
+    groups = by_brightness(pixels) if group == BRIGHTNESS else np.asarray(table[group].to_pylist(), dtype=str)
+    return Task(pixels, table["image"], given, true, classes, pool, tested, groups)
+
+
+def by_brightness(pixels: np.ndarray) -> np.ndarray:
+    """Return dark, middling or bright: thirds of the images by mean luma, a group that no label knows of."""
+    luma = pixels.mean(axis=(2, 3)) @ np.array([0.299, 0.587, 0.114])
+    return np.array(["dark", "middling", "bright"])[np.searchsorted(np.quantile(luma, [1 / 3, 2 / 3]), luma)]
 
 
 def noisy(task: Task, noise: str, seed: int) -> np.ndarray:
-    """Return the given labels: those of people, or the truth with a share moved to another class at random."""
+    """Return the given labels.
+
+    Args:
+        task: the images.
+        noise: `human`: as people gave them. `human:SHARE`: the truth with this share moved as people confuse
+            classes. `uniform:SHARE`: moved to any other class alike. `pairs:SHARE`: class k moved to class k + 1.
+        seed: of the draw.
+    """
+    kind, _, share = noise.partition(":")
     if noise == "human":
         return task.given
-    kind, _, share = noise.partition(":")
-    if kind != "uniform":
-        raise SystemExit(f"--noise takes human or uniform:SHARE, not {noise!r}")
+    if kind not in {"human", "uniform", "pairs"} or not share:
+        raise SystemExit(f"--noise takes human, human:SHARE, uniform:SHARE or pairs:SHARE, not {noise!r}")
     rng = np.random.default_rng([seed, 17])
-    moved = rng.random(len(task.truth)) < float(share)
-    by = rng.integers(1, len(task.classes), len(task.truth))
-    return np.where(moved, (task.truth + by) % len(task.classes), task.truth)
+    n, k = len(task.truth), len(task.classes)
+    draw = rng.random(n)
+    if kind == "human":
+        return _confused(task, float(share), draw, rng.random(n))
+    by = rng.integers(1, k, n) if kind == "uniform" else np.ones(n, dtype=np.int64)
+    return np.where(draw < float(share), (task.truth + by) % k, task.truth)
 
 
-def curated(
-    task: Task, given: np.ndarray, rows: np.ndarray, folder: Path, settings: Mapping[str, Any]
-) -> dict[str, Arm]:
-    """Run curate on the subset (it sees images and given labels, no truth) and return every arm."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [task.classes[at] for at in given[rows]]
-    subset = pa.table({"image": task.encoded.take(pa.array(rows)), "label": names})
-    pq.write_table(subset, folder / "subset.parquet", row_group_size=2000)
-    spec = {
-        "name": "student",
-        "source": {"format": "table", "path": "subset.parquet", "columns": {"image": "image", "label": "label"}},
-        "classes": list(task.classes),
-        "teachers": settings.get("teachers") or [{"kind": "probes", "features": "efficientnet-lite0"}],
-        "policy": {"use_default_gates": False, **(settings.get("policy") or {})},
-    }
-    (folder / "student.yaml").write_text(json.dumps(spec), encoding="utf-8")  # JSON is YAML
-    result = curate.run(folder / "student.yaml", workspace=folder / "workspace", review=False)
-    feed = curate.feed.open("student", workspace=folder / "workspace")
-    manifest, _ = load_manifest(log.resolve(folder / "workspace" / "manifests", "student"))
-    soft = ensemble(result.tables, manifest, task.classes, len(rows))
-    return arms(task, given, rows, soft, mean_of_teachers(result.tables, len(rows)), feed, settings)
-
-
-def ensemble(
-    tables: Mapping[str, pa.Table], manifest: Mapping[str, Any], classes: tuple[str, ...], n: int
-) -> np.ndarray:
-    """Return (n, K) soft labels of every row of the subset, released or not; NaN where no teacher has an answer."""
-    told = manifest["soft"]
-    made = soft_labels(
-        tables["labels"].select(["sample_id", "label_id"]),
-        tables["predictions"],
-        classes,
-        weights={name: float(weight) for name, weight in told["weights"].items()},
-        temperature=float(told["temperature"]),
-        layout=layout_for(len(classes), "full"),
-    )
-    return _by_row(tables, [row if row is not None else None for row in made["probs"].to_pylist()], len(classes), n)
-
-
-def mean_of_teachers(tables: Mapping[str, pa.Table], n: int) -> np.ndarray:
-    """Return (n, K): the plain mean of the teachers, as cleanlab is usually given it."""
-    predictions = tables["predictions"]
-    columns = [predictions[name].to_pylist() for name in predictions.column_names if name.startswith("prob_")]
-    width = max(len(row) for column in columns for row in column if row is not None)
-    stacked = np.full((len(columns), predictions.num_rows, width), np.nan)
-    for at, column in enumerate(columns):
-        for row, probs in enumerate(column):
-            if probs is not None:
-                stacked[at, row] = probs
-    mean = np.nanmean(stacked, axis=0)
-    at = pc.index_in(tables["labels"]["label_id"], value_set=predictions["label_id"].combine_chunks()).to_pylist()
-    return _by_row(tables, [None if i is None else mean[i].tolist() for i in at], width, n)
-
-
-def _by_row(tables: Mapping[str, pa.Table], values: list[Any], width: int, n: int) -> np.ndarray:
-    samples, labels = tables["samples"], tables["labels"]
-    at = pc.index_in(labels["sample_id"], value_set=samples["sample_id"].combine_chunks())
-    places = samples["container_offset"].take(at).to_pylist()
-    found = np.full((n, width), np.nan)
-    for row, value in zip(places, values, strict=True):
-        if value is not None:
-            found[row] = value
-    return found
-
-
-def arms(
-    task: Task,
-    given: np.ndarray,
-    rows: np.ndarray,
-    soft: np.ndarray,
-    mean: np.ndarray,
-    feed: Any,  # noqa: ANN401 - curate.feed.Feed
-    settings: Mapping[str, Any],
-) -> dict[str, Arm]:
-    """Return the seven arms, fixed beforehand. `alpha` is that of every arm with hard and soft labels."""
-    from cleanlab.filter import find_label_issues  # noqa: PLC0415 - a benchmark extra
-
-    alpha, warmth = float(settings.get("alpha", 0.5)), feed.temperature or 1.0
-    one = np.ones(len(rows))
-    none = np.full(len(rows), -1)
-    judged = np.isfinite(mean).all(axis=1)
-    kept = np.ones(len(rows), dtype=bool)
-    kept[judged] = ~find_label_issues(
-        given[rows][judged], mean[judged] / mean[judged].sum(1, keepdims=True), n_jobs=1
-    )
-    place = feed.rows.table["container_offset"].to_numpy()
-    released = Arm(rows[place], feed.rows.labels, feed.rows.weights.astype(float), soft[place], alpha, warmth)
-    return {
-        "raw labels": Arm(rows, given[rows], one, None, 0.0),
-        "pruned by cleanlab": Arm(rows[kept], given[rows][kept], one[kept], None, 0.0),
-        "distilled on raw labels": Arm(rows, given[rows], one, soft, alpha, warmth),
-        "soft labels only": Arm(rows, none, one, soft, 1.0, warmth),
-        "curate release": released,
-        "oracle": Arm(rows, task.truth[rows], one, None, 0.0),
-        "oracle and soft labels": Arm(rows, task.truth[rows], one, soft, alpha, warmth),
-    }
+def _confused(task: Task, share: float, draw: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Move labels by the classes that people confuse, classes that they err on more being moved more often."""
+    k = len(task.classes)
+    counts = np.zeros((k, k))
+    np.add.at(counts, (task.truth, task.given), 1)
+    wrong = counts * (1 - np.eye(k))
+    rate = wrong.sum(1) / counts.sum(1)
+    rate = np.minimum(rate * share / (rate * counts.sum(1) / counts.sum()).sum(), 0.75)
+    steps = np.cumsum(wrong / wrong.sum(1, keepdims=True), axis=1)
+    other = (which[:, None] > steps[task.truth]).sum(1).clip(max=k - 1)
+    return np.where(draw < rate[task.truth], other, task.truth)

@@ -1,12 +1,13 @@
 """The distillation loss on stored soft labels: Kullback-Leibler to what is stored, cross-entropy to the hard label.
 
-Source: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network": alpha T² KL(p ‖ q) + (1 - alpha) CE.
+Source: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network": alpha T² KL(p ‖ q) + (1 - alpha) CE,
+where the second share is smaller the less the teachers believe the hard label (docs/decisions/022-student-policy.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional
@@ -18,8 +19,9 @@ NO_LABEL = -1
 
 
 def targets(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `distillation_loss` (or `multi_label_loss`) takes from a batch: soft, hard, weight."""
-    return {"soft": batch.get("soft"), "hard": batch["label"], "weight": batch["weight"]}
+    """Return what `distillation_loss` (or `multi_label_loss`) takes from a batch: soft, hard, weight, settled."""
+    told = {"soft": batch.get("soft"), "hard": batch["label"], "weight": batch["weight"]}
+    return {**told, "settled": batch["settled"]} if "settled" in batch else told
 
 
 def distillation_loss(
@@ -29,8 +31,14 @@ def distillation_loss(
     weight: Tensor | None = None,
     temperature: float | None = None,
     alpha: float = 0.5,
+    trust: Literal["teachers", "full"] = "teachers",
+    settled: Tensor | None = None,
 ) -> Tensor:
-    """Return the weighted mean of alpha T² KL(soft ‖ softmax(logits / T)) + (1 - alpha) CE(hard, softmax(logits)).
+    """Return the weighted mean of (1 - h) T² KL(soft ‖ softmax(logits / T)) + h CE(hard, softmax(logits)).
+
+    The share of the hard label is h = (1 - alpha) r, where r = p(hard label) / max p of the teachers at temperature
+    1: all of it where it is their own first choice, next to none where they think little of it. With trust "full",
+    and where a person settled the label, r = 1: the textbook's alpha for every row.
 
     How the first term is made follows from what is stored (`manifest.soft_layout`), p being the stored probabilities
     and q those of the student, both at T:
@@ -43,7 +51,7 @@ def distillation_loss(
       that of the full KL; the value lacks the entropy of the tail, which no student changes.
 
     A row without a soft label has the second term only, one without a hard label (-1) the first only, at full share;
-    one without both counts nothing.
+    one without both counts nothing. Of a label in a cut-off tail, r is that of an average class there.
 
     Args:
         logits: (n, K), any float type; computed in float32.
@@ -52,28 +60,37 @@ def distillation_loss(
         hard: (n,) int64, -1 where there is none; None for soft labels only.
         weight: (n,) of the rows, at least 0; None = 1.
         temperature: T; None = the stored one. Another is only possible where all classes are stored.
-        alpha: share of the first term, 0 to 1.
+        alpha: the least share of the first term, 0 to 1.
+        trust: "teachers" or "full", see above.
+        settled: (n,) bool, whether a person decided the hard label; None = nobody did.
 
     Raises:
-        ConfigError: alpha or temperature out of range, or nothing to learn from.
+        ConfigError: alpha or temperature out of range, another word for trust, or nothing to learn from.
         InputError: another temperature than the stored one with a cut-off tail; shapes that do not fit.
     """
     if not 0.0 <= alpha <= 1.0 or (temperature is not None and not temperature > 0):
         raise ConfigError(f"alpha is in [0, 1] and the temperature above 0; given: {alpha} and {temperature}.")
+    if trust not in {"teachers", "full"}:
+        raise ConfigError(f"trust is teachers or full; given: {trust!r}.")
     if soft is None and hard is None:
         raise ConfigError("A distillation loss needs soft labels, hard labels or both; given: neither.")
     logits = logits.float()
     n = logits.shape[0]
     has_soft = soft["known"].to(logits.device) if soft is not None else logits.new_zeros(n, dtype=torch.bool)
     has_hard = hard != NO_LABEL if hard is not None else logits.new_zeros(n, dtype=torch.bool)
-    share = torch.where(has_soft & has_hard, alpha, has_soft.float())
+    hard_share = has_hard.float()
     per_row = logits.new_zeros(n)
     if soft is not None:
         scaled, own = _soft_term(logits, soft, temperature)
-        per_row = per_row + torch.where(has_soft, share * own**2 * scaled, 0.0)
+        if hard is not None:
+            believed = _believed(soft, hard.clamp(min=0), logits.shape[1]) if trust == "teachers" else 1.0
+            if settled is not None and trust == "teachers":
+                believed = torch.where(settled.to(logits.device), 1.0, believed)
+            hard_share = torch.where(has_soft & has_hard, (1.0 - alpha) * believed, hard_share)
+        per_row = per_row + torch.where(has_soft, (1.0 - hard_share) * own**2 * scaled, 0.0)
     if hard is not None:
         plain = functional.cross_entropy(logits, hard.clamp(min=0), reduction="none")
-        per_row = per_row + torch.where(has_hard, (1.0 - share) * plain, 0.0)
+        per_row = per_row + torch.where(has_hard, hard_share * plain, 0.0)
     counted = (has_soft | has_hard).float() * (1.0 if weight is None else weight.float())
     return (per_row * counted).sum() / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
@@ -138,6 +155,22 @@ def _soft_term(logits: Tensor, soft: Mapping[str, Tensor], temperature: float | 
             f"{own:g}. Train at {stored:g}, or publish with `temperature: {own:g}` or `soft_layout: full` in the policy."
         )
     return (_sampled if "tail_classes" in soft else _bucketed)(log_q, soft), own
+
+
+def _believed(soft: Mapping[str, Tensor], hard: Tensor, n_classes: int) -> Tensor:
+    """Return (n,) the stored probability of the hard label over the highest one, at temperature 1; 0 to 1."""
+    if "probs" in soft:
+        probs = soft["probs"].float()
+        own, highest = probs.gather(1, hard[:, None])[:, 0], probs.amax(dim=1)
+    else:
+        probs = soft["top_probs"].float()
+        hit = soft["top_classes"].long() == hard[:, None]
+        rest = soft["tail_mass"].float() / max(1, n_classes - probs.shape[1])
+        own = torch.where(hit.any(dim=1), (probs * hit).sum(dim=1), rest)
+        highest = probs.amax(dim=1)
+    ratio = own / highest.clamp(min=torch.finfo(torch.float32).tiny)
+    believed: Tensor = ratio.clamp(0.0, 1.0) ** _stored_temperature(soft)  # p at T is p ** (1 / T)
+    return believed
 
 
 def _stored_temperature(soft: Mapping[str, Tensor]) -> float:

@@ -16,6 +16,7 @@ from curate.manifest.soft_layout import Layout
 
 PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
+SETTLED = ("decision_keep", "decision_reject", "decision_accept", "decision_relabel")  # reason codes of people
 OBJECTNESS = "objectness"
 SAID = ("given_label", "action", "width_px", "height_px")  # what exports say besides
 
@@ -67,6 +68,7 @@ class Rows:
         labels: (N,) position of the released class; -1 without one.
         weights: (N,) float32.
         boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
+        settled: (N,) whether a person decided the label.
         soft: None where the version has none, or none was asked for.
         tags: (n_items, K) float32 where an image has several labels: 1 there, 0 not there, NaN not decided; else None.
         teacher_boxes: None where no detector judged, or no soft labels of all teachers were asked for.
@@ -77,6 +79,7 @@ class Rows:
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
     boxes: NDArray[np.float32] | None
+    settled: NDArray[np.bool_]
     soft: SoftArrays | None
     tags: NDArray[np.float32] | None = None
     teacher_boxes: TeacherBoxes | None = None
@@ -145,9 +148,18 @@ def rows_of(
         labels=indices,
         weights=table["weight"].to_numpy().astype(np.float32),
         boxes=_boxes(table["bbox"]) if by_image else None,
+        settled=_settled(data["reason_codes"])[at],
         soft=soft if soft is None or at.size == data.num_rows else _taken(soft, at),
         tags=None if undecided is None else _tags(table["sample_id"], starts, indices, undecided, classes),
     )
+
+
+def _settled(reason_codes: pa.ChunkedArray) -> NDArray[np.bool_]:
+    codes = reason_codes.combine_chunks()
+    by_people = pc.is_in(pc.list_flatten(codes), value_set=pa.array(SETTLED)).to_numpy(zero_copy_only=False)
+    settled = np.zeros(len(codes), dtype=np.bool_)
+    settled[pc.list_parent_indices(codes).to_numpy()[by_people]] = True
+    return settled
 
 
 def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str | None) -> SoftArrays:

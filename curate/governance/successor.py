@@ -145,7 +145,7 @@ def _judged(
     """Return both tables with the verdicts that the findings and decisions that are left give."""
     by_verdict = pc.equal(excluded["stage"], "verdict")
     judged, ingest = excluded.filter(by_verdict), excluded.filter(pc.invert(by_verdict))
-    names = ["sample_id", "label_id", "given_label", "content_sha256"]
+    names = ["sample_id", "label_id", "given_label", "task", "content_sha256"]
     good = data.select(names).append_column("error_code", pa.nulls(data.num_rows, pa.string()))
     rows = pa.concat_tables([good, judged.select([*names, "error_code"])], promote_options="permissive")
     rows = rows.combine_chunks()

@@ -205,7 +205,10 @@ def _complete(
 
 def _is_out(rows: pa.Table, policy: Policy) -> pa.ChunkedArray:
     out = pc.equal(rows["action"], "drop")
-    return out if policy.release_review else pc.or_(out, pc.equal(rows["action"], "review"))
+    if policy.release_review is True:
+        return out
+    waits = pc.and_(pc.equal(rows["action"], "review"), pc.equal(rows["weight"], 0.0))  # else it leaves softly
+    return pc.or_(out, waits)
 
 
 def _excluded_by_verdict(rows: pa.Table) -> pa.Table:
@@ -250,7 +253,7 @@ def own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded
     n_in = data.num_rows + excluded.num_rows - n_erased
     readable = outcomes.filter(pc.fill_null(pc.not_equal(outcomes["reason_code"], "erased"), True))  # noqa: FBT003
     n_out, n_outcomes = pc.sum(pc.equal(readable["outcome"], "out")).as_py() or 0, readable.num_rows
-    waiting = pc.sum(pc.equal(excluded["action"], "review")).as_py() or 0
+    waiting = sum(pc.sum(pc.equal(rows["action"], "review")).as_py() or 0 for rows in (data, excluded))
     changed = pc.sum(pc.equal(data["action"], "relabel")).as_py() or 0
     parts = {
         "share_excluded": (excluded.num_rows - n_erased, n_in),

@@ -109,7 +109,7 @@ def _refuse_other_words(version: Place, manifest: Mapping[str, Any]) -> None:
 
 def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
     """Recompute every verdict and compare it with the stored one."""
-    names = ["sample_id", "label_id", "given_label", "content_sha256"]
+    names = ["sample_id", "label_id", "given_label", "task", "content_sha256"]
     verdict = schema.VERDICTS.names
     columns = [*names, *(name for name in verdict if name not in names)]
     data = load_table(version, manifest, "data", columns)

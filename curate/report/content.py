@@ -87,7 +87,7 @@ _RELEASED = {
     "keep": "as given",
     "relabel": "with another label",
     "soften": "with less weight",
-    "review": "unreviewed",
+    "review": "not reviewed yet",
 }
 _HELD = {"review": "waiting for review", "drop": "dropped"}
 

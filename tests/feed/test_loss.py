@@ -49,7 +49,9 @@ def test_all_classes_stored_it_is_the_textbook_loss() -> None:
     )
     hard = torch.tensor([0, 1, 2, 3, 4, 0])
     weight = torch.tensor([1.0, 0.5, 0.0, 2.0, 1.0, 1.0])
-    got = distillation_loss(logits, stored(probs, "full", temperature=2.0), hard, weight, 2.0, alpha=0.3)
+    got = distillation_loss(
+        logits, stored(probs, "full", temperature=2.0), hard, weight, 2.0, alpha=0.3, trust="full"
+    )
     p = probs.half().float()
     kl = torch.nn.functional.kl_div(
         torch.log_softmax(logits / 2, 1), p / p.sum(1, keepdim=True), reduction="none"
@@ -57,6 +59,33 @@ def test_all_classes_stored_it_is_the_textbook_loss() -> None:
     ce = torch.nn.functional.cross_entropy(logits, hard, reduction="none")
     expected = ((0.3 * 4 * kl + 0.7 * ce) * weight).sum() / weight.sum()
     assert got.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("name", ["full", "top_k", "sampled"])
+def test_a_hard_label_counts_as_far_as_the_teachers_believe_it(name: str, temperature: float) -> None:
+    p = np.array([[0.6, 0.3, 0.1, 0.0, 0.0]])
+    tempered = p ** (1 / temperature) / (p ** (1 / temperature)).sum()
+    soft = stored(tempered, name, temperature=temperature)
+    logits = torch.randn(1, 5, generator=torch.Generator().manual_seed(7))
+
+    def loss(hard: int, **keys: Any) -> float:  # noqa: ANN401 - of the loss
+        return distillation_loss(logits, soft, torch.tensor([hard]), **keys).item()
+
+    for label, believed in ((0, 1.0), (1, 0.5), (2, 1 / 6), (4, 0.0)):
+        textbook = loss(label, alpha=1 - 0.8 * believed, trust="full")
+        assert loss(label, alpha=0.2) == pytest.approx(textbook, rel=5e-3)
+    assert loss(4, alpha=0.2, settled=torch.tensor([True])) == loss(4, alpha=0.2, trust="full")
+    assert loss(1, alpha=1.0) == loss(4, alpha=1.0)
+
+
+def test_a_label_in_a_cut_off_tail_counts_as_an_average_one_there() -> None:
+    soft = stored([[0.5, 0.2, 0.15, 0.1, 0.05]], "top_k")
+    logits = torch.randn(1, 5, generator=torch.Generator().manual_seed(8))
+    for label in (3, 4):
+        hard = torch.tensor([label])
+        expected = distillation_loss(logits, soft, hard, alpha=1 - 0.075 / 0.5, trust="full")
+        assert distillation_loss(logits, soft, hard, alpha=0.0).item() == pytest.approx(expected.item(), rel=5e-3)
 
 
 def test_full_soft_labels_can_be_brought_to_another_temperature() -> None:
@@ -152,6 +181,8 @@ def test_what_does_not_fit_says_so() -> None:
         distillation_loss(torch.zeros(2, 3), None, None)
     with pytest.raises(ConfigError, match="given: 2 and None"):
         distillation_loss(torch.zeros(2, 9), soft, None, alpha=2)
+    with pytest.raises(ConfigError, match="teachers or full; given: 'me'"):
+        distillation_loss(torch.zeros(2, 9), soft, None, trust="me")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="temperature above 0"):
         distillation_loss(torch.zeros(2, 9), soft, None, temperature=0)
     with pytest.raises(InputError, match="Top 3 of"):

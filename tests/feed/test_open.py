@@ -17,7 +17,9 @@ import torch
 import curate.feed
 from curate.errors import ConfigError, InputError, VerificationError
 from curate.feed.release import Feed
+from curate.feed.rows import rows_of
 from curate.manifest import log
+from curate.manifest.read import load_manifest, load_table
 from curate.policy import Policy
 
 Publish = Callable[..., Any]
@@ -80,6 +82,22 @@ def test_wrong_words_say_which_are_right(workspace: Path, pictures: Path) -> Non
         opened(soft="one")
     with pytest.raises(ConfigError, match="no finished run"):
         curate.feed.open("pets", workspace=workspace)
+
+
+def test_what_a_person_decided_is_settled(workspace: Path, feed: Feed) -> None:
+    root = workspace / "manifests"
+    path = log.resolve(root, "pets")
+    manifest, _ = load_manifest(path)
+    data = load_table(path, manifest, "data")
+    codes: list[list[str]] = [[] for _ in range(data.num_rows)]
+    codes[1], codes[2], codes[3] = ["decision_stale", "blurry"], ["blurry", "decision_keep"], ["decision_relabel"]
+    column = pa.array(codes, data.schema.field("reason_codes").type)
+    told = data.set_column(data.schema.get_field_index("reason_codes"), "reason_codes", column)
+    rows = rows_of(told, None, feed.classes, split=None, by_image=False)
+    assert np.flatnonzero(rows.settled).tolist() == [2, 3]
+    (batch,) = feed.stream(batch_size=45, shuffle=False)
+    assert batch["settled"].tolist() == [False] * 45
+    assert curate.feed.targets(batch)["settled"] is batch["settled"]
 
 
 def test_stale_soft_labels_are_refused(workspace: Path, pictures: Path, feed: Feed) -> None:

@@ -25,7 +25,9 @@ class World:
     flagged: dict[int, str] = field(default_factory=lambda: {3: "dog", 4: "fox"})
     policy: Policy = field(
         default_factory=lambda: Policy(
-            attributes_released=("light",), gates=(Gate(statistic="noise.rate", group="class=*", max=0.5),)
+            attributes_released=("light",),
+            release_review=False,
+            gates=(Gate(statistic="noise.rate", group="class=*", max=0.5),),
         )
     )
     decisions: list[dict[str, Any]] = field(default_factory=list)

@@ -96,6 +96,18 @@ def test_rows_waiting_for_review_are_released_where_the_policy_says_so(world: Wo
     assert (row["action"], row["released_label"], row["given_label"]) == ("review", "dog", "dog")
 
 
+def test_a_label_that_only_teachers_doubt_leaves_without_it_and_with_its_soft_label(world: Worlds) -> None:
+    made = world(policy=Policy())
+    release = made.release()
+    row = row_of(release.data, "é 4.PNG")
+    assert (row["action"], row["released_label"], row["given_label"], row["weight"]) == ("review", None, "dog", 1.0)
+    assert release.soft is not None
+    soft = {one["label_id"]: one["probs"] for one in release.soft.to_pylist()}
+    assert sum(soft[made.label_id(4)]) == pytest.approx(1.0, abs=2e-3)
+    waiting = [row for row in release.statistics.to_pylist() if row["name"] == "share_waiting_for_review"]
+    assert [row["value"] for row in waiting] == [1 / 14]
+
+
 def test_a_sample_that_was_not_scanned_is_not_released(world: Worlds) -> None:
     made = world()
     scan = made.scan()

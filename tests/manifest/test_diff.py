@@ -139,7 +139,9 @@ def test_every_change_says_what_it_came_from(world: Worlds, tmp_path: Path) -> N
 def test_where_findings_stand_alike_the_policy_is_the_cause(
     world: Worlds, tmp_path: Path, before: str, after: str, change: str
 ) -> None:
-    was, now = (Policy(rules=(Rule(issue="mislabel", action=action),)) for action in (before, after))
+    was, now = (
+        Policy(rules=(Rule(issue="mislabel", action=action),), release_review=False) for action in (before, after)
+    )
     found = between(tmp_path, world(policy=was, flagged={4: "fox"}), world(policy=now, flagged={4: "fox"}))
     assert change in changes(found)
     assert {row["change"]: row["causes"] for row in found.rows.to_pylist()}[change] == ["policy_changed"]
