@@ -4,6 +4,8 @@ A check reads one of four views of the data, streamed as batches:
 
 - `samples`: one row per image: `schema.SAMPLES` joined with `schema.SCAN` (and `attr_*`, `group_*`);
 - `labels`: one row per given label: `schema.LABELS` joined with the samples view (and `prob_<teacher>`);
+- `tags`: one row per image with several labels, or with none of the classes: the samples view with its `given_tags`
+  and the `present_<teacher>`;
 - `boxes`: one row per labeled image: the samples view with its `given_boxes` and the `boxes_<teacher>` of detectors;
 - `annotations`: the labels view with every annotator's answers.
 
@@ -28,7 +30,7 @@ from curate.errors import ConfigError, InputError, did_you_mean
 
 Batches = Iterable[pa.RecordBatch]
 Scope = Literal["row", "sample", "sequence", "dataset"]
-View = Literal["samples", "labels", "boxes", "annotations"]
+View = Literal["samples", "labels", "tags", "boxes", "annotations"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
 BUILTIN: tuple[str, ...] = (
@@ -43,6 +45,7 @@ BUILTIN: tuple[str, ...] = (
     "mask_sanity",
     "track_sanity",
     "label_noise",
+    "multi_label_noise",
     "box_noise",
     "annotators",
     "track_noise",
@@ -62,8 +65,8 @@ class Check:
     Attributes:
         name: unique, snake_case; findings and policies refer to it.
         version: raised whenever a finding could change; part of the cache key.
-        view: which view it reads: samples, given labels, images with all boxes, or all annotators' answers (labels
-            that are not the given ones too, with the teachers' columns where there are any).
+        view: which view it reads: samples, given labels, images with all tags or boxes, or all annotators' answers
+            (labels that are not the given ones too, with the teachers' columns where there are any).
         needs: columns it reads; a pattern such as `prob_*` asks for at least one match.
         scope: what a shard must not split: row, sample, sequence or dataset.
         params: a frozen dataclass of plain values; part of the cache key.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curate import runs, views
+from curate import runs, schema, views
+from curate.check import Check
+from curate.ingest import Ingested
 from curate.ingest.media import open_media
 from curate.pipeline import open_run
 from curate.scan import scan_batch
+from curate.spec import BOX_TEACHERS, Spec
 from curate.stages import check as checking
 from curate.stages import read as reading
 
@@ -34,6 +38,8 @@ class Plan:
     images_per_s: float
     disk_bytes: int
     checks: tuple[str, ...]
+    not_applicable: tuple[str, ...]
+    with_review: bool
     teachers: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -47,14 +53,25 @@ class Plan:
             f"{self.n_out:,} input rows are out before a pixel is read",
             f"scan: {self.n_new_images:,} images are new, about {self.scan_s:,.0f} s at {self.images_per_s:,.0f}/s",
             f"checks: {', '.join(self.checks)}",
+            *([f"without a subject here: {', '.join(self.not_applicable)}"] if self.not_applicable else []),
             f"teachers: {', '.join(self.teachers) or 'none'}",
-            f"disk: about {self.disk_bytes / 1e6:,.0f} MB in the workspace",
+            f"disk: about {self.disk_bytes / 1e6:,.0f} MB in the workspace"
+            + (f", {MONGO_BYTES / 1e6:,.0f} MB of it an empty MongoDB" if self.with_review else ""),
             "Nothing was published and no database was started.",
         ]
 
 
-def estimate(spec: str | Path, *, workspace: Path | None, limit: int | None, workers: int | None) -> Plan:
+def estimate(
+    spec: str | Path, *, workspace: Path | None, limit: int | None, workers: int | None, review: bool = True
+) -> Plan:
     """Return what a run would do; reads rows and labels and probes a few images, publishes nothing.
+
+    Args:
+        spec: of the dataset.
+        workspace: as in a run.
+        limit: as in a run.
+        workers: as in a run.
+        review: whether the run would load the FiftyOne dataset.
 
     Raises:
         ConfigError: the spec cannot be used.
@@ -71,6 +88,8 @@ def estimate(spec: str | Path, *, workspace: Path | None, limit: int | None, wor
     rate = views.samples_view(probe, scanned).num_rows / max(time.monotonic() - began_s, 1e-6) * context.workers
     n_new = reading.n_unscanned(context, read.samples)
     checks, _ = checking.enabled_checks(context.spec)
+    without = without_subject(checks, read, context.spec)
+    mongo = (MONGO_BYTES, MONGO_BYTES_PER_IMAGE) if review else (0, 0)
     context.run.finish("dry run")
     return Plan(
         name=context.run.workspace.name,
@@ -81,7 +100,33 @@ def estimate(spec: str | Path, *, workspace: Path | None, limit: int | None, wor
         n_new_images=n_new,
         scan_s=n_new / rate,
         images_per_s=rate,
-        disk_bytes=MONGO_BYTES + read.samples.num_rows * (CACHE_BYTES_PER_IMAGE + MONGO_BYTES_PER_IMAGE),
-        checks=tuple(check.name for check in checks),
+        disk_bytes=mongo[0] + read.samples.num_rows * (CACHE_BYTES_PER_IMAGE + mongo[1]),
+        checks=tuple(check.name for check in checks if check.name not in without),
+        not_applicable=without,
+        with_review=review,
         teachers=tuple(teacher.name for teacher in context.spec.teachers),
     )
+
+
+def without_subject(checks: Sequence[Check], read: Ingested, spec: Spec) -> tuple[str, ...]:
+    """Return the checks that these labels, columns and teachers give nothing to look at, as far as rows can tell."""
+    labels, tasks = read.labels, set(read.labels["task"].to_pylist())
+    has = {name: labels[name].null_count < labels.num_rows for name in ("bbox", "mask", "track_id", "annotator")}
+    has["mask"] |= labels["polygons"].null_count < labels.num_rows
+    kinds = {teacher.kind for teacher in spec.teachers}
+    asked = kinds - {*BOX_TEACHERS, "mot", "masks"}  # of classes
+    there = {
+        "demographic_balance": bool(spec.attributes),
+        "attribute_association": bool(spec.attributes),
+        "label_consistency": "classification" in tasks,
+        "box_sanity": has["bbox"],
+        "mask_sanity": has["mask"],
+        "track_sanity": has["track_id"],
+        "label_noise": bool(asked) and bool(tasks - {"segmentation", schema.MULTI_LABEL}),
+        "multi_label_noise": bool(asked) and schema.MULTI_LABEL in tasks,
+        "box_noise": bool(kinds & set(BOX_TEACHERS)),
+        "annotators": has["annotator"],
+        "track_noise": "mot" in kinds,
+        "mask_noise": "masks" in kinds,
+    }
+    return tuple(check.name for check in checks if not there.get(check.name, True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from curate.config import MISSING
-from curate.errors import ConfigError
+from curate.errors import ConfigError, InputError
 from curate.ingest import BUILTIN, source_named, source_names
 from curate.runs import write_text
 
@@ -73,17 +74,46 @@ def recognise(path: Path) -> tuple[str, Mapping[str, Any]]:
 
     Raises:
         ConfigError: no format does; the message says what was looked for.
+        InputError: it is a table or a JSON by its name, and cannot be read.
     """
     for name in source_names():
         keys = source_named(name).recognises(path)
         if keys is not None:
             return name, keys
+    broken = _what_is_broken(path)
+    if broken:
+        raise InputError(broken)
     tried = ", ".join(BUILTIN)
     raise ConfigError(
         f"No format recognises {path}. Tried: {tried}. A folder per class, a CSV or Parquet table with a column of "
         f"images, a COCO JSON, a VOC or YOLO folder or PNG masks would be; or write a spec by hand "
         f"(format: fiftyone reads any FiftyOne dataset type)."
     )
+
+
+def _what_is_broken(path: Path) -> str | None:
+    """Return why a file that is a table or a JSON by its name is none, None where it can be read."""
+    import pyarrow as pa  # noqa: PLC0415 - only where nothing was recognised
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
+
+    from curate.ingest.table_rows import Dialect, is_parquet, is_text_table, text_header  # noqa: PLC0415 - as above
+
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if is_parquet(one))[:1]
+    for file in files:
+        try:
+            if is_parquet(file):
+                pq.read_schema(file)
+            elif is_text_table(file):
+                text_header(file, Dialect())
+            elif file.suffix.lower() == ".json":
+                json.loads(file.read_bytes())
+        except (pa.ArrowException, OSError, ValueError, RecursionError, InputError) as error:
+            kind = "Parquet" if is_parquet(file) else file.suffix.lower().removeprefix(".").upper()
+            return (
+                f"{file} is called like {kind} and cannot be read as that: {str(error).splitlines()[0][:200]} It has "
+                f"{file.stat().st_size:,} bytes. Was it copied or downloaded whole?"
+            )
+    return None
 
 
 def dataset_name(path: Path) -> str:

@@ -23,6 +23,7 @@ from curate.manifest.build import Release
 from curate.manifest.place import place_of
 from curate.manifest.publish import Published, publish
 from curate.reasons import render
+from curate.review.tags import added_tags
 from curate.stages import Context, check, examine, read, teach
 from curate.stages import audit as auditing
 from curate.stages import release as releasing
@@ -151,11 +152,14 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.statistics = pa.concat_tables([found.statistics, found.predictions.statistics])
     if "flag" in steps:
         examine.check_labels(context, found, after_teachers=True)
+        examine.check_tags(context, found)
         examine.check_boxes(context, found)
         examine.check_annotations(context, found)
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
         found.decisions = reviewing.recall(context, enabled=with_review)
+        found.add_labels(*added_tags(found.view, found.labels, found.findings, found.decisions))
+        found.take_drawn_boxes()
         found.add(held_back(found.view, found.readable_labels, found.findings, context.spec.policy))
         statistics, proof = auditing.carry(context, found, found.readable_labels)
         found.statistics = pa.concat_tables([found.statistics, statistics])

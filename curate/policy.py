@@ -69,6 +69,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
     Rule(issue="duplicate_box", action="review"),
     Rule(issue="swap", check="box_noise", flagged=True, min_suggested_prob=0.95, action="relabel"),
     Rule(issue="*", check="box_noise", flagged=True, action="review"),
+    Rule(issue="*", check="multi_label_noise", flagged=True, action="review"),
     Rule(issue="region_*", check="mask_noise", flagged=True, action="review"),
     Rule(issue="track_*", check="track_noise", flagged=True, action="review"),
     Rule(issue="blank", action="review"),

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
-TASKS = ("classification", "detection", "segmentation", "tracking")
+TASKS = ("classification", "multi_label", "detection", "segmentation", "tracking")
+MULTI_LABEL = "multi_label"  # several classes an image, each there or not: a label row for each that is there
 LABEL_STATES = ("labeled", "negative", "unlabeled")
 ACTIONS = ("keep", "review", "relabel", "soften", "drop")
 OUTCOMES = ("added", "already present", "out")
@@ -20,17 +21,23 @@ STATISTIC_OUTCOMES = ("pass", "fail", "warn", "insufficient data", "errored")
 ATTRIBUTE_PREFIX = "attr_"  # samples.attr_<name>: a declared attribute, string, null = unknown
 GROUP_PREFIX = "group_"  # samples.group_<name>: a group key (video, camera, subject), string
 PROB_PREFIX = "prob_"  # predictions.prob_<teacher>: fixed_size_list<float16>[K]
+PRESENT_PREFIX = "present_"  # tags view: present_<teacher>: fixed_size_list<float16>[K], each class alone
 BOXES_PREFIX = "boxes_"  # boxes view: boxes_<teacher>: list of FOUND_BOX
 TRACKS_PREFIX = "tracks_"  # predictions.tracks_<teacher>: TRACKS of a whole frame, at one of its labels, else null
 MASKS_PREFIX = "masks_"  # predictions.masks_<teacher>: SEGMENTS of a whole image, at one of its labels, else null
-TEACHER_PREFIXES = (PROB_PREFIX, TRACKS_PREFIX, MASKS_PREFIX, BOXES_PREFIX)
+NEAREST_PREFIX = "nearest_"  # predictions.nearest_<probes>: NEAREST of each label
+TEACHER_PREFIXES = (PROB_PREFIX, TRACKS_PREFIX, MASKS_PREFIX, BOXES_PREFIX, PRESENT_PREFIX)
 
+NEAREST = pa.struct(  # labels of the nearest images, as positions in the class list, nearest first
+    [pa.field("classes", pa.list_(pa.int32())), pa.field("n_searched", pa.int32())]
+)
 BBOX = pa.list_(pa.float64(), 4)  # x, y, w, h relative to the upright image, origin top left
 MASK_RLE = pa.struct([("height_px", pa.int32()), ("width_px", pa.int32()), ("counts", pa.binary())])
 POLYGONS = pa.list_(pa.list_(pa.float64()))  # relative x0, y0, x1, y1, … a ring each
 SEGMENTS = pa.list_(pa.struct([("label", pa.string()), ("mask", MASK_RLE)]))
 TRACKS = pa.list_(pa.struct([("track_id", pa.string()), ("label", pa.string()), ("bbox", BBOX)]))
 
+GIVEN_TAG = pa.struct([("label_id", pa.string()), ("label", pa.string())])
 GIVEN_BOX = pa.struct([("label_id", pa.string()), ("label", pa.string()), ("bbox", BBOX), ("is_crowd", pa.bool_())])
 FOUND_BOX = pa.struct([("label", pa.string()), ("bbox", BBOX), ("score", pa.float64())])
 

@@ -209,7 +209,7 @@ class Spec(_Frozen):
     name: Name
     description: str = ""
     source: SourceSpec
-    task: Literal["classification", "detection", "segmentation", "tracking"] | None = None
+    task: Literal["classification", "multi_label", "detection", "segmentation", "tracking"] | None = None
     classes: list[str] | Literal["infer"] = "infer"
     aliases: dict[str, str] = Field(default_factory=dict, description="given label -> class")
     split: Literal["given"] | SplitSpec = "given"

@@ -16,6 +16,7 @@ from curate.errors import ExitCode
 from curate.manifest.build import Release
 from curate.manifest.publish import Published
 from curate.stages.teach import Taught
+from curate.verdict_boxes import drawn_labels, labeled_where_drawn
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Gathered:
     statistics: pa.Table = field(default_factory=lambda: schema.empty(schema.STATISTICS))
     evidence: dict[str, Any] = field(default_factory=dict)
     predictions: Taught | None = None
+    added: pa.Table = field(default_factory=lambda: schema.empty(schema.LABELS))  # labels that reviewers gave
+    answered: pa.Table = field(default_factory=lambda: schema.empty(schema.FINDINGS))  # what they answer
     verdicts: pa.Table = field(default_factory=lambda: schema.empty(schema.VERDICTS))
     decisions: pa.Table = field(default_factory=lambda: schema.empty(schema.DECISIONS))
 
@@ -42,7 +45,26 @@ class Gathered:
     def readable_labels(self) -> pa.Table:
         """The labels whose image could be decoded; the others are excluded with their image's reason."""
         good = views.readable(self.view)["sample_id"].combine_chunks()
-        return self.labels.filter(pc.is_in(self.labels["sample_id"], value_set=good))
+        return self.all_labels.filter(pc.is_in(self.all_labels["sample_id"], value_set=good))
+
+    @property
+    def all_labels(self) -> pa.Table:
+        """The labels of the source and those that reviewers added."""
+        return pa.concat_tables([self.labels, self.added]) if self.added.num_rows else self.labels
+
+    def add_labels(self, added: pa.Table, answered: pa.Table) -> None:
+        """Take in labels that reviewers gave, and set the findings aside that asked for them."""
+        self.added, self.answered = added, answered
+        known = self.answered["finding_id"].combine_chunks()
+        self.findings = self.findings.filter(pc.invert(pc.is_in(self.findings["finding_id"], value_set=known)))
+
+    def take_drawn_boxes(self) -> None:
+        """Add the boxes that people drew or accepted to the labels. Checks have judged what was given before."""
+        labels = drawn_labels(self.decisions, self.labels, self.view)
+        if labels.num_rows > self.labels.num_rows:
+            self.labels = labels
+            self.samples = labeled_where_drawn(self.samples, labels)
+            self.view = labeled_where_drawn(self.view, labels)
 
     def add(self, result: CheckResult) -> None:
         """Add what checks found."""

@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
-from curate.teachers.flag_summary import FlagSummary
-from curate.teachers.noise import NoiseRate
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -76,39 +74,6 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"  report         {summary['report']}")
     lines.append(f"  next           curate review {summary['name']} · curate verify {summary['name']}")
     return lines
-
-
-def flag_lines(summary: FlagSummary) -> list[str]:
-    """Return what `curate flag` found, for people."""
-    rate = summary.noise_rate
-    estimate = "insufficient data" if rate.estimate is None else f"about {rate.estimate:.1%}"
-    if rate.estimate is not None and rate.low is not None and rate.high is not None:
-        estimate += f" (interval {rate.low:.1%} to {rate.high:.1%}; {rate.method})"
-    lines = [
-        f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {estimate}",
-        f"  {summary.regime}: {summary.why}",
-    ]
-    if summary.n_unjudged:
-        lines.append(f"  {summary.n_unjudged:,} rows could not be judged; the reason stands in each")
-    for teacher in summary.teachers:
-        state = f"weight {teacher.weight:.2f}" if teacher.kept else "LEFT OUT"
-        lines.append(f"  {teacher.name}: {state}; {teacher.why}")
-    lines += [f"  estimate {name.replace('_', ' ')}: {_rate_words(one)}" for name, one in summary.estimates.items()]
-    if not summary.estimates_agree and summary.estimates:
-        lines.append("  these estimates disagree: look before you drop; an audit of a sample tells")
-    taken = [f"{c['true']} as {c['given']} {c['prob']:.1%}" for c in summary.transition.get("confusions", [])[:3]]
-    if taken:
-        lines.append(f"  most often labeled wrongly: {', '.join(taken)}")
-    lines.append("  risk is a rank, no probability: .5 is the cut")
-    return [*lines, f"→ {summary.out}"]
-
-
-def _rate_words(rate: NoiseRate) -> str:
-    if rate.estimate is None:
-        return "insufficient data"
-    if rate.low is None or rate.high is None:
-        return f"{rate.estimate:.1%}"
-    return f"{rate.estimate:.1%} ({rate.low:.1%} to {rate.high:.1%}; {rate.method})"
 
 
 def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[str]]:

@@ -20,7 +20,7 @@ from curate.policy import Policy
 from curate.verdict_rows import DROP, RELABEL, REVIEW, SOFTEN, Floats, Ints, Mask, dictionary_codes
 
 CHECK = "removal_cap"
-MISLABEL = "mislabel"
+MISLABEL = ("mislabel", "extra_label")  # what says of a label that it is wrong, on the word of teachers alone
 HELD_WEIGHT = 0.5
 _UNSURE = '"estimates_agree":false'  # as canonical JSON writes it
 
@@ -101,7 +101,7 @@ def limited(findings: pa.Table, finding: Ints, row: Ints, action: Ints, weight: 
 
 
 def _is_mislabel(findings: pa.Table) -> Mask:
-    mask: Mask = pc.equal(findings["issue"], MISLABEL).to_numpy().astype(bool)
+    mask: Mask = pc.is_in(findings["issue"], value_set=pa.array(MISLABEL)).to_numpy().astype(bool)
     return mask
 
 

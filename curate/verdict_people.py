@@ -24,7 +24,7 @@ WITHDRAWS = "withdraws decision "  # a note whose `why` is this and an id takes 
 def standing(decisions: pa.Table) -> pa.Table:
     """Return what a ledger still says, in its order: without what was withdrawn, and without plain notes.
 
-    Notes that hold a box (`to_bbox`: moved, or added where `label_id` is null) stay. The column is added where it
+    Notes that hold a box (`to_bbox`: moved, or added where they name a class too) stay. The column is added where it
     is absent.
     """
     if "to_bbox" not in decisions.column_names:
@@ -97,9 +97,10 @@ class People:
     def reason_codes(self, rows: pa.Table, suggested: pa.Array) -> pa.Array:
         """Return the reason code of each pair."""
         kind = take_or_null(self.decisions["decision"], self.decision)
-        by_label = pc.is_valid(take_or_null(self.decisions["label_id"], self.decision))
+        moves = pc.is_valid(take_or_null(self.decisions["label_id"], self.decision))
+        moves = pc.and_(moves, pc.is_null(take_or_null(self.decisions["to_label"], self.decision)))
         code = pc.binary_join_element_wise("decision", kind, "_")
-        code = pc.if_else(pc.equal(kind, "note"), pc.if_else(by_label, BOX_MOVED, BOX_ADDED), code)
+        code = pc.if_else(pc.equal(kind, "note"), pc.if_else(moves, BOX_MOVED, BOX_ADDED), code)
         applied = self.decides & (self.last[self.row] == self.decision) & self._takes()[self.row]
         empty = applied & pc.is_null(self._wanted(suggested)).to_numpy(zero_copy_only=False)[self.row]
         nothing = pc.if_else(pc.equal(kind, "accept"), WITHOUT_SUGGESTION, WITHOUT_LABEL)
@@ -135,8 +136,12 @@ def stale_pairs(decisions: pa.Table, decision: Ints, content_sha256: pa.ChunkedA
 
 
 def moved_boxes(decisions: pa.Table, label_ids: pa.ChunkedArray, content_sha256: pa.ChunkedArray) -> Ints:
-    """Return for each row the last box in `standing(decisions)` that a person gave its label, -1 without one."""
-    has_box = pc.is_valid(decisions["to_bbox"]).to_numpy(zero_copy_only=False)
+    """Return for each row the last box in `standing(decisions)` that a person gave its label, -1 without one.
+
+    A refused suggestion says which box was refused; it moves nothing.
+    """
+    has_box = pc.and_(pc.is_valid(decisions["to_bbox"]), pc.not_equal(decisions["decision"], "reject"))
+    has_box = has_box.to_numpy(zero_copy_only=False)
     at = pc.index_in(decisions["label_id"], value_set=label_ids.combine_chunks(), skip_nulls=True)
     row = pc.fill_null(at, -1).to_numpy().astype(np.int64)
     decision = np.flatnonzero(has_box & (row >= 0))

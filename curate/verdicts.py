@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.check import CheckResult
 from curate.policy import Policy, Rule
+from curate.verdict_boxes import answered
 from curate.verdict_limits import hold_back, limited
 from curate.verdict_people import People
 from curate.verdict_rows import (
@@ -58,6 +59,9 @@ def decide(
     say which, goes to review and says so. A decision made for other bytes does not apply and is listed as
     `decision_stale`; one that was withdrawn is as if it had never been made.
 
+    A finding about a missing box is answered by a box that a person put there, accepted or refused: it holds nothing
+    back any more, see `verdict_boxes`.
+
     Unreadable images (`samples.error_code` not null) are dropped whatever rules and people say.
 
     Args:
@@ -75,6 +79,8 @@ def decide(
         InputError: a label names a sample that is not in `samples`, or an id stands twice.
     """
     rows = row_table(samples, labels)
+    people = People.of(decisions if decisions is not None else schema.empty(schema.DECISIONS), rows)
+    findings = findings.filter(pa.array(~answered(findings, people.decisions, rows)))
     found = _Found.of(findings, rows, policy.all_rules())
     action, weight = found.strongest(rows.num_rows)
     suggestion = found.best_suggestion(rows)
@@ -84,7 +90,6 @@ def decide(
         take_or_null(findings["suggested_label"], suggestion),
         rows["label"].combine_chunks(),
     )
-    people = People.of(decisions if decisions is not None else schema.empty(schema.DECISIONS), rows)
     suggested = found.accepted_label(rows, take_or_null(people.decisions["finding_id"], people.last))
     action, weight, released = people.overrule(rows, suggested, action, weight, released)
     unreadable = pc.is_valid(rows["error_code"]).to_numpy(zero_copy_only=False)

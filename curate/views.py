@@ -65,7 +65,7 @@ def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | Non
     if predictions is not None:
         answers = look_up(predictions, "label_id", kept["label_id"], what="The predictions")
         for name in answers.column_names:
-            if name.startswith(schema.TEACHER_PREFIXES):
+            if name.startswith((*schema.TEACHER_PREFIXES, schema.NEAREST_PREFIX)):
                 view = view.append_column(answers.schema.field(name), answers[name])
     return view
 
@@ -92,6 +92,34 @@ def boxes_view(labels: pa.Table, samples: pa.Table, found: pa.Table, teachers: S
     for name in teachers:
         own = found.filter(pc.equal(found["teacher"], name))
         view = view.append_column(schema.BOXES_PREFIX + name, _listed(own, ids, schema.FOUND_BOX))
+    return view
+
+
+def tags_view(labels: pa.Table, samples: pa.Table, present: pa.Table | None = None) -> pa.Table:
+    """Return one row per decodable image that has several labels or was looked at: its `given_tags` and the teachers'.
+
+    Args:
+        labels: `schema.LABELS`; those of the task multi_label count. Without one there is no row.
+        samples: the samples view.
+        present: `sample_id` and `present_<teacher>` columns, or None before they have spoken.
+    """
+    tags = labels.filter(pc.equal(labels["task"], schema.MULTI_LABEL))
+    others = labels.filter(pc.not_equal(labels["task"], schema.MULTI_LABEL))
+    good = readable(samples)
+    good = good.filter(pc.not_equal(good["label_state"], "unlabeled"))
+    if not tags.num_rows:
+        good = good.slice(0, 0)
+    elif others.num_rows:  # an image with labels of another kind only says nothing about these
+        elsewhere = pc.is_in(good["sample_id"], value_set=others["sample_id"].combine_chunks())
+        here = pc.is_in(good["sample_id"], value_set=tags["sample_id"].combine_chunks())
+        good = good.filter(pc.or_(here, pc.invert(elsewhere)))
+    view = good.append_column("given_tags", _listed(tags, good["sample_id"].combine_chunks(), schema.GIVEN_TAG))
+    if present is None:
+        return view
+    answers = look_up(present, "sample_id", view["sample_id"], what="The predictions")
+    for name in answers.column_names:
+        if name.startswith(schema.PRESENT_PREFIX):
+            view = view.append_column(answers.schema.field(name), answers[name])
     return view
 
 

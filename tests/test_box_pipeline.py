@@ -23,7 +23,9 @@ from curate.gates import gate_result
 from curate.manifest.build import Release
 from curate.manifest.publish import publish
 from curate.manifest.read import load_release
+from curate.manifest.verbs import verify_version
 from curate.manifest.verify import verify
+from curate.review import ledger
 
 SIDE = 96
 CLASSES = ("square", "disc")
@@ -124,18 +126,65 @@ def test_detectors_are_scored_by_the_rules_of_coco(spec: Path, tmp_path: Path) -
     assert told["mean_iou", "teacher=near"]["value"] > told["mean_iou", "teacher=far"]["value"]
 
 
-def test_a_file_that_says_nothing_of_its_ids_is_an_errored_teacher(spec: Path, tmp_path: Path) -> None:
+def test_a_plain_list_has_the_ids_of_the_labels_and_what_has_no_ids_is_an_errored_teacher(
+    spec: Path, tmp_path: Path
+) -> None:
+    rows = json.loads(spec.with_name("far.json").read_text())
+    strange = [{**row, "image_id": row["image_id"] + 5000} for row in rows]
+    spec.with_name("strange.json").write_text(json.dumps(strange))
     file = spec.with_name("unnamed.yaml")
-    file.write_text(spec.read_text().replace("far.json, images: labels.json", "far.json"))
+    text = spec.read_text().replace("far.json, images: labels.json", "far.json")
+    file.write_text(text + "  - {kind: coco, name: strange, path: strange.json}\n")
     result = curate.run(file, workspace=tmp_path, review=False, until="teach")
     rows = {
         row["group"]: row
         for row in result.tables["statistics"].to_pylist()
         if row["check"] == "teachers" and row["name"] == "ran"
     }
-    assert rows["teacher=far"]["outcome"] == "errored"
-    assert "`images`" in rows["teacher=far"]["detail"]
-    assert rows["teacher=near"]["value"] == 1
+    assert rows["teacher=strange"]["outcome"] == "errored"
+    assert "5500" in rows["teacher=strange"]["detail"]
+    assert rows["teacher=near"]["value"] == rows["teacher=far"]["value"] == 1
+
+
+def test_boxes_that_a_person_accepts_are_released_and_those_refused_hold_nothing_back(
+    spec: Path, tmp_path: Path
+) -> None:
+    first = curate.run(spec, workspace=tmp_path, review=False)
+    uri = dict(zip(*(first.tables["samples"][name].to_pylist() for name in ("sample_id", "uri")), strict=True))
+    found = [row for row in first.tables["findings"].to_pylist() if row["check"] == "box_noise" and row["flagged"]]
+    (missing,) = [row for row in found if row["issue"] == "missing" and uri[row["sample_id"]].endswith("00.png")]
+    others = [row for row in found if row["issue"] == "missing" and row is not missing]
+    sample = missing["sample_id"]
+    assert first.release is not None
+    assert sample not in first.release.data["sample_id"].to_pylist()
+    own = [row for row in first.tables["labels"].to_pylist() if row["sample_id"] == sample]
+    drawn, moved = schema.stable_id("suggested", missing["finding_id"]), [0.5, 0.05, 0.4, 0.4]
+    answers: list[dict[str, Any]] = [
+        {"sample_id": sample, "label_id": drawn, "decision": "accept", "to_label": missing["suggested_label"],
+         "to_bbox": missing["suggested_bbox"], "finding_id": missing["finding_id"]},
+        {"sample_id": sample, "label_id": own[0]["label_id"], "decision": "accept", "to_label": own[0]["label"],
+         "to_bbox": moved},
+        *({"sample_id": row["sample_id"], "label_id": schema.stable_id("suggested", row["finding_id"]),
+           "decision": "reject", "to_label": row["suggested_label"], "to_bbox": row["suggested_bbox"]} for row in others),
+    ]  # fmt: skip
+    ledger.append(ledger.ledger_folder(tmp_path, "shapes"), answers, reviewer="Ann")
+    second = curate.run(spec, workspace=tmp_path, review=False)
+    assert second.release is not None
+    rows = {row["label_id"]: row for row in second.release.data.to_pylist() if row["sample_id"] == sample}
+    assert set(rows) == {drawn, *(row["label_id"] for row in own)}, "the whole picture is released"
+    assert (rows[drawn]["released_label"], rows[drawn]["annotator"]) == (missing["suggested_label"], "Ann")
+    assert rows[drawn]["bbox"] == pytest.approx(missing["suggested_bbox"])
+    assert rows[drawn]["given_bbox"] is None
+    again = rows[own[0]["label_id"]]
+    assert (again["bbox"], again["given_bbox"]) == (pytest.approx(moved), own[0]["bbox"])
+    assert again["action"] == "keep"
+    waiting = {row["sample_id"] for row in second.tables["verdicts"].to_pylist() if row["action"] == "review"}
+    assert waiting <= {row["sample_id"] for row in found if row["label_id"] is not None}
+    report = verify_version(tmp_path / "manifests", "shapes")
+    assert report.lines()[-1] == "Every promise is kept.", report.lines()
+    third = curate.run(spec, workspace=tmp_path, review=False)
+    assert third.published is not None
+    assert not third.published.is_new, "nothing changed, nothing is published"
 
 
 @pytest.fixture(scope="module")

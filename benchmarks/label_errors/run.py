@@ -1,14 +1,17 @@
-"""curate beside cleanlab and FiftyOne Brain on tables of labels, truths and teachers.
+"""curate beside cleanlab, FiftyOne Brain and ObjectLab on the same inputs in one process.
 
-    python benchmarks/label_errors/run.py TABLE.parquet [TABLE.parquet …] --truth true_label [--out FOLDER]
+    python benchmarks/label_errors/run.py TABLE.parquet --truth true_label [--situations] [--boxes BOXES.zip] --out DIR
 
-TABLE has `label`, the truth and `prob_<teacher>` lists. Everybody gets the same arrays in one process. cleanlab
-(extra `benchmark`) is given everything it takes: its ensemble score; `find_label_issues` by default and by
-`predicted_neq_given`, on the mean of the teachers and on the teacher that agrees best with the labels. FiftyOne's
-mistakenness has no cut of its own; above .5 it is the same as "the prediction differs", and is counted so.
+TABLE has `label`, the truth and `prob_<teacher>` lists. Everybody gets the same arrays. cleanlab (extra `benchmark`)
+is given everything it takes: its ensemble score; `find_label_issues` by default, by `predicted_neq_given` and by
+`both`, on the mean of the teachers and on the teacher that agrees best with the labels. FiftyOne's mistakenness has no
+cut of its own; above .5 it is the same as "the prediction differs", and is counted so. `best cut` is the F1 that the
+best threshold on the method's own score would have had, which takes knowing the truth.
 
-For each table there is a second run, "memorised": four fifths of the labels are put into the best teacher's answers.
-Intervals are 95 % bootstrap over rows. --out gets results.csv, results.md and results.png.
+For each table there is a second run in which the best teacher memorised four fifths of the labels; with --situations
+there are more, see situations.py. --boxes runs boxes.py (ObjectLab, plain agreement) in the same process.
+Intervals are 95 % bootstrap over rows, for boxes over images. --out gets results.csv, results.md and results.png, and
+boxes.csv and boxes.png.
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import boxes
 import numpy as np
 import pyarrow.parquet as pq
+from situations import best_teacher, memorised, situations
 
 from curate.teachers.disagreement import flag_labels
 from curate.teachers.evaluation import Measured, evaluate
@@ -30,8 +36,9 @@ from curate.teachers.noise import Bools, Floats, Ints
 
 Answer = tuple[Floats, Bools]
 Contenders = dict[str, Callable[[], Answer]]
-HEAD = ("set", "method", "average precision", "F1", "precision", "recall", "flagged", "seconds")
+HEAD = ("set", "method", "average precision", "F1", "best cut", "precision", "recall", "flagged", "seconds")
 MEMORISED = 0.8
+FILTERS = ("prune_by_noise_rate", "predicted_neq_given", "both")
 
 
 def read(path: Path, truth: str) -> tuple[Ints, Ints, dict[str, Floats]]:
@@ -47,18 +54,18 @@ def read(path: Path, truth: str) -> tuple[Ints, Ints, dict[str, Floats]]:
     return given, true, probs
 
 
-def best_teacher(given: Ints, probs: dict[str, Floats]) -> str:
-    return max(probs, key=lambda name: float((probs[name].argmax(axis=1) == given).mean()))
+def few(given: Ints, true: Ints, probs: dict[str, Floats], n_rows: int) -> tuple[Ints, Ints, dict[str, Floats]]:
+    """Return a random part, the same every time."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(given))[:n_rows])
+    return given[rows], true[rows], {name: p[rows] for name, p in probs.items()}
 
 
-def memorised(given: Ints, probs: dict[str, Floats], seed: int = 0) -> dict[str, Floats]:
-    """Return the teachers after the best of them has seen most of the labels that it is to judge."""
-    name = best_teacher(given, probs)
-    n_rows, n_classes = probs[name].shape
-    seen = np.random.default_rng(seed).random(n_rows) < MEMORISED
-    told = np.full((n_rows, n_classes), 0.02 / (n_classes - 1))
-    told[np.arange(n_rows), given] = 0.98
-    return {**probs, name: np.where(seen[:, None], 0.1 * probs[name] + 0.9 * told, probs[name])}
+def best_f1(risk: Floats, wrong: Bools) -> float:
+    """Return the F1 at the best threshold of a score; rows of one score are flagged together."""
+    level = np.unique(-np.nan_to_num(risk), return_inverse=True)[1]
+    n_flagged = np.cumsum(np.bincount(level))
+    hits = np.cumsum(np.bincount(level, weights=wrong))
+    return float((2 * hits / (n_flagged + wrong.sum())).max())
 
 
 def with_cleanlab(made: Contenders, given: Ints, probs: dict[str, Floats]) -> None:
@@ -83,7 +90,7 @@ def with_cleanlab(made: Contenders, given: Ints, probs: dict[str, Floats]) -> No
     if len(probs) > 1:
         made["cleanlab ensemble score, mean filtered"] = ensemble
     for name, p in (("mean", mean), ("best teacher", probs[best_teacher(given, probs)])):
-        for way in ("prune_by_noise_rate", "predicted_neq_given"):
+        for way in FILTERS:
             made[f"cleanlab {name}, {way}"] = lambda p=p, way=way: single(p, way)
 
 
@@ -140,8 +147,8 @@ def plot(results: list[tuple[str, str, Measured, Measured]], path: Path) -> None
             panel.errorbar(values, places, xerr=np.maximum(spread.T, 0), fmt=marker, capsize=2, label=label)
         panel.set_yticks(np.arange(len(rows)), [row[1] for row in rows])
         panel.invert_yaxis()
-        panel.set_xlim(0, 1.02)
-        panel.set_title(name, loc="left")
+        panel.set_xlim(-0.02, 1.02)
+        panel.set_title(name, loc="right", fontsize=9)
         panel.grid(axis="x", alpha=0.3)
     axes[0, 0].legend(loc="lower left")
     figure.tight_layout()
@@ -158,10 +165,42 @@ def write(rows: list[list[str]], results: list[tuple[str, str, Measured, Measure
     plot(results, folder / "results.png")
 
 
+def on_boxes(path: Path, n_seeds: int, n_resamples: int, folder: Path | None) -> None:
+    """Run boxes.py here, and draw what it found."""
+    table = (folder or Path(tempfile.mkdtemp())) / "boxes.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    sys.argv = [
+        "boxes.py",
+        str(path),
+        "--seeds",
+        str(n_seeds),
+        "--resamples",
+        str(n_resamples),
+        "--out",
+        str(table),
+    ]
+    boxes.main()
+    with table.open(encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    results = []
+    for issue, method in dict.fromkeys((row["issue"], row["method"]) for row in found):
+        mine = [row for row in found if (row["issue"], row["method"]) == (issue, method)]
+        ap, low, high = (float(np.mean([float(row[c]) for row in mine])) for c in ("AP", "low", "high"))
+        flags = [float(row["F1 of flags"]) for row in mine if row["F1 of flags"]]
+        f1 = Measured(float(np.mean(flags)) if flags else None, None, None)
+        results.append((f"boxes, {issue}", method, Measured(ap, low, high), f1))
+    if folder:
+        plot(sorted(results, key=lambda row: row[0]), folder / "boxes.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", type=Path, nargs="+")
-    parser.add_argument("--truth", required=True)
+    parser.add_argument("tables", type=Path, nargs="*")
+    parser.add_argument("--truth", default="true_label")
+    parser.add_argument("--situations", action="store_true")
+    parser.add_argument("--rows", type=int, default=10**9, help="at most so many rows of a table")
+    parser.add_argument("--boxes", type=Path)
+    parser.add_argument("--seeds", type=int, default=3, help="of boxes")
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -169,22 +208,30 @@ def main() -> None:
     results: list[tuple[str, str, Measured, Measured]] = []
     print(" | ".join(HEAD))
     for path in options.tables:
-        given, true, probs = read(path, options.truth)
-        sets = {path.stem: probs}
+        given, true, probs = few(*read(path, options.truth), options.rows)
+        sets = [(path.stem, given, true, probs)]
         if len(probs) > 1:
-            sets[f"{path.stem}, best teacher memorised {MEMORISED:.0%}"] = memorised(given, probs)
-        for name, answers in sets.items():
-            for method, answer in contenders(given, answers).items():
+            told = memorised(given, probs, MEMORISED)
+            sets.append((f"{path.stem}, best teacher memorised {MEMORISED:.0%}", given, true, told))
+        for name, labels, truth, answers in (
+            situations(path.stem, given, true, probs) if options.situations else sets
+        ):
+            for method, answer in contenders(labels, answers).items():
                 started = time.perf_counter()
                 risk, flagged = answer()
                 seconds = time.perf_counter() - started
-                found = evaluate(risk, flagged, given != true, n_resamples=options.resamples)
-                measures = (found.average_precision, found.f1, found.precision, found.recall)
-                rows.append([name, method, *map(shown, measures), str(found.n_flagged), f"{seconds:.1f}"])
+                found = evaluate(risk, flagged, labels != truth, n_resamples=options.resamples)
+                ap, f1, precision, recall = map(
+                    shown, (found.average_precision, found.f1, found.precision, found.recall)
+                )
+                best = f"{best_f1(risk, labels != truth):.4f}"
+                rows.append([name, method, ap, f1, best, precision, recall, str(found.n_flagged), f"{seconds:.1f}"])
                 results.append((name, method, found.average_precision, found.f1))
                 print(" | ".join(rows[-1]), flush=True)
-    if options.out:
+    if options.out and rows:
         write(rows, results, options.out)
+    if options.boxes:
+        on_boxes(options.boxes, options.seeds, options.resamples, options.out)
 
 
 if __name__ == "__main__":

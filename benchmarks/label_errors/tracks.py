@@ -173,13 +173,13 @@ class Planter:
         self.busy[one].append((low, high))
 
 
-def plant(rows: np.ndarray, seed: int) -> tuple[Planted, np.ndarray]:
+def plant(rows: np.ndarray, seed: int, kind: type[Planter] = Planter) -> tuple[Planted, np.ndarray]:
     """Return what was planted, and the place in the shuffled file of each row that is left."""
-    planter = Planter(rows, seed)
+    planter = kind(rows, seed)
     n_each = max(2, round(6 * len(planter.frames_of) / 25))
     for _ in range(n_each):
-        for kind in KINDS:
-            getattr(planter, kind)()
+        for error in KINDS:
+            getattr(planter, error)()
     carries = set(np.flatnonzero(planter.made.rows[:, ID] != rows[:, ID]).tolist())
     planter.made.all_wrong_ids = carries - planter.made.wrong["duplicate_id"]
     planter.made.neither["id_switch"] = planter.made.all_wrong_ids - planter.made.wrong["id_switch"]

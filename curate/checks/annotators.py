@@ -36,6 +36,7 @@ class AnnotatorsParams:
         min_shared: two annotators with fewer shared images are not compared.
         max_pairs: pairs that are reported, those that share most images.
         min_ratio: an annotator stands out on a class from this multiple of the average error on.
+        min_ratio_low: and only where the lower end of the 95 % interval of that multiple is at least this.
     """
 
     classes: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class AnnotatorsParams:
     min_shared: int = 10
     max_pairs: int = 200
     min_ratio: float = 2.0
+    min_ratio_low: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,8 @@ def _error_rates(
 
     On a class that he gives, an answer counts as contradicted where all others of its image together find another
     class likeliest. An annotator stands out where the exact lower limit of his share is above that of the others on
-    that class even after all classes of all annotators were looked at (Bonferroni); where the others err, both rise.
+    that class even after all classes of all annotators were looked at (Bonferroni), and where his multiple of their share
+    is surely large (`min_ratio`, `min_ratio_low`); where the others err, both rise.
     """
     judged = found.has_reference
     wrong = judged & (found.others != answers.label)
@@ -205,6 +208,8 @@ def _error_rates(
         ):
             continue
         low_end, high_end = share_interval(n_wrong, n)
+        if low_end < params.min_ratio_low * usual:
+            continue
         rows.append(
             {
                 "name": "share_contradicted",
@@ -220,6 +225,8 @@ def _error_rates(
             "annotator": answers.names[who],
             "label": answers.classes[label],
             "ratio": round(n_wrong / n / usual, 1),
+            "ratio_low": round(low_end / usual, 1),
+            "ratio_high": round(high_end / usual, 1),
             "n_wrong": n_wrong,
             "n": n,
             "average": round(usual, 3),
@@ -306,7 +313,7 @@ def _finding(answers: _Answers, row: int, issue: str, risk: float, args: dict[st
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="annotations",
     needs=COLUMNS,
     scope="dataset",

@@ -245,10 +245,13 @@ def _args(
         if issue == "odd_aspect":
             return size | {"cut": params.odd_aspect_max}
         return size | {"low_px": _rounded(state.size_low_px), "high_px": _rounded(state.size_high_px)}
+    if issue == "blurry":  # on the scale of its cut
+        edges, histogram = (_column(batch.slice(index, 1), f"blur_{name}_std") for name in ("laplacian", "luma"))
+        sharp = float(sharpness_score(edges, histogram, params.flat_min)[0])
+        return {"measured": _rounded(sharp), "cut": _rounded(params.blurry_max)}
     column, cut = {
         "dark": ("brightness_p99", params.dark_max),
         "bright": ("brightness_p05", params.bright_min),
-        "blurry": ("blur_laplacian_std", params.blurry_max),
         "low_information": ("entropy_bits", params.low_information_bits),
         "gray": ("colorfulness", params.gray_colorfulness),
         "blank": ("entropy_bits", params.blank_bits),
@@ -273,7 +276,7 @@ _REASONS = {
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="samples",
     needs=NEEDS,
     scope="row",

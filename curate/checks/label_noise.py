@@ -17,6 +17,7 @@ from curate.teachers.disagreement import fit_flags, fit_rows
 from curate.teachers.flag_model import FlagModel, Scores
 from curate.teachers.flag_reasons import CODES, reason_codes
 from curate.teachers.label_columns import label_indices, label_strings, prob_matrix
+from curate.teachers.neighbours import count_labels
 from curate.teachers.noise import INSUFFICIENT, Floats, Ints, NoiseRate, binomial_rate, transition_json
 from curate.teachers.sampling import order_keys, smallest
 from curate.teachers.scoring import score_flags, usable_rows
@@ -131,12 +132,37 @@ def score(batch: pa.RecordBatch, state: LabelNoiseState, params: LabelNoiseParam
     invalid = np.isin(codes.astype(str), list(_UNJUDGED))
     picked = np.flatnonzero(scores.flagged | doubt | invalid)
     chosen = batch.select(["sample_id", "label_id"]).take(pa.array(picked)).to_pydict()
+    near = _near(batch.take(pa.array(picked)), scores.suggested[picked], given[picked], len(classes))
     rows = []
     for place, row in enumerate(picked):
         ids = {"sample_id": chosen["sample_id"][place], "label_id": chosen["label_id"][place]}
         label, agree = labels[int(row)].as_py(), state.model.estimates_agree
-        rows.append({**ids, **_finding(codes[row], scores, int(row), label, state.classes, names, agree=agree)})
+        found = _finding(codes[row], scores, int(row), label, state.classes, names, agree=agree)
+        if found["issue"] == ISSUE:
+            found["reason_args"] |= near[place]
+        rows.append({**ids, **found})
     return build_findings(NAME, rows)
+
+
+def _near(batch: pa.RecordBatch, suggested: Ints, given: Ints, n_classes: int) -> list[dict[str, int]]:
+    """Return what the nearest images of each row are labeled, for its reason; nothing where no probes were asked."""
+    names = sorted(name for name in batch.schema.names if name.startswith(schema.NEAREST_PREFIX))
+    if not names:
+        return [{} for _ in range(batch.num_rows)]
+    column = batch.column(names[0])
+    as_suggested, n_near = count_labels(column, suggested, n_classes)
+    as_given, _ = count_labels(column, given, n_classes)
+    n_searched = pc.fill_null(column.field("n_searched"), 0).to_numpy(zero_copy_only=False)
+    columns = {
+        "n_near": n_near,
+        "n_near_suggested": as_suggested,
+        "n_near_given": as_given,
+        "n_searched": n_searched,
+    }
+    return [
+        {name: int(values[row]) for name, values in columns.items()} if n_near[row] else {}
+        for row in range(batch.num_rows)
+    ]
 
 
 def _cut_at(scores: Scores, flag_risk: float | None) -> Scores:
@@ -253,7 +279,7 @@ def _rate_row(name: str, group: str | None, rate: NoiseRate, n_rows: int, detail
 
 
 def _columns(names: Sequence[str]) -> list[str]:
-    kinds = (schema.PROB_PREFIX, schema.ATTRIBUTE_PREFIX)
+    kinds = (schema.PROB_PREFIX, schema.ATTRIBUTE_PREFIX, schema.NEAREST_PREFIX)
     return ["sample_id", "label_id", "label", *(n for n in names if n.startswith(kinds))]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,20 +17,10 @@ from curate.checks.masks import mask_shape
 from curate.checks.pictures import gather
 from curate.ingest.rle import decode_mask
 from curate.statistics.intervals import wilson
-from curate.teachers.regions.files import one_hot, resized
+from curate.teachers.regions.answers import Answer
+from curate.teachers.regions.canvas import NONE, Ids
 from curate.teachers.regions.found import RegionFound, issues_of
-from curate.teachers.regions.judge import (
-    ISSUES,
-    MIN_TAU,
-    NONE,
-    Floats,
-    Ids,
-    Region,
-    image_of,
-    regions_of,
-    usual_offsets,
-    with_usual_offset,
-)
+from curate.teachers.regions.judge import ISSUES, Judged, Region, Source, judge
 
 NAME = "mask_noise"
 COLUMNS = ("label_id", "sample_id", "task", "label", "mask")
@@ -54,7 +44,7 @@ class _Picture:
     """The labels of one image and the teachers' masks of it, as rows of the view; sorted by label id."""
 
     rows: Rows
-    teachers: tuple[Rows, ...]
+    teachers: tuple[Rows, ...]  # empty where a teacher has no answer
 
 
 def fit(batches: Batches, params: MaskNoiseParams) -> Fitted:
@@ -62,37 +52,36 @@ def fit(batches: Batches, params: MaskNoiseParams) -> Fitted:
     parts = list(batches)
     columns = sorted(one for one in (parts[0].schema.names if parts else []) if one.startswith(schema.MASKS_PREFIX))
     table = gather(parts, [*COLUMNS, *columns])
-    pictures = _pictures(table, columns) if table is not None else []
+    pictures = _pictures(table, columns) if table is not None else {}
     if not pictures:
         row = {"name": "share_with_finding", "n": 0, "outcome": "insufficient data", "detail": {"why": "no mask"}}
         return Fitted(build_findings(NAME, []), build_statistics(NAME, [row]))
     names = _class_names(pictures)
-    tau = _usual(pictures, names)
-    judged = []
-    for picture in pictures:
-        label, probs = _arrays(picture, names)
-        judged.append(regions_of(image_of(label, probs, tau)))
-    usual = usual_offsets([one for regions in judged for one in regions])
+    judged = _judged(pictures, [one.removeprefix(schema.MASKS_PREFIX) for one in columns], names)
     rows: Rows = []
-    for picture, regions in zip(pictures, judged, strict=True):
-        rows += _findings(picture, with_usual_offset(regions, usual), names, params)
-    n_masks = sum(len(picture.rows) for picture in pictures)
-    return Fitted(build_findings(NAME, rows), build_statistics(NAME, _statistics(rows, n_masks)))
+    for key, picture in pictures.items():
+        rows += _findings(picture, judged.regions[key], names, params)
+    n_masks = sum(len(picture.rows) for picture in pictures.values())
+    return Fitted(
+        build_findings(NAME, rows),
+        build_statistics(NAME, [*_statistics(rows, n_masks), *_teachers(judged, columns)]),
+    )
 
 
-def _pictures(table: pa.Table, columns: Sequence[str]) -> list[_Picture]:
+def _pictures(table: pa.Table, columns: Sequence[str]) -> dict[str, _Picture]:
+    """Return sample id -> what is known of it, where masks can be read and a teacher has answered."""
     table = table.filter(pc.and_(pc.equal(table["task"], "segmentation"), pc.is_valid(table["mask"])))
     by_sample: dict[str, Rows] = {}
     for row in table.sort_by("label_id").to_pylist():
         by_sample.setdefault(row["sample_id"], []).append(row)
-    found = []
-    for _, rows in sorted(by_sample.items()):
+    found = {}
+    for sample, rows in sorted(by_sample.items()):
         good = [row for row in rows if _is_readable(row["mask"])]
         answers = [next((row[name] for row in rows if row[name] is not None), None) for name in columns]
-        seen = [[one for one in answer if _is_readable(one["mask"])] for answer in answers if answer is not None]
+        seen = [[one for one in answer or () if _is_readable(one["mask"])] for answer in answers]
         sizes = {(row["mask"]["height_px"], row["mask"]["width_px"]) for row in good}
         if len(sizes) == 1 and any(seen):
-            found.append(_Picture(good, tuple(one for one in seen if one)))
+            found[sample] = _Picture(good, tuple(seen))
     return found
 
 
@@ -109,16 +98,16 @@ def _is_readable(mask: dict[str, Any] | None) -> bool:
     return True
 
 
-def _class_names(pictures: Sequence[_Picture]) -> tuple[str, ...]:
-    given = {row["label"] for picture in pictures for row in picture.rows}
-    seen = {one["label"] for picture in pictures for rows in picture.teachers for one in rows}
+def _class_names(pictures: Mapping[str, _Picture]) -> tuple[str, ...]:
+    given = {row["label"] for picture in pictures.values() for row in picture.rows}
+    seen = {one["label"] for picture in pictures.values() for rows in picture.teachers for one in rows}
     return tuple(sorted(given | seen))
 
 
 def _drawn(rows: Rows, names: Sequence[str]) -> Ids:
     """Return (H, W) class numbers, NONE where no mask is; of two masks on a pixel the class that comes first stays."""
     size = (rows[0]["mask"]["height_px"], rows[0]["mask"]["width_px"])
-    ids = np.full(size, NONE, dtype=np.int64)
+    ids = np.full(size, NONE, dtype=np.int32)
     for row in sorted(rows, key=lambda one: str(one["label"]), reverse=True):
         mask = row["mask"]
         if (mask["height_px"], mask["width_px"]) == size:
@@ -126,40 +115,46 @@ def _drawn(rows: Rows, names: Sequence[str]) -> Ids:
     return ids
 
 
-def _arrays(picture: _Picture, names: Sequence[str]) -> tuple[Ids, list[Floats]]:
-    label = _drawn(picture.rows, names)
-    numbers = {one: one for one in range(len(names))}
-    probs = [one_hot(_drawn(rows, names), numbers, len(names)) for rows in picture.teachers]
-    return label, [resized(one, label.shape) for one in probs]
+def _judged(pictures: Mapping[str, _Picture], teachers: Sequence[str], names: Sequence[str]) -> Judged:
+    def load(key: str) -> tuple[Ids, list[Answer]]:
+        label = _drawn(pictures[key].rows, names)
+        nothing = np.full(label.shape, NONE, dtype=np.int32)  # a teacher that has no answer prefers no class
+        said = [_drawn(rows, names) if rows else nothing for rows in pictures[key].teachers]
+        return label, [
+            Answer(len(names), codes=codes, source=f"the teacher {name}")
+            for name, codes in zip(teachers, said, strict=True)
+        ]
+
+    return judge(Source(sorted(pictures), list(teachers), len(names), load))
 
 
-def _usual(pictures: Sequence[_Picture], names: Sequence[str]) -> Floats:
-    """Return (K,) the share of each class's labeled pixels that teachers give it."""
-    total, count = np.zeros(len(names)), np.zeros(len(names))
-    for picture in pictures:
-        label, probs = _arrays(picture, names)
-        valid = label >= 0
-        mean = np.mean([one[label[valid], *np.nonzero(valid)] for one in probs], axis=0)
-        total += np.bincount(label[valid], weights=mean, minlength=len(names))
-        count += np.bincount(label[valid], minlength=len(names))
-    usual = np.divide(total, count, out=np.ones(len(names)), where=count > 0)
-    tau: Floats = np.clip(usual, MIN_TAU, 1.0).astype(np.float32)
-    return tau
+def _teachers(judged: Judged, columns: Sequence[str]) -> Rows:
+    """Return a weight for each teacher, and the noise rate that they were weighed with."""
+    found: Rows = []
+    for name, weight in zip(columns, judged.pool.large.tolist(), strict=True):
+        guard = judged.pool.guards[name.removeprefix(schema.MASKS_PREFIX)]
+        group = f"teacher={name.removeprefix(schema.MASKS_PREFIX)}"
+        found.append({"name": "teacher_weight", "group": group, "value": weight, "detail": {"guard": guard.why}})
+    return [*found, {"name": "noise_rate", "value": judged.pool.noise_rate, "detail": {"of": "regions, as fitted"}}]
 
 
 def _findings(
     picture: _Picture, regions: Sequence[Region], names: Sequence[str], params: MaskNoiseParams
 ) -> Iterator[dict[str, Any]]:
     """Yield the worst region of each issue and label; a missing region stands at the label that covers it."""
-    home = {row["label"]: row for row in reversed(picture.rows)}
+    home = {row["label_id"]: row for row in picture.rows}
+    n_teachers = sum(bool(one) for one in picture.teachers)
+    size = (picture.rows[0]["mask"]["height_px"], picture.rows[0]["mask"]["width_px"])
     worst: dict[tuple[str, str], RegionFound] = {}
     for region in regions:
-        for one in issues_of(region, names, len(picture.teachers), params.min_risk):
-            key = (one.issue, names[region.class_id])
+        found = list(issues_of(region, names, n_teachers, float(np.hypot(*size)), params.min_risk))
+        own = _label_of(picture, region, names[region.class_id]) if found else ""
+        for one in found:
+            key = (one.issue, own)
             if key not in worst or (-one.risk, region.bbox_px) < (-worst[key].risk, worst[key].region.bbox_px):
                 worst[key] = one
-    for (issue, label), one in sorted(worst.items()):
-        row = home[label]
+    for (issue, own), one in sorted(worst.items()):
+        row = home[own]
         sides = (row["mask"]["width_px"], row["mask"]["height_px"])
         yield {
             "issue": f"region_{issue}",
@@ -170,8 +165,26 @@ def _findings(
             "suggested_label": names[one.suggested] if one.suggested != NONE else None,
             "suggested_bbox": [v / side for v, side in zip(one.region.bbox_px, sides * 2, strict=True)],
             "reason_code": one.code,
-            "reason_args": one.args,
+            "reason_args": {**one.args, **_shapes(one)},
         }
+
+
+def _label_of(picture: _Picture, region: Region, name: str) -> str:
+    """Return the label of a class that a region is of: where there are several, the one that fills its box most."""
+    rows = sorted((row for row in picture.rows if row["label"] == name), key=lambda row: str(row["label_id"]))
+    if len(rows) == 1:
+        return str(rows[0]["label_id"])
+    x, y, w, h = (int(v) for v in region.bbox_px)
+    filled = [int(decode_mask(row["mask"])[y : y + h, x : x + w].sum()) for row in rows]
+    return str(rows[int(np.argmax(filled))]["label_id"])
+
+
+def _shapes(one: RegionFound) -> dict[str, Any]:
+    """Return where the label has the region and where teachers see it, as far as the issue is about that."""
+    seen = one.region.seen if one.issue in {"missing", "boundary"} else None
+    return {
+        name: shape.to_json() for name, shape in (("drawn", one.region.drawn), ("seen", seen)) if shape is not None
+    }
 
 
 def _statistics(rows: Rows, n_masks: int) -> Rows:
@@ -186,7 +199,7 @@ def _statistics(rows: Rows, n_masks: int) -> Rows:
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="labels",
     needs=(*COLUMNS, "masks_*"),
     scope="dataset",

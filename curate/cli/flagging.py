@@ -26,8 +26,8 @@ def flag_one_table(
             "curate flag needs a TABLE.parquet with label and prob_<teacher> columns. For --labels and --teacher say "
             f"which --task they are of: {', '.join(TASKS)}."
         )
-    from curate.summary import flag_lines  # noqa: PLC0415 - `curate --help` needs none of it
     from curate.teachers.flag_table import flag_table  # noqa: PLC0415 - pulls in SciPy
+    from curate.teachers.flag_words import flag_lines  # noqa: PLC0415 - `curate --help` needs none of it
 
     summary = flag_table(table, out, classes=classes, progress=progress)
     return summary.to_json(), flag_lines(summary)

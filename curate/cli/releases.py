@@ -223,6 +223,9 @@ def show(
     lineage: Annotated[
         bool, typer.Option("--lineage", help="Also the versions that it came from, and led to.")
     ] = False,
+    row: Annotated[
+        str | None, typer.Option("--row", help="An image or label: what became of it, and why. Path or id.")
+    ] = None,
     workspace: WorkspaceOption = None,
     manifests: ManifestsOption = None,
     as_json: JsonOption = False,
@@ -232,5 +235,11 @@ def show(
     from curate.manifest import show as showing  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
+    if row is not None:
+        from curate.manifest.explain import explain, explain_lines  # noqa: PLC0415 - as above
+
+        told = explain(releases_at(workspace, manifests), version, row)
+        terminal.tell(told, lambda: explain_lines(told))
+        return
     shown = showing.show(releases_at(workspace, manifests), version, lineage=lineage)
     terminal.tell(shown, lambda: showing.show_lines(shown))

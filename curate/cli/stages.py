@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,7 @@ def run(
     if dry_run:
         from curate.dry_run import estimate  # noqa: PLC0415 - only here
 
-        plan = estimate(spec, workspace=workspace, limit=limit, workers=workers)
+        plan = estimate(spec, workspace=workspace, limit=limit, workers=workers, review=review)
         terminal.tell(plan.to_json(), plan.lines)
         return
     from curate.pipeline import run as run_pipeline  # noqa: PLC0415 - pulls in pyarrow and SciPy
@@ -143,6 +144,9 @@ def flag(
 ) -> None:
     """Flag wrong labels: in a table of labels and teachers' probabilities, or in files of another task."""
     del workspace  # every verb takes it; this one writes to --out only
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # threads that wait for matrix products, of which there are none
     from curate.cli.flagging import flag_files, flag_one_table  # noqa: PLC0415 - as above
 
     terminal = terminal_for(as_json, quiet)

@@ -43,7 +43,7 @@ def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftO
 def _problem(image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None:
     if not image.width_px or not image.height_px:
         return "image_size_unknown", {}
-    if label.task == "classification":
+    if label.task in {"classification", "multi_label"}:
         return "export_no_whole_image_class", {"format": "COCO"}
     mask = label.mask
     if mask is not None and (mask["width_px"], mask["height_px"]) != (image.width_px, image.height_px):

@@ -52,11 +52,16 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
         shard_bytes: of images in a file, about.
 
     Raises:
-        ConfigError: another format, or `out` holds something else.
+        ConfigError: another format, several labels an image, or `out` holds something else.
         VerificationError: an image is not there or not the one of the version.
     """
     if format not in PACKED:
         raise ConfigError(f"There is no packed format {format!r}. Formats: {', '.join(PACKED)}.")
+    if feed.rows.tags is not None:
+        raise ConfigError(
+            f"{format} holds one label or boxes an image; {feed.name} has several labels an image. csv holds them: "
+            f"curate export {feed.name} --format csv, or train on curate.feed, which hands out all of an image."
+        )
     n_labels = int((feed.rows.labels >= 0).sum())
     with written_beside(out) as beside:
         for split, items in _splits(feed).items():

@@ -47,7 +47,7 @@ def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftO
 
 
 def _problem(image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None:
-    if label.task == "classification":
+    if label.task in {"classification", "multi_label"}:
         return "export_no_whole_image_class", {"format": "Pascal VOC"}
     if label.bbox is None:
         return "export_no_masks", {"format": "Pascal VOC"}

@@ -59,7 +59,7 @@ def _renamed(image: Image) -> str:
 
 
 def _problem(_image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None:
-    if label.task == "classification":
+    if label.task in {"classification", "multi_label"}:
         return "export_no_whole_image_class", {"format": "YOLO"}
     if label.bbox is None and not _is_one_ring(label):
         return "export_no_masks", {"format": "YOLO"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from curate.feed.batches import collate as collate
     from curate.feed.loss import distillation_loss as distillation_loss
+    from curate.feed.loss import multi_label_loss as multi_label_loss
     from curate.feed.loss import targets as targets
     from curate.feed.release import Feed as Feed
     from curate.feed.release import open_feed as open  # noqa: A004 - read as curate.feed.open
@@ -23,9 +24,10 @@ _PUBLIC = {
     "Feed": ("release", "Feed"),
     "collate": ("batches", "collate"),
     "distillation_loss": ("loss", "distillation_loss"),
+    "multi_label_loss": ("loss", "multi_label_loss"),
     "targets": ("loss", "targets"),
 }
-__all__ = ["Feed", "collate", "distillation_loss", "open", "targets"]
+__all__ = ["Feed", "collate", "distillation_loss", "multi_label_loss", "open", "targets"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute

@@ -18,7 +18,7 @@ NO_LABEL = -1
 
 
 def targets(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `distillation_loss` takes from a batch of a classification feed: soft, hard, weight."""
+    """Return what `distillation_loss` (or `multi_label_loss`) takes from a batch: soft, hard, weight."""
     return {"soft": batch.get("soft"), "hard": batch["label"], "weight": batch["weight"]}
 
 
@@ -76,6 +76,53 @@ def distillation_loss(
         per_row = per_row + torch.where(has_hard, (1.0 - share) * plain, 0.0)
     counted = (has_soft | has_hard).float() * (1.0 if weight is None else weight.float())
     return (per_row * counted).sum() / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def multi_label_loss(
+    logits: Tensor,
+    soft: Mapping[str, Tensor] | None,
+    hard: Tensor | None,
+    weight: Tensor | None = None,
+    alpha: float = 0.5,
+) -> Tensor:
+    """Return the weighted mean over images of the binary cross-entropy, averaged over the classes that are known.
+
+    The target of a class is alpha times its soft label and (1 - alpha) times its hard one; whichever is alone counts
+    whole, and a class without either counts nothing.
+
+    Args:
+        logits: (n, K), any float type; computed in float32.
+        soft: of a batch: `probs` (n, K) of each class alone, NaN unknown, and `known` (n,); None for hard labels only.
+        hard: (n, K), 1 there, 0 not there, NaN not decided; None for soft labels only.
+        weight: (n,) of the images, at least 0; None = 1.
+        alpha: share of the soft label, 0 to 1.
+
+    Raises:
+        ConfigError: alpha out of range, or nothing to learn from.
+        InputError: shapes that do not fit.
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise ConfigError(f"alpha is in [0, 1]; given: {alpha}.")
+    if soft is None and hard is None:
+        raise ConfigError("A loss needs soft labels, hard labels or both; given: neither.")
+    logits = logits.float()
+    nothing = torch.full_like(logits, torch.nan)
+    h = nothing if hard is None else hard.to(logits.device).float()
+    p = nothing
+    if soft is not None:
+        p = torch.where(soft["known"].to(logits.device)[:, None], soft["probs"].to(logits.device).float(), nothing)
+    if h.shape != logits.shape or p.shape != logits.shape:
+        raise InputError(
+            f"Logits and labels must have one shape; given: {tuple(logits.shape)}, {tuple(h.shape)}, {tuple(p.shape)}."
+        )
+    has_hard, has_soft = ~h.isnan(), ~p.isnan()
+    share = torch.where(has_soft & has_hard, alpha, has_soft.float())
+    target = share * p.nan_to_num() + (1.0 - share) * h.nan_to_num()
+    counted = (has_hard | has_soft).float()
+    cells = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * counted
+    per_row = cells.sum(dim=1) / counted.sum(dim=1).clamp(min=1.0)
+    rows = counted.any(dim=1).float() * (1.0 if weight is None else weight.to(logits.device).float())
+    return (per_row * rows).sum() / rows.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _soft_term(logits: Tensor, soft: Mapping[str, Tensor], temperature: float | None) -> tuple[Tensor, float]:

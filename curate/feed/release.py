@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
@@ -23,6 +25,7 @@ from curate.manifest.used import record_use
 from curate.manifest.verify import file_promises, require
 from curate.recorded import last_run
 from curate.runs import Workspace, default_workspace
+from curate.schema import MULTI_LABEL
 
 if TYPE_CHECKING:
     from curate.feed.stream import Stream
@@ -41,7 +44,7 @@ class Feed:
         name: of the dataset.
         version_id: of the version.
         classes: names in the order of labels and probabilities.
-        task: classification, detection or tracking.
+        task: classification, multi_label, detection or tracking.
         rows: what is handed out.
         images: where its images are.
         blocks: (n,) block of each item, -1 where images are read one by one.
@@ -193,7 +196,14 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
         )
     tasks = set(data["task"].to_pylist()) - {None}
     by_image = bool(tasks & {"detection", "tracking"})
-    rows = rows_of(data, arrays, manifest["classes"], split=split, by_image=by_image)
+    rows = rows_of(
+        data,
+        arrays,
+        manifest["classes"],
+        split=split,
+        by_image=by_image,
+        undecided=_undecided(path, manifest) if _have_several(tasks, reference) else None,
+    )
     if soft == ENSEMBLE and "soft_boxes" in manifest["tables"]:
         found = load_table(path, manifest, "soft_boxes")
         rows = with_teacher_boxes(rows, found, soft_arrays(found, *_stored(manifest), None))
@@ -204,6 +214,24 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
         record_use(root, name, version_id, used_by, log.now())
     task = next(iter(sorted(tasks)), "classification")
     return Feed(name, version_id, tuple(manifest["classes"]), task, rows, reader, blocks)
+
+
+def _have_several(tasks: set[str], reference: str) -> bool:
+    """Return whether images have several labels; refuse a version in which only some do."""
+    if MULTI_LABEL not in tasks:
+        return False
+    if tasks != {MULTI_LABEL}:
+        raise InputError(
+            f"{reference} holds labels of several tasks ({', '.join(sorted(tasks))}); a feed hands out one. Publish them "
+            f"as datasets of their own."
+        )
+    return True
+
+
+def _undecided(path: Place, manifest: Mapping[str, Any]) -> pa.Table:
+    """Return the labels that wait for a person: neither there nor not there for who trains."""
+    held = load_table(path, manifest, "excluded", ["sample_id", "given_label", "action"])
+    return held.filter(pc.and_(pc.equal(held["action"], "review"), pc.is_valid(held["given_label"])))
 
 
 def _refuse_unfit(

@@ -59,7 +59,7 @@ class TeacherBoxes:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a feed; an item is one of them, or with boxes all of one image.
+    """The rows of a feed; an item is one of them, or with boxes or several labels all of one image.
 
     Attributes:
         table: `COLUMNS` of the rows, in the version's order.
@@ -68,6 +68,7 @@ class Rows:
         weights: (N,) float32.
         boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
         soft: None where the version has none, or none was asked for.
+        tags: (n_items, K) float32 where an image has several labels: 1 there, 0 not there, NaN not decided; else None.
         teacher_boxes: None where no detector judged, or no soft labels of all teachers were asked for.
     """
 
@@ -77,6 +78,7 @@ class Rows:
     weights: NDArray[np.float32]
     boxes: NDArray[np.float32] | None
     soft: SoftArrays | None
+    tags: NDArray[np.float32] | None = None
     teacher_boxes: TeacherBoxes | None = None
 
     def __len__(self) -> int:
@@ -85,7 +87,7 @@ class Rows:
     def ids(self) -> list[str]:
         """Return the id of each item: of the label, or of the image where an item is one or has no label."""
         first = self.table.select(["sample_id", "label_id"]).take(pa.array(self.starts[:-1]))
-        if self.boxes is not None:
+        if self.boxes is not None or self.tags is not None:
             return list(first["sample_id"].to_pylist())
         return list(pc.coalesce(first["label_id"], first["sample_id"]).to_pylist())
 
@@ -95,9 +97,24 @@ class Rows:
 
 
 def rows_of(
-    data: pa.Table, soft: SoftArrays | None, classes: Sequence[str], *, split: str | None, by_image: bool
+    data: pa.Table,
+    soft: SoftArrays | None,
+    classes: Sequence[str],
+    *,
+    split: str | None,
+    by_image: bool,
+    undecided: pa.Table | None = None,
 ) -> Rows:
     """Return the labeled rows of a version (negative images too) as arrays.
+
+    Args:
+        data: of the version.
+        soft: beside it row by row.
+        classes: K names.
+        split: only rows of this one; None = all.
+        by_image: an item is an image with its boxes.
+        undecided: where an image has several labels, those (`sample_id`, `given_label`) that wait for a person; an item
+            is then an image.
 
     Raises:
         ConfigError: no such split.
@@ -120,13 +137,16 @@ def rows_of(
         raise InputError(f"No labeled row is left{f' in the split {split}' if split else ''}.")
     table = data.select((*COLUMNS, *SAID)).take(pa.array(at)).combine_chunks()
     labels = pc.index_in(table["released_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
+    indices = pc.fill_null(labels, -1).to_numpy().astype(np.int64)
+    starts = _starts(table, by_image=by_image or undecided is not None)
     return Rows(
         table=table,
-        starts=_starts(table, by_image=by_image),
-        labels=pc.fill_null(labels, -1).to_numpy().astype(np.int64),
+        starts=starts,
+        labels=indices,
         weights=table["weight"].to_numpy().astype(np.float32),
         boxes=_boxes(table["bbox"]) if by_image else None,
         soft=soft if soft is None or at.size == data.num_rows else _taken(soft, at),
+        tags=None if undecided is None else _tags(table["sample_id"], starts, indices, undecided, classes),
     )
 
 
@@ -180,6 +200,27 @@ def _starts(table: pa.Table, *, by_image: bool) -> NDArray[np.int64]:
     codes = table["sample_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     changes = np.flatnonzero(np.diff(codes)) + 1  # data/ is sorted by sample
     return np.concatenate([[0], changes, [table.num_rows]]).astype(np.int64)
+
+
+def _tags(
+    samples: pa.ChunkedArray,
+    starts: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    undecided: pa.Table,
+    classes: Sequence[str],
+) -> NDArray[np.float32]:
+    """Return (n_items, K) which classes each image has; NaN for one that waits for a person."""
+    item = np.repeat(np.arange(starts.size - 1), np.diff(starts))
+    tags = np.zeros((starts.size - 1, len(classes)), dtype=np.float32)
+    first = samples.take(pa.array(starts[:-1])).combine_chunks()
+    waits = pc.index_in(undecided["sample_id"], value_set=first)
+    kind = pc.index_in(undecided["given_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
+    both = pc.and_(pc.is_valid(waits), pc.is_valid(kind))
+    at = (waits.filter(both).to_numpy().astype(np.int64), kind.filter(both).to_numpy().astype(np.int64))
+    tags[at] = np.nan
+    named = labels >= 0
+    tags[item[named], labels[named]] = 1.0
+    return tags
 
 
 def _boxes(column: pa.ChunkedArray) -> NDArray[np.float32]:

@@ -77,16 +77,22 @@ def item_of(rows: Rows, at: int, image: Any, item_id: str) -> Item:  # noqa: ANN
     """Return an item.
 
     One row: `image`, `label` (int64, -1 without one), `weight` (float32), `id` (of the label), `index`; with soft
-    labels `soft`: a mapping of tensors that `distillation_loss` takes. With boxes, all of an image: `boxes` (n, 4)
-    float32 x0, y0, x1, y1 relative to the image, so that a resize leaves them right; `labels`, `weights`, `soft`
-    (n, …) beside them; `id` of the image. A negative image has n = 0. Where detectors judged, `soft` holds their
-    `objectness`, and `teacher_boxes` the boxes that only they see: `boxes` (m, 4) with their soft labels.
+    labels `soft`: a mapping of tensors that `distillation_loss` takes. Where images have several labels, an image: the
+    same, with `label` (K,) float32 (1 there, 0 not there, NaN not decided) for `multi_label_loss`; `id` of the image.
+    With boxes, all of an image: `boxes` (n, 4) float32 x0, y0, x1, y1 relative to the image, so that a resize leaves
+    them right; `labels`, `weights`, `soft` (n, …) beside them; `id` of the image. A negative image has n = 0. Where
+    detectors judged, `soft` holds their `objectness`, and `teacher_boxes` the boxes that only they see: `boxes` (m, 4)
+    with their soft labels.
     """
     start, stop = int(rows.starts[at]), int(rows.starts[at + 1])
     item: Item = {"image": image, "id": item_id, "index": at}
-    if rows.boxes is None:
-        item |= {"label": torch.tensor(int(rows.labels[start])), "weight": torch.tensor(rows.weights[start])}
+    if rows.tags is not None:
+        item |= {"label": torch.from_numpy(rows.tags[at].copy())}
+        item |= {"weight": torch.tensor(rows.weights[start:stop].min())}
         taken: Any = start
+    elif rows.boxes is None:
+        item |= {"label": torch.tensor(int(rows.labels[start])), "weight": torch.tensor(rows.weights[start])}
+        taken = start
     else:
         labeled = np.flatnonzero(rows.labels[start:stop] >= 0) + start
         taken = labeled

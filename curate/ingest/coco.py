@@ -7,6 +7,8 @@ What is read as what:
 - without `bbox` the box is that of the polygons or the mask; `iscrowd` becomes the flag "crowd";
 - an image without annotations is negative; a file without the key `annotations` says nothing about its images, they
   are unlabeled;
+- a file none of whose annotations has a box or an outline says what is in an image, not where: `multi_label` labels,
+  one for each class of an image. With `task: multi_label` in the spec any file is read so;
 - keypoints, captions, `area` and `score` are not read.
 """
 
@@ -26,6 +28,7 @@ from curate.ingest.location import Problem, base_of, shown
 from curate.ingest.polygons import box_of_rings, rings_of
 from curate.ingest.rle import box_of_mask, mask_of_coco
 from curate.ingest.source import Ingested, ReadOptions
+from curate.ingest.tags import add_tag
 from curate.ingest.tree import Tree, split_in
 
 _FEW = 1 << 63
@@ -46,6 +49,7 @@ class _File:
     sample_of: dict[str, str | None] = field(default_factory=dict)  # image id -> sample id, None = out
     uri_of: dict[str, str] = field(default_factory=dict)
     size_of: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    is_tagged: bool = False  # annotations say what is in an image, not where
 
 
 class Coco:
@@ -90,6 +94,7 @@ class Coco:
             file.categories = _categories(document)
             declared.update(dict.fromkeys(file.categories.values()))
             _read_images(tree, collector, document, file)
+            file.is_tagged = options.multi_label or _only_names_classes(document)
             _read_annotations(tree, collector, document, file)
         return with_declared_classes(collector.finish(), options, declared)
 
@@ -259,6 +264,9 @@ def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, A
             args = {"category_id": shown(str(item.get("category_id")), 60)}
             collector.put_out(row, "label", "unknown_category", args, sample_id=sample_id)
             continue
+        if file.is_tagged:
+            add_tag(collector, row, sample_id, category, f"{file.prefix}{_id(item.get('id')) or f'[{index}]'}")
+            continue
         size = file.size_of[image]
         if size is None:
             size = file.size_of[image] = tree.size_px(file.uri_of[image])
@@ -272,6 +280,12 @@ def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, A
         geometry["flags"] = ["crowd"] if item.get("iscrowd") in (1, True) else None
         width, height = size or (1, 1)
         collector.add_label(row, sample_id, category, key=key, size_px=(int(width), int(height)), **geometry)
+
+
+def _only_names_classes(document: Mapping[str, Any]) -> bool:
+    """Return whether no annotation so much as has a place for a box or outline: they say what is there, not where."""
+    items = [item for item in _items(document, "annotations") if isinstance(item, dict)]
+    return bool(items) and not any({"bbox", "segmentation", "keypoints", "caption"} & item.keys() for item in items)
 
 
 def _geometry(item: Mapping[str, Any], size: tuple[float, float] | None) -> dict[str, Any] | Problem:

@@ -7,6 +7,7 @@ are taken, from every label field or those in the option `fields`; labels of oth
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from curate.ingest.polygons import box_of_rings, rings_of
 from curate.ingest.rle import encode_mask
 from curate.ingest.source import Ingested, ReadOptions
 from curate.ingest.tree import SPLIT_NAMES, Tree
+from curate.schema import MULTI_LABEL
 
 TEMPORARY_PREFIX = "curate-import-"
 _PATH_ARGUMENTS = ("dataset_dir", "data_path", "labels_path")
@@ -40,9 +42,14 @@ class FiftyOneFormat:
     needs_database = True  # a run starts the workspace's own before it reads
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
-        """Return the options for a folder that FiftyOne exported in its own format, else None."""
-        is_ours = path.is_dir() and (path / "metadata.json").is_file() and (path / "samples.json").is_file()
-        return {"type": "fiftyone.types.FiftyOneDataset"} if is_ours else None
+        """Return the options for a folder that FiftyOne exported in one of its own formats, else None."""
+        if not path.is_dir():
+            return None
+        has_samples = (path / "samples.json").is_file() or (path / "samples").is_dir()
+        if (path / "metadata.json").is_file() and has_samples:
+            return {"type": "fiftyone.types.FiftyOneDataset"}
+        kind = _kind_of_labels(path / "labels.json") if (path / "data").is_dir() else None
+        return {"type": f"fiftyone.types.{kind}"} if kind else None
 
     def read(self, options: ReadOptions) -> Ingested:
         """Import through FiftyOne and translate.
@@ -71,6 +78,21 @@ class FiftyOneFormat:
 
 
 SOURCE = FiftyOneFormat()
+
+
+def _kind_of_labels(path: Path) -> str | None:
+    """Return which of FiftyOne's image datasets a `labels.json` beside `data/` belongs to, None for another file."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    labels = document.get("labels") if isinstance(document, dict) and "classes" in document else None
+    if not isinstance(labels, dict):
+        return None
+    known = [value for value in labels.values() if value]
+    first = known[0] if known else None
+    boxed = isinstance(first, list) and isinstance(first[0], dict) and "bounding_box" in first[0]
+    return "FiftyOneImageDetectionDataset" if boxed else "FiftyOneImageClassificationDataset"
 
 
 def _dataset_type(fo: Any, name: str) -> Any:  # noqa: ANN401 - fiftyone has no types
@@ -127,7 +149,10 @@ def _translate(dataset: Any, options: ReadOptions) -> Ingested:  # noqa: ANN401 
                 elif isinstance(columns, Problem):
                     collector.put_out(row, "label", columns.code, columns.args, sample_id=sample_id)
                 else:
-                    collector.add_label(row, sample_id, label, key=key, source_key=key, **columns)
+                    own = (
+                        label if columns.get("task") == MULTI_LABEL else key
+                    )  # a label once, whichever field has it
+                    collector.add_label(row, sample_id, label, key=own, source_key=key, **columns)
     return collector.finish()
 
 
@@ -161,6 +186,11 @@ def _labels_of(
         yield from _classes_of_mask(value, field, targets)
         return
     inner = getattr(value, _LISTS[kind]) if kind in _LISTS else [value]
+    if kind == "Classifications":
+        for label in inner:
+            name = getattr(label, "label", None)
+            yield f"{field}:{name}", name, {"task": MULTI_LABEL}
+        return
     for index, label in enumerate(inner):
         key = f"{field}[{index}]" if kind in _LISTS else field
         yield key, getattr(label, "label", None), _columns(label, tree, uri)

@@ -24,6 +24,7 @@ class ReadOptions:
         columns: role -> column for tables (image, label, split, annotator, reference_label, license, …).
         options: what only this format knows (annotation file, mask folder, …), already validated.
         scratch: folder of the workspace for what has to be extracted or generated.
+        multi_label: the spec says that an image has several labels, each there or not (`task: multi_label`).
     """
 
     source: str
@@ -35,6 +36,7 @@ class ReadOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     scratch: Path | None = None
+    multi_label: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
 | --- | --- |
 | `image` | the path of the image (relative to the table's folder and the option `images`), or its encoded bytes |
 | `name` | the image's own name, where `image` holds bytes; rows with one name (and the same bytes) are one image |
-| `label` | the given label; empty = unlabeled |
+| `label` | the given label; empty = unlabeled. Several of them: see `tags` |
 | `split` | train, val, test or any other name; empty = to be assigned |
 | `annotator` | who gave the label |
 | `reference_label` | a known truth, for evaluation only |
@@ -51,6 +51,8 @@ from curate.ingest.table_rows import (
     text_batches,
     text_header,
 )
+from curate.ingest.tags import OPTIONS as TAG_OPTIONS
+from curate.ingest.tags import SINGLE, TagFormat, add_tagged_image, is_list_of_labels, translated
 
 ROLES = ("image", "name", "label", "split", "annotator", "reference_label", "license", "subject_id")
 _ROW_ROLES = ("label", "split", "annotator", "reference_label", "license", "subject_id")
@@ -70,7 +72,7 @@ class Table:
     """A row per image."""
 
     name = "table"
-    option_names = ("images", "given", "delimiter", "encoding")
+    option_names = ("images", "given", "delimiter", "encoding", *TAG_OPTIONS)
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
         """Return the columns that can be told from their names and content, or None if it is no table of images.
@@ -155,6 +157,8 @@ class _Reader:
         self.wanted = list(
             dict.fromkeys([*options.columns.values(), *options.attributes.values(), *options.groups.values()])
         )
+        self.tags = TagFormat.of(options)
+        self.wanted = list(dict.fromkeys([*self.wanted, *self.tags.columns.values()]))
         self.n_shards_read = 0
         self.paths_are_names = False
 
@@ -188,8 +192,17 @@ class _Reader:
         if has_bytes and image in {*options.attributes.values(), *options.groups.values()}:
             raise ConfigError(f"The column {image} holds images; it can be no attribute and no group.")
         container = container_of(shard.name, image, columns) if has_bytes else None
-        for batch in parquet_batches(shard.path, shard.name, texts, image if has_bytes else None):
+        for batch in parquet_batches(
+            shard.path, shard.name, texts, image if has_bytes else None, self._lists(columns)
+        ):
             yield batch, container
+
+    def _lists(self, columns: pa.Schema) -> list[str]:
+        label = self.options.columns.get("label", "")
+        is_list = label in columns.names and is_list_of_labels(columns.field(label).type)
+        if is_list:
+            self.tags.refuse_roles(self.options)
+        return [label] if is_list else []
 
     def _need(self, available: list[str], shard: Shard) -> None:
         missing = [name for name in self.wanted if name not in available]
@@ -215,7 +228,11 @@ class _Reader:
 
     def _collect(self, shard: Shard, batch: RowBatch, container: str | None, *, is_only: bool) -> None:
         options = self.options
-        columns = {name: self._translated(name, cells) for name, cells in batch.columns.items()}
+        columns = {
+            name: cells if name in batch.lists else self._translated(name, cells)
+            for name, cells in batch.columns.items()
+        }
+        tags = self._tags(batch)
         cells = {role: columns[name] for role, name in options.columns.items() if name in columns}
         nothing: Text = [None] * batch.n_rows
         roles = [cells.get(role, nothing) for role in _ROW_ROLES]
@@ -224,27 +241,38 @@ class _Reader:
         shown_name = shown(shard.name)
         key_prefix = "" if is_only else f"{shown_name}:"
         add, number = self.collector.add_labeled_image, batch.first_row
-        for place, label, split, annotator, reference_label, license_id, subject_id, attribute, group in zip(
-            self._places(shard, batch, container), *roles, attributes, groups, strict=True
+        for place, names, label, split, annotator, reference_label, license_id, subject_id, attribute, group in zip(
+            self._places(shard, batch, container), tags, *roles, attributes, groups, strict=True
         ):
             number += 1
             row = f"{shown_name} row {number}"
             if isinstance(place, Problem):
                 self.collector.put_out(row, "image", place.code, place.args)
                 continue
-            add(
-                row,
-                label=label,
-                split=(split_name(split) if split else None) or shard.split,
-                source_key=f"{key_prefix}{number}",
-                attributes=attribute,
-                groups=group,
-                annotator=annotator,
-                reference_label=reference_label,
-                license=license_id,
-                subject_id=subject_id,
-                **place,
-            )
+            about: dict[str, Any] = {"attributes": attribute, "groups": group, "license": license_id, **place}
+            about |= {
+                "subject_id": subject_id,
+                "split": (split_name(split) if split else None) or shard.split,
+            }
+            key = f"{key_prefix}{number}"
+            if names is not SINGLE:
+                add_tagged_image(self.collector, row, names, key, about)
+                continue
+            add(row, label=label, source_key=key, annotator=annotator, reference_label=reference_label, **about)
+
+    def _tags(self, batch: RowBatch) -> Iterable[Any]:
+        """Return what names the labels of each row; `SINGLE` for each where a row has one label."""
+        column = self.options.columns.get("label", "")
+        is_list = column in batch.lists
+        if not (is_list or self.tags.is_used):
+            return (SINGLE for _ in range(batch.n_rows))
+        words = self.translations.get(column)
+        nothing: Text = [None] * batch.n_rows
+        rows = _rows_of({name: batch.columns[name] for name in self.tags.columns.values()}, nothing)
+        return (
+            translated(self.tags.names_in(cell, row or {}, is_list=is_list), words)
+            for cell, row in zip(batch.columns.get(column, nothing), rows, strict=True)
+        )
 
 
 def _rows_of(columns: Mapping[str, Text], nothing: Text) -> Iterable[Mapping[str, str | None] | None]:

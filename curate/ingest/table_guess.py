@@ -22,8 +22,9 @@ from curate.ingest.table_rows import (
     text_batches,
     text_header,
 )
+from curate.ingest.tags import is_list_of_labels, lists_as_text
 
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "y")
+LABEL_NAMES = ("label", "labels", "tags", "class", "category", "target", "y")
 _PATH_NAMES = ("image", "image_path", "path", "file", "filename", "file_name", "filepath", "img", "uri", "name")
 _ROLE_NAMES = {
     "split": ("split", "subset", "partition"),
@@ -111,8 +112,9 @@ def _parquet_head(file: Path) -> tuple[dict[str, Text], list[str]] | None:
     encoded = image_columns(pq.read_schema(file))
     with pq.ParquetFile(file) as shard:
         kinds = shard.schema_arrow
-        plain = [f.name for f in kinds if f.name not in encoded and not pa.types.is_nested(f.type)]
+        lists = [f.name for f in kinds if f.name not in encoded and is_list_of_labels(f.type)]
+        plain = [f.name for f in kinds if f.name not in encoded and not pa.types.is_nested(f.type)] + lists
         batch = next(shard.iter_batches(_HEAD_ROWS, columns=plain), None)
     if batch is None:
         return None
-    return {name: as_text(batch[name], name) for name in plain}, encoded
+    return {n: lists_as_text(batch[n]) if n in lists else as_text(batch[n], n) for n in plain}, encoded

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from curate.errors import ConfigError, InputError
 from curate.ingest.location import Problem, shown
+from curate.ingest.tags import lists_as_text
 
 TEXT_ENDINGS = (".csv", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -39,6 +40,7 @@ class RowBatch:
         columns: text per column, null for an empty cell.
         images: raw column that holds encoded images, as it stands in the file; None if images are named by path.
         problems: row in the batch -> why it could not be read.
+        lists: columns whose cells are lists, as JSON texts.
     """
 
     file: str
@@ -47,6 +49,7 @@ class RowBatch:
     columns: dict[str, Text]
     images: pa.Array | None = None
     problems: dict[int, Problem] = field(default_factory=dict)
+    lists: Sequence[str] = ()
 
 
 def table_files(root: Path) -> list[Path]:
@@ -205,15 +208,20 @@ def _is_undecodable(cell: str) -> bool:
 # -- Parquet ----------------------------------------------------------------------------------------------------
 
 
-def parquet_batches(path: Path, file_name: str, wanted: Sequence[str], image: str | None) -> Iterator[RowBatch]:
-    """Yield the rows of a Parquet file; `image` is the column with encoded images, read as it stands."""
+def parquet_batches(
+    path: Path, file_name: str, wanted: Sequence[str], image: str | None, lists: Sequence[str] = ()
+) -> Iterator[RowBatch]:
+    """Yield the rows of a Parquet file; `image` is the column with encoded images, read as it stands.
+
+    Cells of the columns in `lists` become JSON texts.
+    """
     with pq.ParquetFile(path) as file:
         names = [*wanted, image] if image else list(wanted)
         first_row = 0
         for batch in file.iter_batches(_image_rows(file) if image else PARQUET_ROWS, columns=names):
-            columns = {name: as_text(batch[name], name) for name in wanted}
+            columns = {n: lists_as_text(batch[n]) if n in lists else as_text(batch[n], n) for n in wanted}
             images = batch[image] if image else None
-            yield RowBatch(file_name, first_row, batch.num_rows, columns, images)
+            yield RowBatch(file_name, first_row, batch.num_rows, columns, images, lists=lists)
             first_row += batch.num_rows
 
 

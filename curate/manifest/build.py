@@ -16,6 +16,7 @@ from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
+from curate.manifest.soft import key_of
 from curate.manifest.soft_release import SoftLabels, make_soft
 from curate.manifest.stale import refuse_stale_predictions
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
@@ -95,7 +96,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         classes: class names in their final order.
         statistics: `schema.STATISTICS` of the checks; `ingest.share_out` and `release.*` are added here.
         decisions: `schema.DECISIONS` in ledger order, as given to `decide`.
-        predictions: label_id and `prob_<teacher>`.
+        predictions: label_id and `prob_<teacher>`; with sample_id instead, each class stands alone.
         places: what detectors see together (`teachers.boxes.pooled.pool_boxes`).
         cards: a mapping, a dataclass or an object with `to_json()` for each teacher; no clock, no absolute path.
         teacher_weights: teacher -> weight in the ensemble; None = all alike.
@@ -270,13 +271,14 @@ def _share(name: str, n_part: int, n_whole: int) -> dict[str, Any]:
 
 def digest_predictions(predictions: pa.Table) -> str:
     """Return the sha256 of the predictions by value: row order and what lies under a null leave no trace."""
-    order = pc.sort_indices(predictions["label_id"])
+    key = key_of(predictions)
+    order = pc.sort_indices(predictions[key])
     digest = hashlib.sha256()
     names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
     digest.update(schema.canonical_json(names).encode())
     for start in range(0, predictions.num_rows, 65_536):
         part = predictions.take(order.slice(start, 65_536))
-        digest.update("\0".join(part["label_id"].to_pylist()).encode())
+        digest.update("\0".join(part[key].to_pylist()).encode())
         for name in names:
             column = part[name].combine_chunks()
             digest.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())

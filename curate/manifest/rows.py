@@ -120,6 +120,9 @@ def _boxes(given: pa.ChunkedArray, drawn: pa.ChunkedArray, moved: NDArray[np.int
     both = pa.concat_arrays([given.combine_chunks(), drawn.combine_chunks()])
     at = np.arange(n)
     is_moved = moved >= 0
+    drawn_at = np.flatnonzero(is_moved)
+    pairs = (both.take(pa.array(where)).to_pylist() for where in (drawn_at, n + moved[drawn_at]))
+    is_moved[drawn_at] = [was != now for was, now in zip(*pairs, strict=True)]  # an added label came with its box
     return (
         given.combine_chunks().take(pa.array(at, mask=~is_moved)),
         both.take(pa.array(np.where(is_moved, n + moved, at))),

@@ -175,6 +175,12 @@ def _signer(path: Path) -> Any:  # noqa: ANN401 - CryptoSigner
     try:
         loaded = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
+        if path.is_file() and b"PUBLIC KEY-----" in path.read_bytes():
+            raise ConfigError(
+                f"{path} must be a private ed25519 key in PEM; it is a public key, which only verifies: curate verify "
+                f"NAME --key {path}. The private one, beside which `curate keys new` wrote it, is "
+                f"{path.with_suffix('') if path.suffix == '.pub' else 'the file without .pub'}."
+            ) from error
         raise ConfigError(_wrong_key(path, "private", error)) from error
     if not isinstance(loaded, Ed25519PrivateKey):
         raise ConfigError(_wrong_key(path, "private", f"it is a {type(loaded).__name__}"))

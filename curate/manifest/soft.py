@@ -26,6 +26,11 @@ def soft_schema(layout: Layout, teachers: Sequence[str] = ()) -> pa.Schema:
     return pa.schema(fields)
 
 
+def key_of(predictions: pa.Table) -> str:
+    """Return the column that predictions are keyed by: label_id, or sample_id where each class stands alone."""
+    return "label_id" if "label_id" in predictions.column_names else "sample_id"
+
+
 def soft_labels(
     rows: pa.Table,
     predictions: pa.Table,
@@ -40,12 +45,15 @@ def soft_labels(
     """Return the soft label of each row, in the same order; null where no teacher has an answer.
 
     The ensemble is the weighted mean of the probabilities of the teachers that answered, sharpened or softened to
-    p ** (1 / temperature) and normalised again, before anything is cut off.
+    p ** (1 / temperature) and normalised again, before anything is cut off. Where each class stands alone (predictions
+    by sample_id) it is the weighted mean of the teachers that know the class, with its log odds divided by the
+    temperature; NaN where none knows it. All rows of an image then have the same.
 
     Args:
         rows: sample_id and label_id of the released rows (N).
         predictions: label_id, `prob_<teacher>`, fixed_size_list<float>[K] each, and `content_sha256` of the image
-            that was judged (without it `made_for` is null).
+            that was judged (without it `made_for` is null); `sample_id` in the place of `label_id` where each class
+            stands alone.
         classes: the K class names in the order of the probabilities.
         weights: teacher -> weight >= 0 (one that is not named counts 0); None = all alike.
         temperature: > 0; 1 leaves the probabilities as they are.
@@ -60,11 +68,13 @@ def soft_labels(
     shares = _shares(names, weights)
     for name in names:
         _refuse_width(predictions[name], name, len(classes))
+    key = key_of(predictions)
+    pooled = ensemble if key == "label_id" else ensemble_of_each
     layout = layout or layout_for(len(classes))
     alone = [name for name, share in shares.items() if share > 0] if each_teacher else []
     teachers = [name.removeprefix(schema.PROB_PREFIX) for name in alone]
     out = soft_schema(layout, teachers)
-    at = pc.index_in(rows["label_id"], value_set=predictions["label_id"].combine_chunks(), skip_nulls=True)
+    at = pc.index_in(rows[key], value_set=predictions[key].combine_chunks(), skip_nulls=True)
     at = pc.fill_null(at, -1).to_numpy().astype(np.int64)
     judged = _judged_images(predictions)
     tables = [out.empty_table()]
@@ -74,7 +84,7 @@ def soft_labels(
         columns: list[pa.Array | pa.ChunkedArray] = [part["sample_id"], part["label_id"]]
         columns.append(judged.take(pa.array(here, mask=here < 0)))
         for pool in (shares, *({name: 1.0} for name in alone)):
-            probs, answered = ensemble(predictions, here, pool, len(classes), temperature)
+            probs, answered = pooled(predictions, here, pool, len(classes), temperature)
             columns += encode(probs, ~answered, layout, offsets)
         tables.append(pa.table(columns, schema=out))
     return pa.concat_tables(tables).combine_chunks()
@@ -102,6 +112,31 @@ def ensemble(
     total[answered] /= mass[answered, None]
     total[answered] = sharpened(total[answered], temperature)
     return total, answered
+
+
+def ensemble_of_each(
+    predictions: pa.Table, at: NDArray[np.int64], shares: Mapping[str, float], n_classes: int, temperature: float
+) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Return (n, K) mean probabilities of each class alone, NaN where no teacher knows it, and which rows have any."""
+    total, mass = (np.zeros((at.size, n_classes), dtype=np.float32) for _ in range(2))
+    for name, share in shares.items():
+        if share == 0.0:
+            continue
+        taken = predictions[name].take(pa.array(at, mask=at < 0)).combine_chunks()
+        probs = np.full((at.size, n_classes), np.nan, dtype=np.float32)
+        valid = pc.is_valid(taken).to_numpy(zero_copy_only=False)
+        probs[valid] = pc.list_flatten(taken).to_numpy(zero_copy_only=False).reshape(-1, n_classes)
+        known = np.isfinite(probs)
+        if not ((probs[known] >= 0) & (probs[known] <= 1)).all():
+            msg = f"{name} holds a value that is no probability; leave a class without an answer NaN instead."
+            raise InputError(msg)
+        total[known] += np.float32(share) * probs[known]
+        mass[known] += np.float32(share)
+    mean = np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
+    if temperature != 1.0:
+        power = np.float32(1.0 / temperature)
+        mean = mean**power / (mean**power + (1 - mean) ** power)
+    return mean, np.asarray((mass > 0).any(axis=1))
 
 
 def sharpened(probs: Matrix, temperature: float) -> Matrix:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate import schema
-from curate.manifest.soft import soft_labels
+from curate.manifest.soft import key_of, soft_labels
 from curate.manifest.soft_boxes import OBJECTNESS, TOGETHER, objectness, places_beside, teacher_only, with_detectors
 from curate.manifest.soft_layout import layout_for
 from curate.manifest.stale import teachers_of
@@ -51,7 +51,7 @@ def make_soft(
 
     Args:
         data: `tables.DATA`.
-        predictions: of teachers that judge given labels; None without any.
+        predictions: of teachers that judge given labels, or by sample_id of each class alone; None without any.
         places: of detectors (`teachers.boxes.pooled`); None without any.
         classes: of the release, in order.
         policy: temperature, layout, and from which objectness a box that only detectors see is stored.
@@ -59,7 +59,12 @@ def make_soft(
         cards: of the teachers.
         seed: of the draws of `sampled`.
     """
-    layout = layout_for(len(classes), policy.soft_layout, policy.soft_top_k)
+    is_alone = (
+        predictions is not None and key_of(predictions) == "sample_id"
+    )  # a probability of each class by itself
+    places = None if is_alone else places
+    # whole where each class stands alone, for then there is no tail to sum up
+    layout = layout_for(len(classes), "full" if is_alone else policy.soft_layout, policy.soft_top_k)
     names = [name.removeprefix(schema.PROB_PREFIX) for name in sorted(schema.teacher_columns(predictions))]
     shares = {name: 1.0 if weights is None else weights.get(name, 0.0) for name in names}
     beside = None if places is None else places_beside(data, places, classes)
@@ -80,7 +85,7 @@ def make_soft(
     stored = [name for name in sorted(shares) if shares[name] > 0] if policy.soft_each_teacher else []
     detectors = [str(card["name"]) for card in cards if card.get("kind") == "coco"] if places is not None else []
     head: dict[str, Any] = {
-        "kind": "ensemble",
+        "kind": "ensemble, each class alone" if is_alone else "ensemble",
         "layout": layout.name,
         "top_k": layout.top_k or None,
         "n_draws": layout.n_draws or None,

@@ -26,8 +26,8 @@ def refuse_stale_predictions(
     What the predictions do not say (no `content_sha256`, no metadata) is not checked.
 
     Args:
-        predictions: label_id, `prob_<teacher>`; `content_sha256` of the image that was judged; the metadata keys
-            `classes` and `teachers` (name -> digest).
+        predictions: label_id (or sample_id), `prob_<teacher>`; `content_sha256` of the image that was judged; the
+            metadata keys `classes` and `teachers` (name -> digest).
         data: `tables.DATA`: label_id, uri, content_sha256.
         classes: of the release, in order.
         cards: of the release's teachers.
@@ -42,7 +42,8 @@ def refuse_stale_predictions(
         then = {name: {"digest": digest} for name, digest in json.loads(metadata[b"teachers"]).items()}
         refuse_other_teachers(then, {card["name"]: card for card in cards if "name" in card})
     if "content_sha256" in predictions.column_names:
-        at = pc.index_in(data["label_id"], value_set=predictions["label_id"].combine_chunks(), skip_nulls=True)
+        key = "label_id" if "label_id" in predictions.column_names else "sample_id"
+        at = pc.index_in(data[key], value_set=predictions[key].combine_chunks(), skip_nulls=True)
         refuse_other_images(data, predictions["content_sha256"].take(at), data["content_sha256"])
 
 

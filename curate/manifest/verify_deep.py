@@ -33,12 +33,13 @@ def _values(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str
                 if entry["path"].startswith("data/"):
                     wrong += [f"{entry['path']} {told}" for told in _odd(batch, manifest["classes"])]
                 elif entry["path"].startswith(("soft/", "soft_boxes/")):
-                    wrong += [
-                        f"{entry['path']} {told}" for told in _no_distribution(batch, len(manifest["classes"]))
-                    ]
+                    odd = _no_distribution(batch, len(manifest["classes"]), alone=_is_alone(manifest))
+                    wrong += [f"{entry['path']} {told}" for told in odd]
         except (OSError, pa.ArrowException) as error:
             wrong.append(f"{entry['path']} cannot be decoded: {str(error).splitlines()[0]}")
-    return sorted(set(wrong)), f"{n_values:,} decoded; labels are classes, weights in [0, 1], soft labels sum to 1"
+    return sorted(
+        set(wrong)
+    ), f"{n_values:,} decoded; labels are classes, weights in [0, 1], soft labels {_WORDS[_is_alone(manifest)]}"
 
 
 def _odd(batch: pa.RecordBatch, classes: list[str]) -> Iterator[str]:
@@ -51,8 +52,16 @@ def _odd(batch: pa.RecordBatch, classes: list[str]) -> Iterator[str]:
             yield f"holds a {name} outside [0, 1]"
 
 
-def _no_distribution(batch: pa.RecordBatch, n_classes: int) -> Iterator[str]:
-    """Say where soft labels are none: probabilities in [0, 1] that sum to 1, classes that exist."""
+_WORDS = {False: "sum to 1", True: "are in [0, 1]"}
+
+
+def _is_alone(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the soft label of each class stands alone."""
+    return bool(manifest["soft"]) and str(manifest["soft"]["kind"]).endswith("each class alone")
+
+
+def _no_distribution(batch: pa.RecordBatch, n_classes: int, *, alone: bool = False) -> Iterator[str]:
+    """Say where soft labels are none: probabilities in [0, 1] that sum to 1 (or stand alone), classes that exist."""
     if "objectness" in batch.schema.names:
         chance = batch["objectness"].drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
         if not ((chance >= 0) & (chance <= 1)).all():
@@ -66,6 +75,11 @@ def _no_distribution(batch: pa.RecordBatch, n_classes: int) -> Iterator[str]:
         return
     kept = column.drop_null()
     probs = pc.list_flatten(kept).to_numpy(zero_copy_only=False).astype(np.float64)
+    if alone:
+        known = probs[~np.isnan(probs)]  # a class that no teacher knows
+        if not ((known >= 0) & (known <= 1)).all():
+            yield "holds soft labels outside [0, 1]"
+        return
     lengths = pc.list_value_length(kept).to_numpy(zero_copy_only=False).astype(np.int64)
     mass = np.add.reduceat(probs, np.concatenate([[0], np.cumsum(lengths)[:-1]]))
     if not full:

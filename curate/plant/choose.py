@@ -15,6 +15,7 @@ PLANTED = pa.schema(
         pa.field("kind", pa.string(), nullable=False),
         pa.field("from_label", pa.string()),
         pa.field("to_label", pa.string()),  # null where the label is gone
+        pa.field("seen_at", pa.string()),  # of a dropped box of a track: the next label of it, after the gap
         pa.field("bbox", pa.list_(pa.float64(), 4)),  # of a dropped box: where something should be found missing
     ]
 )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from curate import schema
 from curate.errors import ConfigError, did_you_mean
 from curate.plant import classes as classing
-from curate.plant import shapes
+from curate.plant import shapes, tracks
 from curate.plant.choose import PLANTED, chosen
 from curate.plant.classes import Opinions, n_of
 from curate.plant.shapes import Row
@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
     "swap": (("detection", "segmentation", "tracking"), "the box or mask has any other class"),
     "invent": (("detection", "tracking"), "a box where nothing is labeled"),
     "erode": (("segmentation",), "the mask is eroded to at most 60 % of its area"),
-    "switch": (("tracking",), "two tracks exchange their ids from a frame on"),
+    "switch": (("tracking",), "two tracks exchange their ids from the frame on in which they are closest"),
 }
 NEEDS_TEACHERS = frozenset({"hard", "class"})
 
@@ -63,10 +63,10 @@ class _Work:
         tasks = KINDS[kind][0]
         return [row for _, row in sorted(self.rows.items()) if row["task"] in tasks]
 
-    def note(self, kind: str, before: Row, to_label: str | None) -> None:
+    def note(self, kind: str, before: Row, to_label: str | None, seen_at: str | None = None) -> None:
         """Write down what was planted."""
-        self.taken.add(before["label_id"])
-        found = {"label_id": before["label_id"], "sample_id": before["sample_id"], "kind": kind}
+        self.taken |= {before["label_id"]} | ({seen_at} if seen_at else set())
+        found = {"label_id": before["label_id"], "sample_id": before["sample_id"], "kind": kind, "seen_at": seen_at}
         self.planted.append(found | {"from_label": before["label"], "to_label": to_label, "bbox": before["bbox"]})
 
 
@@ -163,16 +163,24 @@ def _hard(work: _Work, kind: str) -> None:
 
 
 def _drop(work: _Work, kind: str) -> None:
-    ids = shapes.droppable(work.of(kind))
+    rows = work.of(kind)
+    following = tracks.following(tracks.tracks_of(rows, work.sequence_of))
+    ids = [one for one in shapes.droppable(rows) if work.rows[one]["track_id"] is None or one in following]
     samples: set[str] = set()
     for one in chosen(ids, len(ids), work.seed, kind, work.taken):
         if len(samples) >= n_of(len(ids), work.share):
             return
-        before = work.rows[one]
-        if before["sample_id"] not in samples:  # one an image, so that none is left without a label
-            samples.add(before["sample_id"])
-            del work.rows[one]
-            work.note(kind, before, None)
+        before, after = work.rows[one], following.get(one)
+        if (
+            before["sample_id"] in samples
+            or one in work.taken
+            or after in work.taken
+            or (after is not None and after not in work.rows)
+        ):
+            continue  # one an image, so that none is left without a label
+        samples.add(before["sample_id"])
+        del work.rows[one]
+        work.note(kind, before, None, after)
 
 
 def _shift(work: _Work, kind: str) -> None:
@@ -203,7 +211,8 @@ def _erode(work: _Work, kind: str) -> None:
 
 
 def _switch(work: _Work, kind: str) -> None:
-    changed, begins = shapes.switches(work.of(kind), work.sequence_of, work.share, work.seed, work.taken)
+    known = tracks.tracks_of(work.of(kind), work.sequence_of)
+    changed, begins = tracks.switches(known, work.share, work.seed, work.taken)
     for one, track in changed.items():
         work.rows[one] = {**work.rows[one], "track_id": track}
     for one in begins:

@@ -122,7 +122,8 @@ def rows_of(
     """Return every line: labels, places where one is said to be missing, and dropped boxes that nobody missed.
 
     A dropped box is found by the first place in its image that overlaps it by at least `FOUND_IOU`; further ones
-    on the same box are no line of their own.
+    on the same box are no line of their own. One of a track is found at the next label of the track as well, where
+    a gap shows: the two are one line.
 
     Args:
         labels: `schema.LABELS` with planted errors.
@@ -132,7 +133,9 @@ def rows_of(
         before: ids of labels that were flagged before anything was planted.
     """
     kinds = dict(zip(planted["label_id"].to_pylist(), planted["kind"].to_pylist(), strict=True))
-    rows = [Row(one, scores.get(one, 0.0), kinds.get(one), one in before) for one in labels["label_id"].to_pylist()]
+    beside = set(planted["seen_at"].drop_null().to_pylist())
+    ids = [one for one in labels["label_id"].to_pylist() if one not in beside]
+    rows = [Row(one, scores.get(one, 0.0), kinds.get(one), one in before) for one in ids]
     dropped = [row for row in planted.to_pylist() if row["kind"] == "drop"]
     places = sorted(missing.to_pylist(), key=lambda row: (-row["score"], row["finding_id"]))
     used: set[str] = set()
@@ -143,7 +146,8 @@ def rows_of(
             if place["sample_id"] == box["sample_id"] and iou(place["suggested_bbox"], box["bbox"]) >= FOUND_IOU
         ]
         used |= {place["finding_id"] for place in near}
-        rows.append(Row(box["label_id"], near[0]["score"] if near else 0.0, "drop", before=False))
+        score = max(near[0]["score"] if near else 0.0, scores.get(box["seen_at"], 0.0))
+        rows.append(Row(box["label_id"], score, "drop", before=False))
     rows += [
         Row(place["finding_id"], place["score"], None, before=False)
         for place in places

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,7 @@ class PlantResult:
         n_labels: in the corrupted copy.
         measures: what was found.
         planted: `choose.PLANTED`.
+        silent: checks and teachers that could not run on the copy, and why: what they would have found is not found.
         file: the JSON that was written.
     """
 
@@ -55,6 +57,7 @@ class PlantResult:
     n_labels: int
     measures: PlantMeasures
     planted: pa.Table
+    silent: tuple[str, ...]
     file: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -65,6 +68,7 @@ class PlantResult:
             "seed": self.seed,
             "n_labels": self.n_labels,
             "n_planted": self.planted.num_rows,
+            "silent": list(self.silent),
             **self.measures.to_json(),
         }
 
@@ -74,8 +78,10 @@ class PlantResult:
         n_top = min(found.budget, found.n_listed)
         told = [
             f"{self.name}: {self.planted.num_rows:,} errors planted among {self.n_labels:,} labels",
-            f"of the first {n_top:,} labels to look at, {found.n_planted_in_budget:,} are planted errors: precision "
-            f"{_shown(found.precision)}, or {_shown(found.precision_with_earlier)} if those flagged before are wrong too",
+            f"of the first {n_top:,} labels to look at, {found.n_planted_in_budget:,} are planted errors: precision at "
+            f"least {_shown(found.precision)}, or {_shown(found.precision_with_earlier)} if those flagged before are "
+            "wrong too; nobody knows how many of the others are",
+            *(f"could not run: {one}" for one in self.silent),
         ]
         width = max((len(one.kind) for one in found.kinds), default=0)
         told += [f"  {one.kind:<{width}}  {_of_kind(one)}" for one in found.kinds]
@@ -164,9 +170,21 @@ def plant(  # noqa: PLR0913 - one keyword for each option
     rows = rows_of(corrupted.labels, corrupted.planted, scores, missing_places(findings, policy), before)
     found = measure(rows, wanted, budget=budget, seed=seed)
     file = second.run_file.parents[2] / "planted.json"
-    result = PlantResult(second.name, share, seed, corrupted.labels.num_rows, found, corrupted.planted, file)
+    result = PlantResult(
+        second.name, share, seed, corrupted.labels.num_rows, found, corrupted.planted, _silent(second), file
+    )
     runs.write_text(file, schema.canonical_json({**result.to_json(), "planted": corrupted.planted.to_pylist()}))
     return result
+
+
+def _silent(run: RunResult) -> tuple[str, ...]:
+    """Return what was to run and could not: a teacher whose file is wrong, a check that crashed."""
+    found = []
+    for row in run.tables["statistics"].to_pylist():
+        if row["name"] == "ran" and row["outcome"] == "errored":
+            told = json.loads(row["detail"] or "{}").get("message", "no reason was given")
+            found.append(f"{row['check']} {row['group'] or ''}".strip() + f": {told}")
+    return tuple(found)
 
 
 def _kinds(first: RunResult, wanted: Sequence[str]) -> list[str]:

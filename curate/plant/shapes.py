@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -112,59 +112,3 @@ def _shrunk(ring: Sequence[float], factor: float) -> list[float]:
     points = np.asarray(ring, dtype=float).reshape(-1, 2)
     centre = points.mean(axis=0)
     return [float(v) for v in (centre + factor * (points - centre)).ravel()]
-
-
-def switches(
-    rows: Sequence[Row], sequence_of: Mapping[str, str], share: float, seed: int, taken: set[str]
-) -> tuple[dict[str, str], list[str]]:
-    """Exchange the ids of pairs of tracks from a frame on that both have.
-
-    Args:
-        rows: labels with `track_id` and `frame`.
-        sequence_of: sample id → the video it belongs to.
-        share: of the tracks that take part in a switch.
-        seed: of the choice.
-        taken: label ids that are not to begin a switch.
-
-    Returns:
-        Label id → its new track id, and the ids of the two labels at which each switch begins.
-    """
-    tracks: dict[tuple[str, str], dict[int, str]] = defaultdict(dict)
-    for row in rows:
-        if row["track_id"] is not None and row["frame"] is not None:
-            tracks[sequence_of.get(row["sample_id"], ""), row["track_id"]][row["frame"]] = row["label_id"]
-    order = sorted(tracks, key=lambda key: (number_of("plant", str(seed), "switch", *key), key))
-    changed: dict[str, str] = {}
-    begins: list[str] = []
-    used: set[tuple[str, str]] = set()
-    for key in order:
-        if len(used) >= max(2, round(share * len(tracks))):
-            break
-        partner, frame = _partner(key, order, tracks, used, taken)
-        if partner is None:
-            continue
-        used |= {key, partner}
-        begins += [tracks[key][frame], tracks[partner][frame]]
-        for one, other in ((key, partner), (partner, key)):
-            changed |= {label: other[1] for at, label in tracks[one].items() if at >= frame}
-    return changed, begins
-
-
-def _partner(
-    key: tuple[str, str],
-    order: Sequence[tuple[str, str]],
-    tracks: Mapping[tuple[str, str], Mapping[int, str]],
-    used: set[tuple[str, str]],
-    taken: set[str],
-) -> tuple[tuple[str, str] | None, int]:
-    """Return a track that shares frames with this one, neither's first, and the middle one of them."""
-    if key in used:
-        return None, 0
-    for other in order:
-        if other == key or other in used or other[0] != key[0]:
-            continue
-        shared = sorted(set(tracks[key]) & set(tracks[other]) - {min(tracks[key]), min(tracks[other])})
-        free = [at for at in shared if not {tracks[key][at], tracks[other][at]} & taken]
-        if free:
-            return other, free[len(free) // 2]
-    return None, 0

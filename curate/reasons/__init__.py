@@ -22,6 +22,17 @@ def sentences() -> Mapping[str, str]:
     return found
 
 
+@cache
+def further() -> Mapping[str, tuple[str, frozenset[str]]]:
+    """Return what is added to the sentence of a code where all its arguments are there, with their names."""
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        for code, added in getattr(import_module(f"{__name__}.{module.name}"), "FURTHER", {}).items():
+            names = frozenset(name for _, name, _, _ in string.Formatter().parse(added) if name)
+            found[code] = (added, names)
+    return found
+
+
 class _Forgiving(string.Formatter):
     """A formatter to which an absent argument is "?": a reason from a newer version is still readable."""
 
@@ -50,4 +61,5 @@ def render(code: str, args: str | Mapping[str, Any] | None = None) -> str:
     if template is None:
         shown = ", ".join(f"{key}={value}" for key, value in sorted(values.items()))
         return f"{code.replace('_', ' ')}{f' ({shown})' if shown else ''}"
-    return _FORMATTER.vformat(template, (), values)
+    added, names = further().get(code, ("", frozenset()))
+    return _FORMATTER.vformat(template + (added if names <= values.keys() else ""), (), values)

@@ -22,6 +22,7 @@ SENTENCES: dict[str, str] = {
     "duplicate_id": "The id {id!r} stands more than once, with different content.",
     "in_two_splits": "{path!r} is listed in two splits: {first} and {second}.",
     "image_not_there": "The label is for an image that is unknown or out itself.",
+    "tag_unclear": "The cell {cell!r} of the column {column!r} is neither 1 (there) nor 0 (not there).",
     "label_missing": "The row has no label.",
     "label_too_long": "The label has {n_chars} characters ({label!r}); up to 200 are taken.",
     "label_unprintable": "The label {label!r} holds control characters.",

@@ -1,5 +1,11 @@
 """Sentences for what the teachers say about given labels."""
 
+_NEAR = (
+    "; {n_near_suggested} of the {n_near} nearest of {n_searched:,} images searched are labeled {suggested}, "
+    "{n_near_given} {given}"
+)
+FURTHER = {"teachers_disagree": _NEAR, "teachers_doubt": _NEAR}  # said where its arguments are there
+
 SENTENCES = {
     "teachers_disagree": (
         "{n_agree} of {n_teachers} teachers say {suggested} (mean probability {suggested_mean}); "
@@ -19,6 +25,12 @@ SENTENCES = {
     "insufficient_data": (
         "cannot be judged: {n_rows} usable rows of {n_classes} classes; "
         "at least {min_rows} rows and two classes are needed"
+    ),
+    "label_left_out": (
+        "{n_agree} of {n_teachers} teachers see {name} here (mean probability {mean}), and the labels leave it out"
+    ),
+    "label_unseen": (
+        "{n_agree} of {n_teachers} teachers see no {name} here (mean probability {mean}), and the labels name it"
     ),
     "class_left_out": "{n_agree} of {n_teachers} teachers see {name} (mean probability {mean}); the labels leave it out",
     "class_invented": "{n_agree} of {n_teachers} teachers see no {name} (mean probability {mean}); the labels name it",

@@ -9,8 +9,10 @@ SENTENCES: dict[str, str] = {
     "region_missing": "{n_agree} of {n_teachers} teachers see {other} ({area_px} px at {bbox_px}) where the label says "
     "{label}: they give {other} {other_prob} and {label} {given_prob}.",
     "region_too_small": "Teachers see the boundary of this region of {label} ({area_px} px at {bbox_px}) {offset_px} px "
-    "further out (IoU {iou}).",
+    "further out, {noises} times what is usual (IoU {iou}).",
     "region_too_large": "Teachers see the boundary of this region of {label} ({area_px} px at {bbox_px}) {offset_px} px "
-    "further in (IoU {iou}).",
+    "further in, {noises} times what is usual (IoU {iou}).",
+    "region_shifted": "Teachers see this region of {label} ({area_px} px at {bbox_px}) elsewhere: its sides are off by "
+    "{moved_px} px, {noises} times what is usual (IoU {iou}).",
     "regions_in_doubt": "{n_flagged} of {n_regions} regions of the mask are flagged; the worst one: {worst}",
 }

@@ -10,7 +10,7 @@ SENTENCES: dict[str, str] = {
     "decoder_crashed": "{path!r} crashed the image decoder twice; it was set aside without being decoded.",
     "image_dark": "The image is dark: 99 % of its pixels have a brightness of at most {measured} (cut: {cut}).",
     "image_bright": "The image is overexposed: 95 % of its pixels are brighter than {measured} (cut: {cut}).",
-    "image_blurry": "The image has hardly any edges: {measured} (edge strength at 64 px; sharpness cut: {cut}).",
+    "image_blurry": "The image has hardly any edges at 64 px: its sharpness is {measured} (blurry below {cut}).",
     "image_low_information": "The image shows next to nothing: {measured} bits a pixel (cut: {cut}).",
     "image_gray": "The image is gray among images in colour: colourfulness {measured} (cut: {cut}).",
     "image_odd_size": "{width_px} x {height_px} px is an odd size here: usual are {low_px} to {high_px} px a side.",

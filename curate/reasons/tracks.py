@@ -33,6 +33,8 @@ SENTENCES: dict[str, str] = {
     "track_class_flip": "The class {label} stands on {n_own} of the {n} boxes of the id {track}; most say {usual}.",
     "track_class_tie": "The class {label} stands on {n_own} of the {n} boxes of the id {track}, and another on as "
     "many.",
+    "track_box_ignored": "The labels say not to consider the box of the id {track} in frame {frame} (0 in the seventh "
+    "column), so it was not judged.",
     "track_box_unusable": "The box of the id {track} in frame {frame} has no area or is not finite, so it could not be "
     "placed on the track.",
 }

@@ -8,7 +8,10 @@ SENTENCES = {
     "decision_keep": "A reviewer kept the row as it was given.",
     "decision_stale": "A reviewer's decision was made for other bytes of this image and does not apply.",
     "decision_box_moved": "A reviewer moved this box; it is released where they put it.",
-    "decision_box_added": "A reviewer drew another box on this image; it is not released until the source has it.",
+    "decision_box_added": (
+        "A reviewer drew another box on this image, which is not released until the source has it, or gave the image "
+        "another label, which is released with it."
+    ),
     "decision_without_target": "A reviewer gave an image with several labels another one without saying which.",
     "decision_without_label": "A reviewer asked for another label without naming one; the row waits for review.",
     "decision_without_suggestion": "A reviewer accepted a suggestion, but there is none; the row waits for review.",

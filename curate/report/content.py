@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.manifest.read import LoadedRelease
+from curate.policy import Policy
 from curate.report import charts
 from curate.report.wording import interval, percent, sentence, short_name
+from curate.verdict_rows import KEEP, STRENGTH
+from curate.verdicts import rule_of_each
 
 N_MATRIX_CLASSES = 20
 N_BARS = 40
@@ -36,6 +39,50 @@ def funnel(release: LoadedRelease) -> list[dict[str, Any]]:
     return rows
 
 
+def came_in(release: LoadedRelease) -> tuple[int, int]:
+    """Return how many images and how many labels came in, those that could not be used included."""
+    images, n_labels = set(), 0
+    for table in (release.data, release.excluded):
+        images |= {one for one in table["sample_id"].to_pylist() if one}
+        n_labels += len(table) - table["label_id"].null_count
+    lost = release.excluded.filter(pc.equal(release.excluded["stage"], "ingest"))
+    lost = lost.filter(pc.is_null(lost["label_id"]))
+    kinds = Counter(lost["kind"].to_pylist())
+    n_images = len(images) + sum(
+        kind == "image" and sample is None
+        for kind, sample in zip(lost["kind"].to_pylist(), lost["sample_id"].to_pylist(), strict=True)
+    )
+    return n_images, n_labels + kinds.get("label", 0)
+
+
+def n_outvoted(release: LoadedRelease) -> int:
+    """Return how many given labels the annotators and teachers of their image outvote."""
+    issues: list[str] = release.findings["issue"].to_pylist()
+    return issues.count("annotators_outvote")
+
+
+def risk_by_group(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is said of each declared group's labels: flagged share, mean risk, and what the cap held back."""
+    known = {(row["name"], row["group"]): row for row in rows if row["check"] == "label_noise" and row["group"]}
+    held = {row["group"]: row for row in rows if (row["check"], row["name"]) == ("removal_cap", "n_held_back")}
+    told = []
+    for (name, group), row in known.items():
+        if name != "share_flagged" or not group.startswith("attr_"):
+            continue
+        risk = known.get(("mean_risk", group))
+        told.append(
+            {
+                "group": group.removeprefix("attr_").replace("_", " ").replace("=", ": "),
+                "share": percent(row["value"]),
+                "interval": interval(row["low"], row["high"]),
+                "risk": f"{risk['value']:.3f}" if risk else "",
+                "n": row["n"],
+                "held": f"{held[group]['value']:,.0f}" if group in held else "0",
+            }
+        )
+    return sorted(told, key=lambda one: one["group"])
+
+
 _RELEASED = {
     "keep": "as given",
     "relabel": "with another label",
@@ -46,23 +93,41 @@ _HELD = {"review": "waiting for review", "drop": "dropped"}
 
 
 def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return why rows are not released: code, count, an example in words."""
+    """Return why rows are not released: code, count, an example in words.
+
+    A row is held by the strongest of what its findings ask for; what asks for less is no reason for its absence.
+    """
     counted: Counter[str] = Counter()
     example: dict[str, tuple[str, str]] = {}
     texts = finding_texts(release.findings, names)
+    asks = asked_actions(release)
     columns = ("reason_codes", "reasons", "uri", "row", "error_code", "reason_args")
     for row in release.excluded.select(columns).to_pylist():
         codes = row["reason_codes"] or ([row["error_code"]] if row["error_code"] else ["without_reason"])
-        for position, code in enumerate(dict.fromkeys(codes)):
+        ids = row["reasons"] or [None] * len(codes)
+        strongest = max((asks[one] for one in ids if one in asks), default=0)
+        held = {
+            c: one
+            for one, c in reversed(list(zip(ids, codes, strict=False)))
+            if asks.get(one, strongest) == strongest
+        }
+        for code, reason in held.items():
             counted[code] += 1
             if code not in example:
-                reason = row["reasons"][position] if position < len(row["reasons"] or []) else None
                 told = texts.get(reason or "") or sentence(code, row["reason_args"], names)
                 example[code] = (short_name(row["uri"] or row["row"] or ""), told)
     return [
         {"code": code.replace("_", " "), "n": n, "name": example[code][0], "text": example[code][1]}
         for code, n in counted.most_common()
     ]
+
+
+def asked_actions(release: LoadedRelease) -> dict[str | None, int]:
+    """Return how strong the action is that the policy asks for, by finding id: an index into `STRENGTH`."""
+    rules = Policy.model_validate(release.evidence["policy"]).all_rules()
+    actions = [STRENGTH.index(rule.action) for rule in rules] + [KEEP]
+    chosen = rule_of_each(release.findings, rules)
+    return {one: actions[at] for one, at in zip(release.findings["finding_id"].to_pylist(), chosen, strict=True)}
 
 
 def finding_texts(findings: pa.Table, names: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.manifest.read import LoadedRelease
-from curate.report import balance, charts, content, galleries, people
+from curate.report import balance, charts, content, galleries, people, tags
 from curate.report.pictures import ReadImages
 from curate.report.wording import file_names, interval, percent, quantity, sentence
 
@@ -77,7 +77,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
     flagged = content.by_group(rows, "label_noise", "share_flagged", "class=")
     return {
         "gates": release.evidence["gates"],
-        "facts": _facts(release, noise if usable else None),
+        "facts": _facts(release, noise if usable else None, content.one(rows, "multi_label_noise", "noise_rate")),
         "funnel": charts.bars(content.funnel(release), title="rows in and out"),
         "out": content.reasons_out(release, names),
         "n_decisions": release.decisions.num_rows,
@@ -85,7 +85,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         "held_back": content.held_back(rows),
         "noise_why": _why_not(ran, noise),
         "audit": people.audit(release, rows),
-        "annotators": people.annotators(rows),
+        "annotators": people.annotators(rows, content.n_outvoted(release)),
         "evaluation": _evaluation(rows) if usable else [],
         "truth": content.one(rows, "evaluation", "n_wrong"),
         "confusion": content.confusion(release),
@@ -93,6 +93,9 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         if any(bar["value"] for bar in flagged)
         else "",
         "suspects": galleries.gallery(release, read, names, ["mislabel"], flagged_only=True),
+        "tags": tags.values(release, rows, read, names),
+        "risk_groups": content.risk_by_group(rows),
+        "came_in": content.came_in(release),
         "flawed": content.flawed_shares(rows),
         "boxes": galleries.by_issue(release, read, names, BOX_CHECKS),
         "leakage": content.one(rows, "leakage", "share_of_samples"),
@@ -123,21 +126,39 @@ def write_page(page: str, path: Path) -> Path:
     return path
 
 
-def _facts(release: LoadedRelease, noise: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _facts(
+    release: LoadedRelease, noise: Mapping[str, Any] | None, answers: Mapping[str, Any] | None
+) -> list[tuple[str, str, str]]:
     """Return number, what it counts and, where there is more to say, a smaller line."""
     n_in = release.data.num_rows + release.excluded.num_rows
     n_images = len(set(release.data["sample_id"].to_pylist()))
+    n_images_in, n_labels_in = content.came_in(release)
     agreed = noise if noise and not noise["detail"].get("insufficient") else None
     spread = interval(agreed["low"], agreed["high"]) if agreed else "estimates disagree" if noise else ""
     share = percent(release.data.num_rows / n_in) if n_in else "none"
     return [
-        (f"{n_in:,}", "rows in", ""),
+        (f"{n_images_in:,}", "images in", f"{n_labels_in:,} labels"),
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
         (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
-        (percent(agreed["value"]) if agreed else "not known", "of labels wrong (estimate)", spread),
+        *_wrong_facts(agreed, spread, answers),
         (f"{len(release.manifest['classes']):,}", "classes", ""),
     ]
+
+
+def _wrong_facts(
+    agreed: Mapping[str, Any] | None, spread: str, answers: Mapping[str, Any] | None
+) -> list[tuple[str, str, str]]:
+    """Return how much is wrong: of labels, or of the answers where images have several labels."""
+    known = answers is not None and answers["value"] is not None
+    told = (
+        [(percent(answers["value"]), "of answers wrong (estimate)", "a class of an image, there or not")]
+        if answers and known
+        else []
+    )
+    if agreed or not told:
+        told.insert(0, (percent(agreed["value"]) if agreed else "not known", "of labels wrong (estimate)", spread))
+    return told
 
 
 def _noise(rows: Sequence[Mapping[str, Any]], noise: Mapping[str, Any]) -> dict[str, Any]:

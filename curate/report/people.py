@@ -48,11 +48,12 @@ def audit(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
+Rows = Sequence[Mapping[str, Any]]
 N_ANNOTATORS = 15
 N_PAIRS = 10
 
 
-def annotators(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def annotators(rows: Rows, n_outvoted: int = 0) -> dict[str, Any] | None:
     """Return who errs most, on which classes, and who disagrees with whom; None where no label names its annotator."""
     mine = [row for row in rows if row["check"] == "annotators" and row["value"] is not None]
     known = {row["name"]: row for row in mine if row["group"] is None}
@@ -62,12 +63,22 @@ def annotators(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {
         "n": int(known["n_annotators"]["value"]),
         "n_judged": len(people),
+        "unanimous": _share(known, "share_unanimous"),
+        "quality": f"{known['consensus_quality']['value']:.2f}" if "consensus_quality" in known else "",
+        "kappa": f"{known['fleiss_kappa']['value']:.2f}" if "fleiss_kappa" in known else "",
+        "n_outvoted": n_outvoted,
         "per_image": f"{known['n_answers_per_image']['value']:.2f}",
         "average": percent(known["error_rate"]["value"]) if "error_rate" in known else "",
         "alpha": f"{known['krippendorff_alpha']['value']:.2f}" if "krippendorff_alpha" in known else "",
-        "worst": [_person(row) for row in sorted(people, key=lambda r: (-r["low"], r["group"]))[:N_ANNOTATORS]],
+        "worst": [_person(row) for row in _who_err(people)[:N_ANNOTATORS]],
+        "n_without": sum(not row["detail"]["n_contradicted"] for row in people),
         "classes": [
-            {**_person(row), "ratio": f"{row['detail']['ratio']:.1f}", "usual": percent(row["detail"]["average"])}
+            {
+                **_person(row),
+                "ratio": f"{row['detail']['ratio']:.1f}",
+                "ratio_interval": _times(row),
+                "usual": percent(row["detail"]["average"]),
+            }
             for row in sorted(mine, key=lambda r: (-(r["low"] or 0.0), r["group"] or ""))
             if row["name"] == "share_contradicted"
         ][:N_ANNOTATORS],
@@ -85,7 +96,22 @@ def annotators(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     }
 
 
+def _who_err(people: Rows) -> list[Mapping[str, Any]]:
+    """Return the annotators of whom an answer is contradicted, by the lower end of the interval, then the rate."""
+    err = [row for row in people if row["detail"]["n_contradicted"] and row["value"] > 0]
+    return sorted(err, key=lambda row: (-row["low"], -row["value"], row["group"]))
+
+
 def _person(row: Mapping[str, Any]) -> dict[str, Any]:
     who, _, label = row["group"].removeprefix("annotator=").partition(",class=")
     spread = interval(row["low"], row["high"])
     return {"who": who, "class": label, "share": percent(row["value"]), "interval": spread, "n": row["n"]}
+
+
+def _share(known: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    return percent(known[name]["value"]) if name in known else ""
+
+
+def _times(row: Mapping[str, Any]) -> str:
+    """Return the interval of how many times the others' share an annotator's is."""
+    return interval(row["low"] / row["detail"]["average"], row["high"] / row["detail"]["average"], share=False)

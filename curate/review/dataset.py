@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.errors import ConfigError, did_you_mean
+from curate.review import suggested
 from curate.review.documents import FIELDS, GROUND_TRUTH, LABEL_FIELDS, TEACHER_PREFIX
 
 PREFIX = "curate-"
@@ -91,6 +92,10 @@ def declare_fields(dataset: Any, kind: str, extra: Sequence[str], teachers: Sequ
     wanted[GROUND_TRUTH] = label | {"embedded_doc_type": getattr(fo, kind)}
     path = label_path(kind)
     wanted |= {f"{path}.{name}": _field(kind_of) for name, kind_of in LABEL_FIELDS.items()}
+    if kind == "Detections":
+        wanted[suggested.FIELD] = label | {"embedded_doc_type": fo.Detections}
+        inside = f"{suggested.FIELD}.detections"
+        wanted |= {f"{inside}.{name}": _field(kind_of) for name, kind_of in suggested.FIELDS.items()}
     for teacher in teachers:
         wanted[TEACHER_PREFIX + teacher] = label | {"embedded_doc_type": fo.Classification}
     missing = {name: arguments for name, arguments in wanted.items() if name not in present}
@@ -115,7 +120,15 @@ def label_path(kind: str) -> str:
 
 def owned_fields(extra: Sequence[str], teachers: Sequence[str]) -> set[str]:
     """Return the top-level fields that curate writes; all others are the user's."""
-    return {*FIELDS, *extra, GROUND_TRUTH, "metadata", "filepath", *(TEACHER_PREFIX + t for t in teachers)}
+    return {
+        *FIELDS,
+        *extra,
+        GROUND_TRUTH,
+        suggested.FIELD,
+        "metadata",
+        "filepath",
+        *(TEACHER_PREFIX + t for t in teachers),
+    }
 
 
 def _field(kind: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.ingest.rle import decode_mask
-from curate.review import masks, rows
+from curate.review import masks, rows, suggested
 from curate.review.rows import Said, Spoken
 
 UNREADABLE_TAG = "unreadable"
@@ -40,6 +40,7 @@ FIELDS: dict[str, str] = {
     "actions": "strings",
     "suggested_label": "string",
     "suggested_prob": "float",
+    "missing_labels": "strings",
     "issues": "strings",
     "reasons": "strings",
     "quality": "strings",
@@ -120,10 +121,14 @@ class Builder:
         ids = samples["sample_id"].combine_chunks()
         spoken = rows.spoken(_of(t.findings, ids), _of(t.verdicts, ids), t.render)
         labels = rows.labels_by_sample(t.labels, ids)
+        drawn = suggested.suggestions(_of(t.findings, ids), labels, t.render) if t.kind == "Detections" else {}
         scanned = _of(t.scan, ids)
         scan = {row["sample_id"]: row for row in scanned.to_pylist()} if scanned is not None else {}
         return [
-            self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken)
+            _with_suggestions(
+                self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken),
+                drawn.get(row["sample_id"], []),
+            )
             for row, path in zip(samples.to_pylist(), t.media_paths[start : start + n], strict=True)
         ]
 
@@ -157,7 +162,8 @@ class Builder:
             "finding": said.finding_id,
             "labels": given,
         }
-        return Prepared(document, baseline | {"digest": digest(document, baseline)})
+        baseline |= {"missing": said.missing} if said.missing else {}
+        return Prepared(document, baseline)
 
     def _labels(
         self, labels: list[dict[str, Any]], scan: dict[str, Any], spoken: Spoken
@@ -171,6 +177,7 @@ class Builder:
             said = spoken.labels.get(row["label_id"], Said())
             one = {"id": row["label_id"], "label": row["label"], "bbox": document.get("bounding_box")}
             one |= {"finding": said.finding_id, "suggested": said.suggested_label}
+            one |= {"extra": True} if said.extra else {}
             given.append({name: value for name, value in one.items() if value is not None})
         if kind == "Detections":
             return ({"_cls": "Detections", "detections": built} if built else None), given
@@ -193,6 +200,15 @@ class Builder:
         if row["track_id"] is not None:
             document["index"] = self._track_index[row["track_id"]]
         return document | _said_of_label(row, said)
+
+
+def _with_suggestions(prepared: Prepared, drawn: Sequence[Mapping[str, Any]]) -> Prepared:
+    """Add what is suggested for a sample, and the digest of the whole."""
+    document, baseline = prepared.document, prepared.baseline
+    if drawn:
+        document = {**document, suggested.FIELD: suggested.document_of(drawn)}
+        baseline = {**baseline, suggested.FIELD: suggested.baseline_of(drawn)}
+    return Prepared(document, baseline | {"digest": digest(document, baseline)})
 
 
 def digest(document: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
@@ -224,6 +240,7 @@ def _said_of_sample(said: Said, kind: str) -> dict[str, Any]:
         "actions": sorted(said.actions) or None,
         "suggested_label": said.suggested_label if single else None,
         "suggested_prob": said.suggested_prob if single else None,
+        "missing_labels": said.missing or None,
         "issues": sorted(said.issues) or None,
         "reasons": said.reasons or None,
         "quality": sorted(said.issues & set(rows.QUALITY_ISSUES)) or None,

@@ -194,12 +194,13 @@ class _Load:
         document = merge.merge(prepared.document, current, before)
         sample_id = str(document["_id"])
         mine = self.added_boxes.get(sample_id)
-        if mine and self.tables.kind == "Detections":
+        kind = self.tables.kind
+        if mine and kind in merge.LABEL_LISTS:
             known = {str(label["_id"]) for label in merge.labels_of(document)}
-            extra = merge.added_labels(sample_id, mine, known)
+            extra = merge.added_labels(sample_id, mine, known, kind)
             if extra:
                 labels = [*merge.labels_of(document), *extra]
-                document = {**document, "ground_truth": {"_cls": "Detections", "detections": labels}}
+                document = {**document, "ground_truth": {"_cls": kind, merge.LABEL_LISTS[kind]: labels}}
         return merge.replay(document, prepared.baseline, self.held)
 
     def _insert(self, prepared: Sequence[Prepared]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from curate.review import suggested
 from curate.review.documents import GROUND_TRUTH, LABEL_FIELDS, UNREADABLE_TAG
 from curate.review.signals import (
     TAG_PREFIX,
+    WHOLE_IMAGE,
     Signal,
     Standing,
     Target,
+    added_signal,
     bbox_value,
     signal_of_tag,
     tag_of_signal,
@@ -19,7 +22,7 @@ from curate.review.signals import (
 Document = dict[str, Any]
 Held = Mapping[Target, Mapping[Signal, Standing]]
 
-_LABEL_LISTS = {"Detections": "detections", "Classifications": "classifications"}
+LABEL_LISTS = {"Detections": "detections", "Classifications": "classifications"}
 
 
 def labels_of(document: Mapping[str, Any]) -> list[Document]:
@@ -27,7 +30,7 @@ def labels_of(document: Mapping[str, Any]) -> list[Document]:
     truth = document.get(GROUND_TRUTH)
     if not truth:
         return []
-    name = _LABEL_LISTS.get(truth.get("_cls", ""))
+    name = LABEL_LISTS.get(truth.get("_cls", ""))
     return [truth] if name is None else list(truth.get(name) or [])
 
 
@@ -64,16 +67,16 @@ def shown_signals(
     sole = sole_label(document, baseline)
     shown: dict[Target, set[Signal]] = {(sample_id, sole): set()}
     shown |= {(sample_id, label_id): set() for label_id in given}
-    shown[sample_id, sole] |= _of_tags(document.get("tags"), unknown)
+    shown[sample_id, sole] |= _with_missing(_of_tags(document.get("tags"), unknown), baseline)
     present = set()
     for label in labels_of(document):
         label_id = str(label["_id"])
         present.add(label_id)
         signals = shown.setdefault((sample_id, label_id), set())
-        signals |= _of_tags(label.get("tags"), unknown)
+        signals |= _dropping(_of_tags(label.get("tags"), unknown), given.get(label_id, {}))
         text, bbox = label.get("label") or "", label.get("bounding_box")
         if label_id not in given:
-            box = bbox_value(bbox) if bbox else "[0.0, 0.0, 1.0, 1.0]"
+            box = bbox_value(bbox) if bbox else WHOLE_IMAGE
             signals.add(("added", f"{text} {box}"))
             continue
         if text and text != given[label_id]["label"]:
@@ -83,7 +86,24 @@ def shown_signals(
             signals.add(("bbox", bbox_value(bbox)))
     for label_id in given.keys() - present:
         shown[sample_id, label_id].add(("drop", ""))
-    return shown, unknown
+    drawn, meaningless = suggested.shown(document, baseline)
+    for target, signals in drawn.items():
+        shown.setdefault(target, set()).update(signals)
+    return shown, unknown + meaningless
+
+
+def _with_missing(signals: set[Signal], baseline: Mapping[str, Any]) -> set[Signal]:
+    """Return the signals of a sample; to accept what is found missing is to add it."""
+    if ("accept", "") not in signals or not baseline.get("missing"):
+        return signals
+    return (signals - {("accept", "")}) | {added_signal(name) for name in baseline["missing"]}
+
+
+def _dropping(signals: set[Signal], given: Mapping[str, Any]) -> set[Signal]:
+    """Return the signals of a label; to accept that it is wrongly there is to drop it."""
+    if ("accept", "") not in signals or not given.get("extra"):
+        return signals
+    return (signals - {("accept", "")}) | {("drop", "")}
 
 
 def _of_tags(tags: Iterable[str] | None, unknown: list[str]) -> set[Signal]:
@@ -108,7 +128,8 @@ def merge(new: Document, current: Document | None, before: Mapping[str, Any] | N
     """
     if current is None:
         return new
-    merged = dict(new)
+    merged = suggested.merge(new, current, before)
+    merged = dict(merged)
     own = [tag for tag in current.get("tags") or () if tag != UNREADABLE_TAG]
     merged["tags"] = [*new["tags"], *own]
     was = {one["id"]: one for one in (before or {"labels": []})["labels"]}
@@ -146,11 +167,11 @@ def _with_labels(merged: Document, labels: list[Document], new: Document, curren
     kind = (new.get(GROUND_TRUTH) or current.get(GROUND_TRUTH) or {}).get("_cls")
     if not labels:
         merged.pop(GROUND_TRUTH, None)
-        if kind in _LABEL_LISTS:
-            merged[GROUND_TRUTH] = {"_cls": kind, _LABEL_LISTS[kind]: []}
+        if kind in LABEL_LISTS:
+            merged[GROUND_TRUTH] = {"_cls": kind, LABEL_LISTS[kind]: []}
         return merged
-    if kind in _LABEL_LISTS:
-        merged[GROUND_TRUTH] = {"_cls": kind, _LABEL_LISTS[kind]: labels}
+    if kind in LABEL_LISTS:
+        merged[GROUND_TRUTH] = {"_cls": kind, LABEL_LISTS[kind]: labels}
     else:
         merged[GROUND_TRUTH] = labels[0]
     return merged
@@ -178,11 +199,11 @@ def replay(document: Document, baseline: Mapping[str, Any], held: Held) -> Docum
             tag = tag_of_signal(signal)
             if tag is not None:
                 (document if label is None else label)["tags"].append(tag)
-    return document
+    return suggested.replay(document, baseline, held)
 
 
-def added_labels(sample_id: str, held: Held, known: set[str]) -> list[Document]:
-    """Return detections for the boxes that were added by hand and are not among `known`."""
+def added_labels(sample_id: str, held: Held, known: set[str], kind_of_truth: str = "Detections") -> list[Document]:
+    """Return what was added by hand and is not among `known`: detections, or classifications."""
     from bson import ObjectId  # noqa: PLC0415 - comes with pymongo, loaded only where a database is used
 
     found: list[Document] = []
@@ -192,6 +213,10 @@ def added_labels(sample_id: str, held: Held, known: set[str]) -> list[Document]:
         for (kind, value), standing in signals.items():
             if kind == "added":
                 label = standing.to_label or value.rsplit(" [", 1)[0]
-                one = {"_id": ObjectId(label_id), "_cls": "Detection", "attributes": {}, "tags": []}
-                found.append(one | {"label": label, "bounding_box": list(standing.to_bbox or [])})
+                one: Document = {"_id": ObjectId(label_id), "tags": [], "label": label}
+                if kind_of_truth == "Classifications":
+                    found.append(one | {"_cls": "Classification"})
+                else:
+                    box = list(standing.to_bbox or [])
+                    found.append(one | {"_cls": "Detection", "attributes": {}, "bounding_box": box})
     return found

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.reasons.join import join_reasons
 
 Render = Callable[[str, Mapping[str, Any]], str]
 
@@ -41,6 +42,8 @@ class Said:
         issues: names of what was found, sorted; a finding that its own check did not flag is left out.
         reasons: sentences, worst first.
         finding_id: of the worst finding.
+        missing: of a sample, the classes that were left out of its labels, worst first.
+        extra: of a label, whether it is found to be wrongly there.
     """
 
     risk: float | None = None
@@ -53,6 +56,9 @@ class Said:
     issues: set[str] = field(default_factory=set)
     reasons: list[str] = field(default_factory=list)
     finding_id: str | None = None
+    coded: list[tuple[str, str, str]] = field(default_factory=list)  # (label id, reason code, sentence)
+    missing: list[str] = field(default_factory=list)
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,20 @@ def spoken(findings: pa.Table | None, verdicts: pa.Table | None, render: Render)
         for batch in findings.sort_by(order).to_batches(max_chunksize=65_536):
             for row in batch.to_pylist():
                 _add_finding(row, labels, samples, render)
+    for said in (*labels.values(), *samples.values()):
+        said.reasons = _joined(said)
     return Spoken(dict(labels), dict(samples))
+
+
+def _joined(said: Said) -> list[str]:
+    """Return the reasons with those about one label as one sentence, in the place of the worst of them."""
+    about = {label for label, _, _ in said.coded}
+    if len(about) != 1 or len(said.coded) < 2:
+        return said.reasons
+    parts = {text for _, _, text in said.coded}
+    first = next(at for at, text in enumerate(said.reasons) if text in parts)
+    others = [text for text in said.reasons if text not in parts]
+    return [*others[:first], join_reasons((code, text) for _, code, text in said.coded), *others[first:]]
 
 
 def _add_verdicts(verdicts: pa.Table, labels: dict[str, Said], samples: dict[str, Said]) -> None:
@@ -115,8 +134,13 @@ def _add_finding(row: dict[str, Any], labels: dict[str, Said], samples: dict[str
             said.issues.add(row["issue"])
         if text not in said.reasons:
             said.reasons.append(text)
+            if row["label_id"] is not None and not about_image(row["issue"]):
+                said.coded.append((row["label_id"], row["reason_code"], text))
         if said.finding_id is None:
             said.finding_id = row["finding_id"]
+        if row["flagged"] and row["issue"] == "missing_label" and row["suggested_label"] not in said.missing:
+            said.missing.append(row["suggested_label"])
+        said.extra |= bool(row["flagged"]) and row["issue"] == "extra_label"
         if said.suggested_label is None and row["suggested_label"] is not None:
             said.suggested_label = row["suggested_label"]
             said.suggested_prob = row["suggested_prob"]
@@ -147,6 +171,8 @@ def families(findings: pa.Table | None, issues: tuple[str, ...]) -> dict[str, st
 def ground_truth_kind(labels: pa.Table) -> str:
     """Return which FiftyOne label holds these: Classification, Classifications (several a sample) or Detections."""
     tasks = set(pc.unique(labels["task"]).to_pylist())
+    if schema.MULTI_LABEL in tasks and not tasks - {"classification", schema.MULTI_LABEL}:
+        return "Classifications"
     if tasks - {"classification"}:
         return "Detections"
     n_samples = pc.count_distinct(labels["sample_id"]).as_py()

@@ -10,7 +10,16 @@ A target is (sample_id, label_id); label_id is None for the sample as a whole. A
 | tag `curate:drop`, box or sample deleted | drop | drop |
 | tag `curate:relabel:cat`, label edited to cat | relabel cat | relabel, to_label = cat |
 | box moved | bbox [x,y,w,h] | note, with to_bbox |
+| tag `curate:add:cat` on a sample, label added | added cat [0,0,1,1] | note, with to_label and to_bbox |
 | box added | added label [x,y,w,h] | note, with to_label and to_bbox |
+| tag `curate:accept` on a suggested box | accept_box label [x,y,w,h] | accept, with to_label and to_bbox |
+| tag `curate:reject` on a suggested box | reject_box label [x,y,w,h] | reject, with to_bbox |
+
+A suggested box is about the label that it would move or rename; one that is missing has an id of its own, which becomes
+that of the label. A suggested class is accepted or refused like the label itself.
+
+Where images have several labels, `curate:accept` on a sample adds every label that was found to be left out, and on a
+label that was found to be wrongly there it drops it.
 
 A tag on a sample with exactly one label, in a classification dataset, is about that label. What the ledger says
 and what the dataset shows are compared as sets: a signal that is new is appended, one that is gone is withdrawn
@@ -31,7 +40,10 @@ from curate.errors import did_you_mean
 from curate.review.ledger import AUDITED, WITHDRAWS
 
 TAG_PREFIX = "curate:"
+WHOLE_IMAGE = "[0.0, 0.0, 1.0, 1.0]"  # stands for the box of a label that has none
 PLAIN_TAGS = ("accept", "reject", "keep", "drop")
+ADDED = "added"
+SUGGESTED = {"accept_box": "accept", "reject_box": "reject"}  # signal about a suggested box -> decision
 
 Target = tuple[str, str | None]
 Signal = tuple[str, str]  # kind, value; value is "" where the kind says it all
@@ -53,12 +65,21 @@ def signal_of_tag(tag: str) -> Signal | None:
         return (word, "")
     if word.startswith("relabel:") and word.removeprefix("relabel:"):
         return ("relabel", word.removeprefix("relabel:"))
+    if word.startswith("add:") and word.removeprefix("add:"):
+        return added_signal(word.removeprefix("add:"))
     return None
+
+
+def added_signal(label: str) -> Signal:
+    """Return the signal that an image has one more label."""
+    return ("added", f"{label} {WHOLE_IMAGE}")
 
 
 def tag_of_signal(signal: Signal) -> str | None:
     """Return the tag that shows a signal, or None for boxes that were moved or added."""
     kind, value = signal
+    if kind == "added" and value.endswith(f" {WHOLE_IMAGE}"):
+        return f"{TAG_PREFIX}add:{value.removesuffix(f' {WHOLE_IMAGE}')}"
     if kind in PLAIN_TAGS:
         return TAG_PREFIX + kind
     return f"{TAG_PREFIX}relabel:{value}" if kind == "relabel" else None
@@ -96,6 +117,8 @@ def _signal_of_row(row: Mapping[str, Any]) -> Signal | None:
     kind = row["decision"]
     if kind == "relabel":
         return ("relabel", row["to_label"] or "")
+    if kind in {"accept", "reject"} and row["to_bbox"] is not None:
+        return (f"{kind}_box", f"{row['to_label']} {bbox_value(row['to_bbox'])}")
     if kind == "note":
         if row["to_bbox"] is None:
             return None
@@ -118,19 +141,24 @@ def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) ->
         "finding_id": context.get("finding"),
         "content_sha256": context.get("sha"),
     }
-    if kind == "relabel":
-        return {**row, "to_label": value}
-    if kind == "accept":
-        return {**row, "to_label": context.get("suggested")}
-    if kind in {"reject", "keep"}:
-        return {**row, "to_label": context.get("label")}
+    if kind in {"relabel", "accept", "reject", "keep"}:
+        values = {"relabel": value, "accept": context.get("suggested")}
+        return {**row, "to_label": values.get(kind, context.get("label"))}
     if kind == "bbox":
         return {**row, "decision": "note", "why": "box moved by hand", "to_bbox": json.loads(value)}
-    if kind == "added":
-        label, box = value.rsplit(" [", 1)
-        why = "box added by hand"
-        return {**row, "decision": "note", "why": why, "to_label": label, "to_bbox": json.loads("[" + box)}
+    if kind == ADDED or kind in SUGGESTED:
+        label, bbox = label_and_box(value)
+        row |= {"decision": SUGGESTED.get(kind, "note"), "to_label": label, "to_bbox": bbox}
+        by_hand = "label added by hand" if value.endswith(f" {WHOLE_IMAGE}") else "box added by hand"
+        why = {"why": by_hand} if kind == ADDED else {}
+        return row | why | {"finding_id": context.get("box_finding", row["finding_id"])}
     return row
+
+
+def label_and_box(value: str) -> tuple[str, list[float]]:
+    """Return what `LABEL [x, y, w, h]` says."""
+    label, box = value.rsplit(" [", 1)
+    return label, json.loads("[" + box)
 
 
 def withdrawal(target: Target, standing: Standing, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +182,17 @@ def compare(
     """Return the ledger rows that make what is held equal to what is shown: withdrawals first, drops last."""
     shown = set(shown)
     rows = [withdrawal(target, held[signal], context) for signal in sorted(held) if signal not in shown]
-    rank = {"bbox": 0, "added": 0, "keep": 1, "accept": 2, "reject": 3, "relabel": 4, "drop": 5}
+    rank = {
+        "bbox": 0,
+        "added": 0,
+        "keep": 1,
+        "accept": 2,
+        "accept_box": 2,
+        "reject": 3,
+        "reject_box": 3,
+        "relabel": 4,
+        "drop": 5,
+    }
     fresh = sorted(shown - set(held), key=lambda s: (rank[s[0]], s[1]))
     return rows + [row_of_signal(target, signal, context) for signal in fresh]
 
@@ -162,7 +200,7 @@ def compare(
 def refused(signal: Signal, classes: Sequence[str]) -> str | None:
     """Return why a signal cannot be taken (a label that is no class), or None."""
     kind, value = signal
-    label = value if kind == "relabel" else value.rsplit(" [", 1)[0] if kind == "added" else None
+    label = value if kind == "relabel" else value.rsplit(" [", 1)[0] if kind in {"added", "accept_box"} else None
     if label is None or not classes or label in classes:
         return None
     hint = did_you_mean(label, classes)

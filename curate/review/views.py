@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from curate.review import suggested
 from curate.review.dataset import ground_truth_kind
 from curate.review.documents import GROUND_TRUTH
 
 SUSPECTS = "suspect labels"
 WAITING = "waiting for review"
+MISSING_BOXES = "missing boxes"
+MISPLACED_BOXES = "misplaced boxes"
+SWAPPED_BOXES = "boxes of another class"
 CROSS_SPLIT = "near duplicates across splits"
 NEAR = "near duplicates"
 EXACT = "exact duplicates"
@@ -21,6 +25,9 @@ _MAX_CLASS_VIEWS = 200  # a list of a thousand views helps nobody: filter by lab
 DESCRIPTIONS = {
     SUSPECTS: "labels that a check found something about, worst first",
     WAITING: "what the policy holds back until somebody decides",
+    MISSING_BOXES: "a thing that nobody drew; tag the suggested box curate:accept or curate:reject",
+    MISPLACED_BOXES: "boxes that detectors place elsewhere, with the suggested place",
+    SWAPPED_BOXES: "boxes that detectors give another class, with the suggested one",
     CROSS_SPLIT: "copies of one picture in several splits, family by family",
     NEAR: "pictures that look alike, family by family",
     EXACT: "the same picture more than once, family by family",
@@ -60,6 +67,11 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         """Show of an image with many labels those that it is about; the image stays where a label is missing."""
         return view.filter_labels(GROUND_TRUTH, condition, only_matches=False) if is_list else view
 
+    def boxes(issue: str) -> Any:  # noqa: ANN401 - a view
+        chosen = dataset.filter_labels(suggested.FIELD, F("issue") == issue)
+        return chosen.sort_by("label_risk", reverse=True)
+
+    boxed = (suggested.FIELD, "label_risk")
     makers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
         SUSPECTS: (
             ("label_risk",),
@@ -74,6 +86,9 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
                 F("action") == "review",
             ),
         ),
+        MISSING_BOXES: (boxed, lambda: boxes("missing")),
+        MISPLACED_BOXES: (boxed, lambda: boxes("location")),
+        SWAPPED_BOXES: (boxed, lambda: boxes("swap")),
         CROSS_SPLIT: (("leakage_family",), lambda: family("leakage_family")),
         NEAR: (("near_family",), lambda: family("near_family")),
         EXACT: (("exact_family",), lambda: family("exact_family")),

@@ -148,12 +148,13 @@ def without_teacher(
     columns: Sequence[str],
     teachers: pa.Table | None = None,
     *,
-    only_masks: bool = False,
+    elsewhere: str | None = None,
 ) -> tuple[list[Check], CheckResult]:
     """Return the checks whose teachers have answered, and what is said of the others.
 
     A check whose kind of teacher the spec does not have has no subject; one whose teachers gave nothing did not run,
-    and is errored where a teacher failed (`teachers`: their statistics).
+    and is errored where a teacher failed (`teachers`: their statistics). `elsewhere` says why probes and classifiers of
+    one label have no say.
     """
     failed = [row for row in (teachers.to_pylist() if teachers else ()) if row["outcome"] == "errored"]
     why = "no teacher has given predictions"
@@ -163,12 +164,14 @@ def without_teacher(
     kinds = {_ANSWERS.get(teacher.kind, schema.PROB_PREFIX) for teacher in spec.teachers} or {schema.PROB_PREFIX}
     ready = [one for one in checks if any(name.startswith(str(one.teacher_prefix)) for name in columns)]
     silent = [one for one in checks if one not in ready]
-    if only_masks:  # probes and classifiers have no say about regions
+    if elsewhere:
         kinds -= {schema.PROB_PREFIX}
+    elif schema.PROB_PREFIX in kinds:  # the same teachers, asked about each class
+        kinds.add(schema.PRESENT_PREFIX)
     of_kind = [one for one in silent if one.teacher_prefix in kinds]
     results = [not_run(of_kind, why, outcome="errored" if failed else "insufficient data")]
     results += [
-        not_applicable(one, "all labels are masks" if only_masks else "the spec has no teacher of this kind")
+        not_applicable(one, elsewhere or "the spec has no teacher of this kind")
         for one in silent
         if one.teacher_prefix not in kinds
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate import views
+from curate import schema, views
 from curate.check import CheckResult
 from curate.checks.attributes import AttributeDeclaration
 from curate.spec import BOX_TEACHERS
@@ -34,14 +34,32 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
     view = views.labels_view(found.labels, found.view, answers)
     if after_teachers:
         said = found.predictions.statistics if found.predictions else None
-        only_masks = set(view["task"].to_pylist()) == {"segmentation"}
-        chosen, silent = check.without_teacher(context.spec, chosen, view.column_names, said, only_masks=only_masks)
+        tasks = set(view["task"].to_pylist())
+        elsewhere = _ELSEWHERE.get(next(iter(tasks))) if len(tasks) == 1 else None
+        chosen, silent = check.without_teacher(context.spec, chosen, view.column_names, said, elsewhere=elsewhere)
         found.add(silent)
     found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
     if not after_teachers and found.labels.num_rows:
         statistics, proof = check.expectations(context, view, "labels", allowed_sets(found))
         found.statistics = pa.concat_tables([found.statistics, statistics])
         found.evidence["expectations_labels"] = proof
+
+
+def check_tags(context: Context, found: Gathered) -> None:
+    """Run the checks that hold the several labels of an image against what teachers say of each class."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "tags"]
+    if not pa.compute.any(pa.compute.equal(found.labels["task"], schema.MULTI_LABEL)).as_py():
+        for one in chosen:
+            found.add(check.not_applicable(one, "no image has several labels"))
+        return
+    taught = found.predictions
+    view = views.tags_view(found.labels, found.view, taught.present if taught else None)
+    ready, silent = check.without_teacher(
+        context.spec, chosen, view.column_names, taught.statistics if taught else None
+    )
+    found.add(silent)
+    found.add(check.run_checks(context, view, ready, _facts(context, found), "check"))
 
 
 def check_boxes(context: Context, found: Gathered) -> None:
@@ -78,6 +96,12 @@ def check_annotations(context: Context, found: Gathered) -> None:
 def allowed_sets(found: Gathered) -> dict[str, list[str]]:
     """Return the sets that the suites leave open: they are known only once the data is."""
     return {"classes": list(found.classes), "splits": sorted(set(found.samples["split"].to_pylist()) - {None})}
+
+
+_ELSEWHERE = {
+    "segmentation": "all labels are masks",
+    schema.MULTI_LABEL: "images have several labels: the check multi_label_noise judges each class",
+}  # task -> why classifiers of one label have no say where all labels are of it
 
 
 def _facts(context: Context, found: Gathered) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from curate import runs, schema
 from curate.adapters.execution import map_shards, slices
-from curate.errors import InputError
+from curate.errors import ConfigError, InputError
 from curate.governance.suppression import load_suppression, suppress, suppress_bytes
 from curate.incremental import forget_rows, known_keys, reuse_rows
 from curate.ingest import Ingested, Media, ReadOptions, read_rows, source_named
@@ -84,8 +84,20 @@ def ingest(context: Context) -> Ingested:
         )
     classes_read = tuple(tables["classes"]["class"].to_pylist())
     read = Ingested(samples, tables["labels"], tables["outcomes"], classes_read, tables["annotations"])
+    _refuse_other_task(context, read)
     read = read if context.limit is None else _sampled(read, context.limit)
     return read if context.relabel is None else context.relabel(read)
+
+
+def _refuse_other_task(context: Context, read: Ingested) -> None:
+    if context.spec.task != schema.MULTI_LABEL or not read.labels.num_rows:
+        return
+    if not pc.any(pc.equal(read.labels["task"], schema.MULTI_LABEL)).as_py():
+        raise ConfigError(
+            f"task: multi_label needs a source that gives an image several labels: table, huggingface, coco or "
+            f"fiftyone (Classifications). The format {context.spec.source.format} gives one each; list the images in a "
+            f"table and take format: table, or remove the task from {context.loaded.file}."
+        )
 
 
 def read_options(context: Context) -> ReadOptions:
@@ -101,6 +113,7 @@ def read_options(context: Context) -> ReadOptions:
         columns=spec.source.columns,
         options=spec.source.options,
         scratch=context.run.workspace.media,
+        multi_label=spec.task == schema.MULTI_LABEL,
     )
 
 

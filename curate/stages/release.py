@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import runs
 from curate.ingest import Media
@@ -29,8 +30,8 @@ def build(context: Context, found: Gathered) -> Release:
 
     with context.run.timed("verdicts"):
         return build_release(
-            samples=found.samples.drop_columns(["mtime_ns"]),
-            labels=found.labels,
+            samples=_states(found).drop_columns(["mtime_ns"]),
+            labels=found.all_labels,
             scan=found.scan,
             verdicts=found.verdicts,
             findings=found.findings,
@@ -39,7 +40,7 @@ def build(context: Context, found: Gathered) -> Release:
             classes=found.classes,
             statistics=found.statistics,
             decisions=found.decisions,
-            predictions=taught.table if taught else None,
+            predictions=teach.released_predictions(taught) if taught else None,
             places=taught.places if taught else None,
             cards=taught.cards if taught else (),
             teacher_weights=teach.weights(found.statistics, taught) if taught else None,
@@ -48,6 +49,16 @@ def build(context: Context, found: Gathered) -> Release:
             seed=context.spec.seed,
             validate=validate,
         )
+
+
+def _states(found: Gathered) -> pa.Table:
+    """Return the samples; one that a reviewer gave its first label is labeled."""
+    if not found.added.num_rows:
+        return found.samples
+    is_new = pc.is_in(found.samples["sample_id"], value_set=found.added["sample_id"].combine_chunks())
+    at = found.samples.schema.get_field_index("label_state")
+    states = pc.if_else(is_new, "labeled", found.samples["label_state"])
+    return found.samples.set_column(at, found.samples.schema.field(at), states)
 
 
 def about(spec: Spec) -> Mapping[str, Any]:

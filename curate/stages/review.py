@@ -17,7 +17,7 @@ from curate.stages.context import Context
 if TYPE_CHECKING:
     from curate.state import Gathered
 
-SHOWN_VERSION = 1
+SHOWN_VERSION = 2
 
 
 def recall(context: Context, *, enabled: bool) -> pa.Table:
@@ -74,7 +74,7 @@ def show(context: Context, found: Gathered, media: Media) -> None:
             labels=found.labels,
             media_paths=list(media.paths(found.samples)),
             scan=found.scan,
-            findings=found.findings,
+            findings=pa.concat_tables([found.findings, found.answered]),
             verdicts=found.verdicts,
             predictions=_by_sample(answers, found.labels),
             classes=found.classes,

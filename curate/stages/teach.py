@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from curate.spec import BOX_TEACHERS, CocoTeacherSpec, TeacherSpec
 from curate.stages.context import Context
 
 VERSION = 4
+NOT_FOR_TAGS = (*BOX_TEACHERS, "mot", "masks")  # kinds that say where something is, not what a whole image has
 FAMILIES_VERSION = 1
 POOLED_VERSION = 1
 _MODEL_FILES = ("path", "weights", "program")
@@ -34,6 +36,7 @@ class Taught:
         statistics: a `teachers.ran` statistic per teacher, errored where it failed.
         boxes: `schema.DETECTIONS` of the teachers that give boxes.
         detectors: their names.
+        present: `sample_id`, `content_sha256` and `present_<teacher>` of images with several labels.
         places: what they see together (`teachers.boxes.pooled`); None without them.
     """
 
@@ -42,6 +45,7 @@ class Taught:
     statistics: pa.Table
     boxes: pa.Table = field(default_factory=lambda: schema.empty(schema.DETECTIONS))
     detectors: tuple[str, ...] = ()
+    present: pa.Table | None = None
     places: pa.Table | None = None
 
     @property
@@ -53,6 +57,8 @@ class Taught:
 def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media) -> Taught:
     """Return what the spec's teachers say: probabilities for every label of a readable image, and boxes."""
     taught = _classify(context, samples, labels, classes, media)
+    if pc.any(pc.equal(labels["task"], schema.MULTI_LABEL)).as_py():
+        taught = _with_tags(context, taught, samples, labels, classes, media)
     specs = [spec for spec in context.spec.teachers if isinstance(spec, CocoTeacherSpec)]
     return _with_boxes(context, taught, specs, samples, labels, classes) if specs else taught
 
@@ -67,11 +73,13 @@ def _with_boxes(
 ) -> Taught:
     good = views.readable(samples)
     files = [path for spec in specs for path in (spec.path, spec.images) if path]
+    labels_file = _labels_file(context)
+    own = [labels_file] if labels_file is not None else []
     key = {
         "version": VERSION,
         "pooled": POOLED_VERSION,
         "teachers": [_teacher_key(context, spec) for spec in specs],
-        "files": [runs.digest_file(f) for f in map(context.loaded.resolve, files) if f.is_file()],
+        "files": [runs.digest_file(f) for f in [*map(context.loaded.resolve, files), *own] if f.is_file()],
         "samples": runs.digest_table(good.drop_columns(["mtime_ns"])),
         "labels": runs.digest_table(labels.select(["label_id", "sample_id", "task", "label", "bbox", "flags"])),
         "classes": list(classes),
@@ -82,7 +90,7 @@ def _with_boxes(
         from curate.teachers.boxes.coco_metrics import score_detectors  # noqa: PLC0415 - only where boxes are judged
         from curate.teachers.boxes.precomputed import find_boxes  # noqa: PLC0415 - as above
 
-        found = find_boxes(specs, good, classes, context.loaded.resolve)
+        found = find_boxes(specs, good, classes, context.loaded.resolve, labels_file)
         names = [card.name for card in found.cards]
         view = views.boxes_view(labels, samples, found.table, names)
         return {
@@ -104,6 +112,74 @@ def _with_boxes(
         detectors=tuple(card["name"] for card in cards),
         places=tables["places"] if cards else None,
     )
+
+
+def _with_tags(
+    context: Context, taught: Taught, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media
+) -> Taught:
+    """Add what the teachers say of images with several labels: of each class alone, whether it is there."""
+    specs = [one for one in context.spec.teachers if one.kind not in NOT_FOR_TAGS]
+    view = views.tags_view(labels, samples)
+    if not specs or not view.num_rows:
+        return taught
+    given = pa.array(
+        [[tag["label"] for tag in row] for row in view["given_tags"].to_pylist()], pa.list_(pa.string())
+    )
+    rows = view.append_column("given", given).append_column("label_id", view["sample_id"])
+    rows = rows.append_column("bbox", pa.nulls(rows.num_rows, schema.BBOX))
+    good = views.readable(samples)
+    families = _fold_families(context, good, rows)
+    key = {
+        "version": VERSION,
+        "teachers": [_teacher_key(context, spec) for spec in specs],
+        "labels": runs.digest_table(rows.select(["sample_id", "given", "content_sha256"])),
+        "families": runs.digest_table(pa.table({"family": families})),
+        "classes": list(classes),
+        "seed": context.spec.seed,
+        "versions": runs.versions(),
+    }
+
+    def compute() -> Mapping[str, pa.Table]:
+        from curate.teachers import predict_all  # noqa: PLC0415 - torch and scikit-learn take seconds to import
+        from curate.teachers.protocol import Request  # noqa: PLC0415 - as above
+
+        told = predict_all(
+            specs,
+            Request(
+                samples=good,
+                labels=rows,
+                media=media,
+                classes=classes,
+                families=families,
+                seed=context.spec.seed,
+                resolve=context.loaded.resolve,
+                scratch=context.run.workspace.cache / "features",
+                workers=context.workers,
+                progress=context.run.listener.progress,
+                independent=True,
+            ),
+        )
+        names = ["sample_id" if name == "label_id" else name for name in told.table.column_names]
+        return {"predictions": told.table.rename_columns(names), "about": _about(told.cards, told.errors)}
+
+    tables = context.run.stage("teachers-tags", key, ("predictions", "about"), compute, keep=_nobody_failed)
+    cards, errors = _told(tables["about"])
+    return replace(
+        taught,
+        cards=[*taught.cards, *cards],
+        statistics=pa.concat_tables([taught.statistics, _statistics(cards, errors)]),
+        present=tables["predictions"],
+    )
+
+
+def _labels_file(context: Context) -> Path | None:
+    """Return the COCO file that the labels come from, where there is one: its ids are those of detectors run on it."""
+    source = context.loaded.spec.source
+    name, root = source.options.get("annotations"), context.source_root
+    if source.format != "coco":
+        return None
+    file = root / name if isinstance(name, str) else root
+    return file if file.is_file() and file.suffix.lower() == ".json" else None
 
 
 def _places(view: pa.Table, names: Sequence[str], classes: tuple[str, ...]) -> pa.Table:
@@ -148,8 +224,9 @@ def _classify(
     # a mask's class is a region, not a picture or a box: probes and classifiers have no say there
     specs = [one for one in context.spec.teachers if one.kind not in BOX_TEACHERS]
     is_mask = pc.equal(view["task"], "segmentation")
+    is_tag = pc.equal(view["task"], schema.MULTI_LABEL)  # asked about by image, see `_with_tags`
     asked = [
-        (view.filter(pc.invert(is_mask)), [one for one in specs if one.kind != "masks"]),
+        (view.filter(pc.invert(pc.or_(is_mask, is_tag))), [one for one in specs if one.kind != "masks"]),
         (view.filter(is_mask), [one for one in specs if one.kind == "masks"]),
     ]
     asked = [(rows, own) for rows, own in asked if rows.num_rows and own]
@@ -197,6 +274,19 @@ def _classify(
     return Taught(tables["predictions"], cards, _statistics(cards, errors))
 
 
+def released_predictions(taught: Taught) -> pa.Table:
+    """Return what soft labels are made of: by label, or by image where images have several labels and none has one."""
+    if taught.present is None or schema.teacher_columns(taught.table):
+        return taught.table
+    names = [
+        schema.PROB_PREFIX + name.removeprefix(schema.PRESENT_PREFIX)
+        if name.startswith(schema.PRESENT_PREFIX)
+        else name
+        for name in taught.present.column_names
+    ]
+    return taught.present.rename_columns(names)
+
+
 def weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
     """Return the ensemble's weights as the label-noise check found them; None where it found none.
 
@@ -205,10 +295,12 @@ def weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
     named = {
         row["group"].removeprefix("teacher="): float(row["value"])
         for row in statistics.to_pylist()
-        if row["check"] == "label_noise" and row["name"] == "teacher_weight" and row["group"] is not None
+        if row["check"] in {"label_noise", "multi_label_noise"}
+        and row["name"] == "teacher_weight"
+        and row["group"] is not None
     }
     columns = [
-        n.removeprefix(schema.PROB_PREFIX) for n in taught.table.column_names if n.startswith(schema.PROB_PREFIX)
+        name.removeprefix(schema.PROB_PREFIX) for name in schema.teacher_columns(released_predictions(taught))
     ]
     known = {name: named.get(name, 0.0) for name in columns}
     return known if sum(known.values()) > 0 else None

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import ConfigError, TooFewRowsError
-from curate.schema import PROB_PREFIX, canonical_json
+from curate.schema import NEAREST_PREFIX, PRESENT_PREFIX, PROB_PREFIX, canonical_json
 from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
 from curate.teachers.calibration import calibrate
+from curate.teachers.each_class import present_column
 from curate.teachers.protocol import (
     Answer,
     ColumnAnswer,
@@ -73,15 +74,18 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
                 raise  # no teacher's fault: the run stops, and goes on from here when there is room
             too_few = isinstance(error, TooFewRowsError)
             errors.append(TeacherError(spec.name, f"{type(error).__name__}: {error}", too_few))
+    usual, made = (PRESENT_PREFIX, present_column) if request.independent else (PROB_PREFIX, prob_column)
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
     cards = []
     for answer in answers:
-        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else PROB_PREFIX
+        prefix = answer.prefix if isinstance(answer, ColumnAnswer) else usual
         column = prefix + answer.card.name
         if column in columns:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
-        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else prob_column(answer.probs)
+        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else made(answer.probs)
+        if isinstance(answer, Answer) and answer.nearest is not None:
+            columns[NEAREST_PREFIX + answer.card.name] = answer.nearest
         cards.append(answer.card)
     table = pa.table(columns)
     if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale
@@ -94,7 +98,7 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
 
 
 def _calibrated(answer: Answer | ColumnAnswer, request: Request) -> Answer | ColumnAnswer:
-    if isinstance(answer, ColumnAnswer):
+    if isinstance(answer, ColumnAnswer) or request.independent:  # of each class alone: no distribution to calibrate
         return answer
     known = pa.array(request.classes, pa.string())
     given = pc.fill_null(pc.index_in(request.labels["label"], value_set=known), -1).to_numpy()

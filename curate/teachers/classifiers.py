@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from curate.teachers.kernel import fit_kernel
+
 N_NEIGHBOURS = 25
 NEIGHBOUR_TEMPERATURE = 0.05  # of the cosine similarity
 PRIOR_ROWS = 1.0  # pseudo-count spread over the classes in the neighbours' vote
@@ -128,7 +130,12 @@ def _spread(probs: Matrix, classes: np.ndarray, n_classes: int) -> Matrix:
     return spread
 
 
-CLASSIFIERS: dict[str, Fit] = {"linear": _fit_linear, "neighbours": _fit_neighbours, "network": _fit_network}
+CLASSIFIERS: dict[str, Fit] = {
+    "linear": _fit_linear,
+    "kernel": fit_kernel,
+    "neighbours": _fit_neighbours,
+    "network": _fit_network,
+}
 
 
 def _directions(matrix: Matrix) -> Matrix:

@@ -146,16 +146,21 @@ def fit_flags(
     n_rows, _, n_classes = probs.shape
     if n_rows < MIN_ROWS or len(np.unique(given)) < 2 or n_classes < 2:
         return _insufficient(names, n_rows, len(np.unique(given)), n_classes)
-    answered: Bools = np.asarray(~np.isnan(probs).all(axis=2))
-    probs = np.where(answered[:, :, None], probs, 1.0 / n_classes).astype(np.float64)
-    probs /= probs.sum(axis=2, keepdims=True)
-    votes = probs.argmax(axis=2)
-    known: Bools = np.asarray((np.where(answered[:, :, None], probs, 0.0) > 0).any(axis=0))
+    # a teacher's answers stand together, and what is computed of them stays that way
+    by_teacher = np.ascontiguousarray(probs.transpose(1, 0, 2), dtype=np.float32)
+    silent: Bools = np.asarray(np.isnan(by_teacher).all(axis=2))
+    by_teacher[silent] = 1.0 / n_classes
+    by_teacher /= by_teacher.sum(axis=2, keepdims=True)
+    answered: Bools = np.asarray(~silent.T)
+    votes = by_teacher.argmax(axis=2).T
+    known: Bools = np.stack([(p[~no] > 0).any(axis=0) for p, no in zip(by_teacher, silent, strict=True)])
     guards = find_memorised(names, votes.T, answered.T, given, n_classes, known=known)
     kept = [m for m, name in enumerate(names) if guards[name].kept and answered[:, m].any()]
     seen = answered[:, kept].any(axis=1)
+    used = by_teacher if len(kept) == len(names) and seen.all() else by_teacher[kept][:, seen]
     groups = feature_groups([names[m] for m in kept], features, independent=independent)
-    fitted = Answers(given[seen], probs[seen][:, kept], answered[seen][:, kept], votes[seen][:, kept], groups)
+    seen_votes = votes[seen][:, kept]
+    fitted = Answers(given[seen], used.transpose(1, 0, 2), answered[seen][:, kept], seen_votes, groups)
     independent, said = independence(groups, len(names), told=independent is not None or features is not None)
     model = fit_independent(fitted, said) if independent else fit_shared(fitted, said)
     model = _sparing_rare_classes(model, fitted)

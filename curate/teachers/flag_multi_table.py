@@ -16,8 +16,9 @@ from curate.errors import InputError
 from curate.reasons.label_noise import SENTENCES
 from curate.teachers.disagreement import fit_rows
 from curate.teachers.flag_model import RISK_KIND, TeacherWeight
+from curate.teachers.flag_reader import BATCH_CELLS, IDS, LABEL, read_batches
 from curate.teachers.flag_summary import FlagSummary, writing_beside
-from curate.teachers.flag_table import BATCH_CELLS, IDS, LABEL, Progress
+from curate.teachers.flag_table import Progress
 from curate.teachers.label_columns import class_order, label_indices, label_strings, prob_matrix, prob_widths
 from curate.teachers.multi_label import (
     MIN_ROWS_OF_A_KIND,
@@ -92,7 +93,10 @@ def flag_multi_table(
     rates = {name: m.noise_rate for name, m in zip(order, model.models, strict=True) if m is not None}
     silent = [name for name, m in zip(order, model.models, strict=True) if m is None]
     left = f"; not judged for lack of rows: {', '.join(silent)}" if silent else ""
-    why = f"several labels a row: a channel for each class, by likelihood; a lower bound on what is wrong{left}"
+    why = (
+        "several labels a row: a channel for each class, its rates drawn to those of all classes; a lower bound on what "
+        f"is wrong{left}"
+    )
     return FlagSummary(
         *counts,
         noise_rate=_mean_rate(list(rates.values())),
@@ -131,7 +135,7 @@ def _batches(file: pq.ParquetFile, columns: Sequence[str], classes: Sequence[str
     has_ids = IDS in file.schema_arrow.names
     rows = max(256, min(65_536, BATCH_CELLS // (len(columns) * max(len(classes), 1))))
     first = 0
-    for batch in file.iter_batches(batch_size=rows, columns=[LABEL, *columns, *([IDS] if has_ids else [])]):
+    for batch in read_batches(file, rows, [LABEL, *columns, *([IDS] if has_ids else [])]):
         labels = batch.column(LABEL)
         probs = [prob_matrix(batch.column(name), len(classes), name) for name in columns]
         given, outside = _given(labels, classes)

@@ -44,21 +44,21 @@ def reason_codes(model: FlagModel, scores: Scores, labels: pa.Array, suggested: 
 
 def reason_columns(
     model: FlagModel, scores: Scores, labels: pa.Array, suggested: pa.Array, teachers: Sequence[str]
-) -> Mapping[str, pa.Array]:
-    """Return every argument that a sentence may use, as a string column."""
-    n_rows = len(labels)
+) -> Mapping[str, pa.Array | pa.Scalar]:
+    """Return every argument that a sentence may use, as a string column, or one string for all rows."""
     bad = pa.array(scores.bad_teacher, mask=scores.bad_teacher < 0)
+    counts = pa.array([str(n) for n in range(len(model.names) + 1)])
     return {
-        "n_agree": pa.array(scores.n_agree).cast(pa.string()),
-        "n_teachers": pa.array(scores.n_teachers).cast(pa.string()),
+        "n_agree": counts.take(pa.array(scores.n_agree)),
+        "n_teachers": counts.take(pa.array(scores.n_teachers)),
         "suggested": suggested,
         "suggested_mean": _two_digits(scores.suggested_mean),
         "given": labels,
         "given_mean": _two_digits(scores.given_mean),
         "teacher": pa.array(list(teachers), pa.string()).take(bad),
-        "n_rows": pa.array([str(model.n_fitted)] * n_rows),
-        "n_classes": pa.array([str(model.n_classes)] * n_rows),
-        "min_rows": pa.array([str(MIN_ROWS)] * n_rows),
+        "n_rows": pa.scalar(str(model.n_fitted)),
+        "n_classes": pa.scalar(str(model.n_classes)),
+        "min_rows": pa.scalar(str(MIN_ROWS)),
     }
 
 
@@ -72,18 +72,23 @@ def reason_texts(
     texts: list[pa.Array] = []
     for position in np.unique(codes):
         rows = np.flatnonzero(codes == position)
-        parts = _FIELD.split(SENTENCES[CODES[position]])
-        taken = [
-            columns[part].take(pa.array(rows)) if is_field else pa.array([part] * len(rows), pa.string())
-            for place, part in enumerate(parts)
-            for is_field in [place % 2 == 1]
-        ]
-        texts.append(pc.binary_join_element_wise(*taken, "", null_handling="replace", null_replacement="?"))
+        texts.append(_sentences(SENTENCES[CODES[position]], columns, pa.array(rows)))
         order.append(rows)
     if not order:
         return pa.array([], pa.string())
-    back = np.argsort(np.concatenate(order), kind="stable")
+    back = np.empty(len(codes), dtype=np.int64)
+    back[np.concatenate(order)] = np.arange(len(codes))
     return pa.concat_arrays(texts).take(pa.array(back))
+
+
+def _sentences(sentence: str, columns: Mapping[str, pa.Array | pa.Scalar], rows: pa.Array) -> pa.Array:
+    """Return the sentence for each of the rows."""
+    parts: list[pa.Array | pa.Scalar] = []
+    for place, part in enumerate(_FIELD.split(sentence)):  # text and fields take turns
+        found = columns[part] if place % 2 else pa.scalar(part)
+        parts.append(found.take(rows) if isinstance(found, pa.Array) else found)
+    text = pc.binary_join_element_wise(*parts, "", null_handling="replace", null_replacement="?")
+    return text if isinstance(text, pa.Array) else pa.repeat(text, len(rows))
 
 
 def _two_digits(values: np.ndarray) -> pa.Array:

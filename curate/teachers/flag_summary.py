@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.errors import ConfigError, StageError
 from curate.schema import canonical_json
 from curate.teachers.flag_model import TeacherWeight
 from curate.teachers.noise import NoiseRate
 
+_DISTINCT = {
+    "sample_id",
+    "risk",
+    "suggested_prob",
+    "reason",
+}  # next to no value twice: a dictionary only costs time
 METADATA_KEY = "curate"  # of a table of flags: what they stand on, as canonical JSON
 
 
@@ -72,6 +80,28 @@ class FlagSummary:
         }
 
 
+def refuse_out(out: Path, source: Path) -> None:
+    """Refuse, before anything is computed, an output that cannot be written or would replace its source.
+
+    Raises:
+        ConfigError: the source itself, a folder, or in a folder that cannot be made or written.
+    """
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ConfigError(f"--out {out} is the table that is read; curate never changes it. Give another path.")
+    if out.is_dir():
+        raise ConfigError(
+            f"--out needs a file to write; {out} is a folder. Give a name in it: {out / 'flags.parquet'}"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out} cannot be written: {error.strerror}. Give a path in a folder that you may write to."
+        ) from error
+
+
 @contextmanager
 def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
     """Write to a temporary file beside `out`, synced and renamed at the end; nothing is left where it fails.
@@ -80,16 +110,26 @@ def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> It
         out: the table to write; its folder is made.
         fields: of the table.
         about: kept in the table's metadata under METADATA_KEY.
+
+    Raises:
+        StageError: the disk is full, or fails.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with pq.ParquetWriter(
-            temporary, fields.with_metadata({METADATA_KEY: canonical_json(about)}), compression="zstd"
+            temporary,
+            fields.with_metadata({METADATA_KEY: canonical_json(about)}),
+            compression="zstd",
+            use_dictionary=[name for name in fields.names if name not in _DISTINCT],
         ) as writer:
             yield writer
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(out)
+    except OSError as error:
+        raise StageError(
+            f"{out} could not be written: {error}. What was there before is as it was. Make room, or give another --out."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,17 @@ import pyarrow.parquet as pq
 from curate import schema
 from curate.errors import InputError
 from curate.teachers.disagreement import fit_flags, fit_rows
-from curate.teachers.flag_model import RISK_KIND, FlagModel
+from curate.teachers.flag_model import RISK_KIND, FlagModel, Scores
+from curate.teachers.flag_reader import IDS, LABEL, Batch, Near, Reader, memory_that_is_kept
 from curate.teachers.flag_reasons import reason_texts
-from curate.teachers.flag_summary import FlagSummary, writing_beside
-from curate.teachers.label_columns import (
-    class_order,
-    class_places,
-    label_indices,
-    label_strings,
-    named_classes,
-    onto_places,
-    prob_matrix,
-    prob_widths,
-)
+from curate.teachers.flag_summary import FlagSummary, refuse_out, writing_beside
+from curate.teachers.label_columns import class_order, class_places, named_classes, prob_widths
 from curate.teachers.noise import Floats, Ints, transition_json
-from curate.teachers.sampling import SmallestRows, order_keys
 from curate.teachers.scoring import score_flags, usable_rows
 
-LABEL = "label"
-IDS = "sample_id"
-BATCH_CELLS = 4_000_000
-KEPT_BYTES = 300_000_000
 READ_BYTES = 4_000_000  # of a column at once
+OUT_ROWS = 100_000  # of a row group
+_LOOKED_AT = (1.05, 8.0)  # times the rows that a fit takes
 
 OUT_COLUMNS = pa.schema(
     [
@@ -76,9 +65,12 @@ def flag_table(
 
     Raises:
         InputError: not a Parquet file, no label or teacher column, widths that do not fit, no row with a class.
+        ConfigError: an `out` that cannot be written, or is the table itself.
+        StageError: the disk is full, or fails.
     """
     source = Path(path)
-    with _open(source) as file:
+    refuse_out(Path(out), source)
+    with memory_that_is_kept(), _open(source) as file:
         teachers = _teachers(file.schema_arrow, source)
         if is_list(file.schema_arrow.field(LABEL).type):
             from curate.teachers.flag_multi_table import flag_multi_table  # noqa: PLC0415 - it stands on this module
@@ -88,7 +80,7 @@ def flag_table(
         width = prob_widths(file, [name for name in teachers if name not in named], source)
         order = class_order(file, LABEL, width, classes, source)
         places = {name: class_places(name, listed, order, source) for name, listed in named.items()}
-        reader = _Reader(file, teachers, order, places, IDS in file.schema_arrow.names)
+        reader = Reader(file, teachers, order, places, IDS in file.schema_arrow.names)
         model = _fit(reader, independent=independent)
         counts = _write(reader, model, Path(out), progress)
     return FlagSummary(
@@ -125,96 +117,63 @@ def _teachers(columns: pa.Schema, path: Path) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
-    first_row: int
-    ids: list[str] | None
-    labels: pa.Array  # string
+class _Sample:
+    """Rows to fit on, in the order of the hashes of their ids, and what was seen of the teachers on the way."""
+
     given: Ints
-    probs: list[Floats]
+    probs: Floats  # (n, T, K) float32
+    n_answers: Ints  # (T,)
+    n_invalid: Ints  # (T,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    file: pq.ParquetFile
-    columns: tuple[str, ...]
-    classes: tuple[str, ...]
-    places: Mapping[str, Ints]  # column -> class index of each entry, for columns that name classes of their own
-    has_ids: bool
-    kept: list[_Batch] = field(default_factory=list)  # the first rows, decoded once for both passes
+def _fit(reader: Reader, *, independent: bool | None) -> FlagModel:
+    """Fit on the usable rows with the smallest keys.
 
-    @property
-    def n_rows(self) -> int:
-        return int(self.file.metadata.num_rows)
-
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        return tuple(name.removeprefix(schema.PROB_PREFIX) for name in self.columns)
-
-    def batches(self) -> Iterator[_Batch]:
-        """Yield the rows in order; a batch is bounded by rows x teachers x classes."""
-        yield from self.kept
-        n_kept = len(self.kept)
-        rows = max(256, min(65_536, BATCH_CELLS // (len(self.columns) * len(self.classes))))
-        wanted = [LABEL, *self.columns, *([IDS] if self.has_ids else [])]
-        first = sum(len(batch.given) for batch in self.kept)
-        n_bytes = sum(p.nbytes for batch in self.kept for p in batch.probs)
-        stream = self.file.iter_batches(batch_size=rows, columns=wanted) if first < self.n_rows else iter(())
-        for number, batch in enumerate(stream):
-            if number < n_kept:
-                continue
-            made = self._batch(batch, first)
-            first += batch.num_rows
-            n_bytes += sum(p.nbytes for p in made.probs)
-            if number == len(self.kept) and n_bytes <= KEPT_BYTES:
-                self.kept.append(made)
-            yield made
-
-    def _batch(self, batch: pa.RecordBatch, first: int) -> _Batch:
-        labels = label_strings(batch.column(LABEL))
-        ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
-        given = label_indices(labels, self.classes)
-        probs = [self._probs(batch.column(name), name, given) for name in self.columns]
-        return _Batch(first, ids, labels, given, probs)
-
-    def _probs(self, column: pa.Array, name: str, given: Ints) -> Floats:
-        if name not in self.places:
-            return prob_matrix(column, len(self.classes), name)
-        places = self.places[name]
-        return onto_places(prob_matrix(column, len(places), name), places, len(self.classes), given)
-
-
-def _fit(reader: _Reader, *, independent: bool | None) -> FlagModel:
-    """Fit on the usable rows with the smallest keys, kept while streaming: at most two times the limit and a batch."""
+    Which rows those are is known from ids and labels; the probabilities are then read once. A few rows more than
+    needed are looked at, in case some are not usable; where that is not enough, many more are, up to a bound.
+    """
     limit = fit_rows(len(reader.columns), len(reader.classes))
-    sample = SmallestRows(limit)
-    answers: dict[str, int] = dict.fromkeys(reader.columns, 0)
-    invalid: dict[str, int] = dict.fromkeys(reader.columns, 0)
-    n_labeled = 0
+    for factor in _LOOKED_AT:
+        near = reader.near(int(limit * factor))
+        sample = _read_sample(reader, near, limit)
+        if len(sample.given) == limit or len(near.rows) == near.n_labeled:
+            break
+    _check_answers(reader, sample, near.n_labeled)
+    return fit_flags(sample.given, reader.teachers, sample.probs, independent=independent)
+
+
+def _read_sample(reader: Reader, near: Near, limit: int) -> _Sample:
+    """Return the first `limit` usable ones of the near rows."""
+    n_near, n_teachers = len(near.rows), len(reader.columns)
+    given = np.full(n_near, -1)
+    probs = np.empty((n_teachers, n_near, len(reader.classes)), dtype=np.float32)
+    usable = np.zeros(n_near, dtype=bool)
+    counts = np.zeros((2, n_teachers), dtype=np.int64)
+    by_row = np.argsort(near.rows, kind="stable")
+    rows = near.rows[by_row]
     for batch in reader.batches():
-        n_labeled += int((batch.given >= 0).sum())
-        keys = order_keys(batch.ids, len(batch.given), first_row=batch.first_row)
-        near = np.flatnonzero(keys <= sample.ceiling)  # only these can be in the sample
-        near_probs = [p[near] for p in batch.probs]
-        usable, answered, bad = usable_rows(batch.given[near], near_probs)
-        for m, name in enumerate(reader.columns):
-            answers[name] += int(answered[:, m].sum())
-            invalid[name] += int((bad == m).sum())
-        stacked = np.stack([p[usable].astype(np.float32) for p in near_probs], axis=1)
-        sample.add(keys[near[usable]], batch.given[near[usable]], stacked)
-    _check_answers(reader, answers, invalid, n_labeled)
-    found = sample.rows()
-    given, probs = found or (np.zeros(0, np.int64), np.zeros((0, len(reader.columns), len(reader.classes))))
-    return fit_flags(given, reader.teachers, probs, independent=independent)
+        part = slice(*np.searchsorted(rows, [batch.first_row, batch.first_row + len(batch.given)]))
+        at, into = rows[part] - batch.first_row, by_row[part]
+        found = [p[at] for p in batch.probs]
+        usable[into], answered, bad = usable_rows(batch.given[at], found)
+        given[into] = batch.given[at]
+        for teacher, values in enumerate(found):
+            probs[teacher, into] = values
+        counts += np.stack([answered.sum(axis=0), np.bincount(bad[bad >= 0], minlength=n_teachers)])
+    chosen = np.flatnonzero(usable)[:limit]
+    if len(chosen) < n_near:
+        given, probs = given[chosen], probs[:, chosen]
+    return _Sample(given, probs.transpose(1, 0, 2), counts[0], counts[1])
 
 
-def _check_answers(reader: _Reader, answers: Mapping[str, int], invalid: Mapping[str, int], n_labeled: int) -> None:
+def _check_answers(reader: Reader, sample: _Sample, n_labeled: int) -> None:
     if not reader.n_rows:
         return
-    for name in reader.columns:
-        if not answers[name] and invalid[name]:
+    for name, n_answers, n_invalid in zip(reader.columns, sample.n_answers, sample.n_invalid, strict=True):
+        if not n_answers and n_invalid:
             raise InputError(
                 f"The column {name} needs probabilities: finite, at least 0, each row summing to one. None of the "
-                f"{invalid[name]} rows looked at is like that; turn logits or percentages into probabilities first."
+                f"{n_invalid} rows looked at is like that; turn logits or percentages into probabilities first."
             )
     if not n_labeled:
         shown = ", ".join(reader.classes[:10])
@@ -224,7 +183,7 @@ def _check_answers(reader: _Reader, answers: Mapping[str, int], invalid: Mapping
         )
 
 
-def _write(reader: _Reader, model: FlagModel, out: Path, progress: Progress | None) -> tuple[int, int, int]:
+def _write(reader: Reader, model: FlagModel, out: Path, progress: Progress | None) -> tuple[int, int, int]:
     """Write every row to a temporary file beside `out` and rename it; return (n, n_flagged, n_unjudged)."""
     key = pa.field(IDS, pa.string() if reader.has_ids else pa.int64())
     fields = pa.schema([key, *OUT_COLUMNS])
@@ -236,19 +195,24 @@ def _write(reader: _Reader, model: FlagModel, out: Path, progress: Progress | No
         "estimates_agree": model.estimates_agree,
         "transition": _transition(model, reader.classes),
     }
+    workers = os.cpu_count() or 1
+    waiting: list[pa.Table] = []
     with writing_beside(out, fields, about) as writer:
         for batch in reader.batches():
-            scores = score_flags(model, batch.given, reader.teachers, batch.probs, workers=os.cpu_count() or 1)
-            writer.write_table(_out_table(reader, model, batch, scores, fields))
+            scores = score_flags(model, batch.given, reader.teachers, batch.probs, workers=workers)
+            waiting.append(_out_table(reader, model, batch, scores, fields))
             n += len(batch.given)
             n_flagged += int(scores.flagged.sum())
             n_unjudged += int((~scores.judged).sum())
+            if n == reader.n_rows or sum(map(len, waiting)) >= OUT_ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
             if progress:
                 progress(n, reader.n_rows)
     return n, n_flagged, n_unjudged
 
 
-def _out_table(reader: _Reader, model: FlagModel, batch: _Batch, scores: Any, fields: pa.Schema) -> pa.Table:  # noqa: ANN401
+def _out_table(reader: Reader, model: FlagModel, batch: Batch, scores: Scores, fields: pa.Schema) -> pa.Table:
     names = pa.array(reader.classes, pa.string())
     unjudged = ~scores.judged
     ids: Any = batch.ids

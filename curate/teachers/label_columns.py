@@ -18,14 +18,24 @@ METADATA_KEY = b"classes"
 
 
 def label_strings(column: pa.Array) -> pa.Array:
-    """Return labels as strings, whatever type they have; null stays null."""
+    """Return labels or ids as strings, whatever type they have; null stays null.
+
+    Raises:
+        InputError: lists, records, or bytes that are no text.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_floating(column.type):  # integers that pandas turned into floats for the sake of a null
         whole = pc.equal(column, pc.round(column))
         if pc.all(pc.fill_null(whole, True)).as_py():  # noqa: FBT003 - pyarrow takes the fill value by position
             column = column.cast(pa.int64())
-    return column.cast(pa.string())
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise InputError(
+            f"Labels and ids need to be text or numbers; a column holds {column.type} that is neither: {error}. "
+            "Write it as text."
+        ) from error
 
 
 def label_indices(labels: pa.Array, classes: Sequence[str]) -> Ints:
@@ -82,7 +92,8 @@ def prob_widths(file: pq.ParquetFile, columns: Sequence[str], path: Path) -> int
     if len(set(known.values())) > 1:
         shown = ", ".join(f"{name} has {width}" for name, width in known.items())
         raise InputError(
-            f"{path}: all teachers need the same classes in the same order: {shown}. Map them to one class list."
+            f"{path}: all teachers need the same classes in the same order, every row as many probabilities: {shown} "
+            "in its first row. Map them to one class list."
         )
     return next(iter(known.values()), 0)
 
@@ -110,6 +121,11 @@ def class_order(
     if order is None:
         distinct = _distinct(file, label)
         order, origin = _inferred(distinct, file.schema_arrow.field(label).type, width), "the distinct labels"
+    if width and not order and origin == "the distinct labels":
+        raise InputError(
+            f"{path}: none of the {file.metadata.num_rows} rows has a label, so which classes there are is not known. "
+            "Give them in the order of the probabilities with --classes, or as the Parquet metadata key 'classes'."
+        )
     twice = sorted({name for name in order if order.count(name) > 1})
     if twice:
         raise InputError(f"{path}: {origin} name a class twice: {', '.join(twice)}. Each class stands once.")

@@ -12,11 +12,13 @@ import numpy as np
 
 from curate.errors import InputError
 from curate.teachers.class_names import wrong_rows
+from curate.teachers.each_class import wrong_cells
 from curate.teachers.pixels import Pixels
 
 BATCH = 32
 
-Output = Literal["logits", "probabilities", "features"]
+Output = Literal["logits", "probabilities", "features", "each_logits", "each_probabilities"]
+_EACH: dict[str, Output] = {"logits": "each_logits", "probabilities": "each_probabilities"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,16 @@ def finished(raw: np.ndarray, output: Output) -> np.ndarray:
             f"A classifier's output is (images, classes); this one's has the shape {values.shape}. "
             f"Export the model with its classification head."
         )
+    if output == "each_logits":
+        each: np.ndarray = 1.0 / (1.0 + np.exp(-np.clip(flat, -80.0, 80.0)))
+        return each
+    if output == "each_probabilities":
+        if wrong_cells(flat).any():
+            raise InputError(
+                f"The output is declared to be probabilities, one a class; it has values from {flat.min():.4g} to "
+                f"{flat.max():.4g}. Give output: logits if it is logits."
+            )
+        return flat
     if output == "probabilities":
         if wrong_rows(flat).any():
             row = flat[int(np.flatnonzero(wrong_rows(flat))[0])]
@@ -103,6 +115,11 @@ def finished(raw: np.ndarray, output: Output) -> np.ndarray:
         powers = np.exp(flat - flat.max(axis=1, keepdims=True))
         probs: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
     return probs
+
+
+def output_for(output: Output, *, independent: bool) -> Output:
+    """Return what a classifier's output is where each class stands alone, or as it was declared."""
+    return _EACH[output] if independent else output
 
 
 def file_sha256(path: Path) -> str:

@@ -18,8 +18,9 @@ from curate.errors import ConfigError, InputError
 from curate.schema import canonical_json
 from curate.spec import OnnxSpec
 from curate.teachers.class_names import onto_classes, resolve_names
+from curate.teachers.each_class import n_silent, onto_each_class
 from curate.teachers.features import extracted
-from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished
+from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished, output_for
 from curate.teachers.pixels import Pixels
 from curate.teachers.protocol import Answer, Request, TeacherCard
 
@@ -84,7 +85,11 @@ class OnnxTeacher:
         """
         spec = self.spec
         model = open_onnx(
-            request.resolve(spec.path), size_px=spec.size_px, mean=spec.mean, std=spec.std, output=spec.output
+            request.resolve(spec.path),
+            size_px=spec.size_px,
+            mean=spec.mean,
+            std=spec.std,
+            output=output_for(spec.output, independent=request.independent),
         )
         names, told = resolve_names(model.width, spec.classes, names_in(model.path), request, teacher=spec.name)
         digest = model.digest
@@ -114,10 +119,13 @@ def model_card(
 
 def judged(card: TeacherCard, raw: np.ndarray, names: Sequence[str], request: Request) -> Answer:
     """Return the answer of a model from its cached probabilities, with the card's count and silences filled in."""
-    with np.errstate(invalid="ignore"):
-        probs = raw / raw.sum(axis=1, keepdims=True)  # rounded to float16 in the cache
-    full = onto_classes(probs, names, request)
-    silent = int(np.isnan(full).any(axis=1).sum())
+    if request.independent:
+        full = onto_each_class(raw, names, request)
+    else:
+        with np.errstate(invalid="ignore"):
+            probs = raw / raw.sum(axis=1, keepdims=True)  # rounded to float16 in the cache
+        full = onto_classes(probs, names, request)
+    silent = n_silent(full, independent=request.independent)
     told = (f"{silent} labels are not judged: no readable image, or no finite number from the model",)
     warnings = (*card.warnings, *(told if silent else ()))
     return Answer(replace(card, n_predicted=len(full) - silent, warnings=warnings), full)

@@ -16,6 +16,8 @@ from curate.teachers.noise import Bools, Floats, Ints
 PROB_FLOOR = 1e-6
 MAX_WEIGHT = 20.0
 _EM_ROUNDS = 200
+_PART_CELLS = 100_000  # rows x classes at once: what a core's cache holds
+_TINY = 1e-300
 
 
 def softmax(logits: Floats) -> Floats:
@@ -99,22 +101,28 @@ def fit_log_weights(
     Returns:
         (T,) weights ≥ 0 and the log likelihood (sum over rows, nats).
     """
-    n_rows, n_teachers, _ = logs.shape
-    channel = None if transition is None else np.ascontiguousarray(transition.T)[given]
+    n_rows, n_teachers, n_classes = logs.shape
+    channel = None if transition is None else np.ascontiguousarray(transition.T, dtype=logs.dtype)
+    step = max(1, _PART_CELLS // n_classes)
+    parts = [slice(start, start + step) for start in range(0, n_rows, step)]
 
     def loss(weights: Floats) -> tuple[float, Floats]:
-        pool = np.exp(log_pool(logs, answered, weights))
-        if channel is None:
-            likelihood = np.take_along_axis(pool, given[:, None], axis=1)[:, 0]
-            posterior = np.zeros_like(pool)
-            posterior[np.arange(n_rows), given] = 1.0
-        else:
-            joint = pool * channel
-            likelihood = joint.sum(axis=1)
-            posterior = joint / np.maximum(likelihood, 1e-300)[:, None]
-        slope = pool - posterior
-        gradient = np.array([(slope * logs[:, m]).sum() for m in range(n_teachers)]) / n_rows
-        return -float(np.log(np.maximum(likelihood, 1e-300)).mean()), gradient
+        log_likelihood, gradient = 0.0, np.zeros(n_teachers)
+        for part in parts:
+            pool, y = np.exp(log_pool(logs[part], answered[part], weights)), given[part]
+            if channel is None:
+                likelihood = pool[np.arange(len(y)), y]
+                pool[np.arange(len(y)), y] -= 1.0
+                slope = pool
+            else:
+                joint = pool * channel[y]
+                likelihood = joint.sum(axis=1)
+                joint /= np.maximum(likelihood, np.finfo(joint.dtype).tiny)[:, None]
+                slope = np.subtract(pool, joint, out=pool)
+            log_likelihood += float(np.log(np.maximum(likelihood.astype(np.float64), _TINY)).sum())
+            by_row = [np.einsum("nk,nk->n", slope, logs[part, m]) for m in range(n_teachers)]
+            gradient += np.sum(by_row, axis=1, dtype=np.float64)
+        return -log_likelihood / n_rows, gradient / n_rows
 
     weights, value = _minimize(loss, np.full(n_teachers, 1.0 / n_teachers) if start is None else start)
     return weights, -value * n_rows

@@ -18,12 +18,16 @@ from curate.schema import canonical_json
 from curate.spec import ProbesSpec
 from curate.teachers.class_names import named
 from curate.teachers.classifiers import CLASSIFIERS, Fit, Matrix
+from curate.teachers.each_class import given_matrix
+from curate.teachers.each_class import n_silent as silent_rows
 from curate.teachers.features import image_features
 from curate.teachers.folds import assign_folds
+from curate.teachers.neighbours import nearest_column, nearest_labels
+from curate.teachers.probes_each import folds_of, out_of_fold_each
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
 from curate.teachers.refit import class_shares
 
-VERSION = 4
+VERSION = 5
 MAX_FIT_ROWS = (
     50_000  # a probe is fitted on at most so many rows of the other folds, chosen by the hash of their ids
 )
@@ -53,6 +57,8 @@ class Probes:
                     f"There is no probe {name!r}. Classifiers: {', '.join(CLASSIFIERS)}. {hint}".rstrip()
                 )
         features = image_features(self.spec.features, request)
+        if request.independent:
+            return self._answer_each(features, request)
         order = np.argsort(np.asarray(request.labels["label_id"].to_pylist(), dtype=object), kind="stable")
         given = pc.index_in(request.labels["label"], value_set=_classes(request)).to_numpy(zero_copy_only=False)
         usable = np.isfinite(features).all(axis=1) & np.isfinite(given.astype(np.float64))
@@ -72,10 +78,35 @@ class Probes:
             workers=request.workers,
             refits=self.spec.refits,
         )
+        nearest, n_searched = nearest_labels(
+            features[rows],
+            given,
+            request.families[rows],
+            projection(features[rows][:: _step(len(rows))], request.seed),
+        )
+        column = nearest_column(nearest, rows, len(features), n_searched)
         for name, probs in judged.items():
             full = np.full((len(features), len(request.classes)), np.nan, dtype=np.float32)
             full[rows] = probs
-            answers.append(Answer(self._card(name, full, [request.classes[at] for at in scarce], request), full))
+            card = self._card(name, full, [request.classes[at] for at in scarce], request)
+            answers.append(Answer(card, full, None if answers else column))  # one column: the features are the same
+        return answers
+
+    def _answer_each(self, features: Matrix, request: Request) -> Sequence[Answer]:
+        """Judge every class of every image by itself; see `probes_each`."""
+        given = given_matrix(request.labels, request.classes)
+        order = np.argsort(np.asarray(request.labels["label_id"].to_pylist(), dtype=object), kind="stable")
+        rows = order[np.isfinite(features).all(axis=1)[order]]
+        _refuse_too_few(rows, request.families, self.spec.folds)
+        folds = folds_of(given[rows], request.families[rows], self.spec.folds, seed=request.seed)
+        judged = out_of_fold_each(
+            features[rows], given[rows], folds, self.spec.classifiers, seed=request.seed, workers=request.workers
+        )
+        answers = []
+        for name, probs in judged.items():
+            full = np.full(given.shape, np.nan, dtype=np.float32)
+            full[rows] = probs
+            answers.append(Answer(self._card(name, full, (), request), full))
         return answers
 
     def _card(self, classifier: str, probs: Matrix, scarce: Sequence[str], request: Request) -> TeacherCard:
@@ -85,7 +116,7 @@ class Probes:
                 f"{len(scarce)} classes have fewer independent images than the {self.spec.folds} folds and are "
                 f"hardly known: {named(scarce)}"
             )
-        n_silent = int(np.isnan(probs).any(axis=1).sum())
+        n_silent = silent_rows(probs, independent=request.independent)
         if n_silent:
             told.append(
                 f"{n_silent} rows are not judged: their image cannot be decoded or no other fold holds their class"
@@ -106,7 +137,7 @@ class Probes:
             trained_on=OUT_OF_FOLD_HERE,
             features=self.spec.features,
             out_of_fold=True,
-            calibration="temperature, fitted on the other folds",
+            calibration="temperature, fitted on the other folds" + (", one-vs-rest" if request.independent else ""),
             digest=hashlib.sha256(canonical_json(about).encode()).hexdigest(),
             n_predicted=len(probs) - n_silent,
             warnings=tuple(told),
@@ -168,14 +199,14 @@ def judge_fold(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Matrix]]:
     """Return (rows of the fold, classes that the other folds hold, probabilities by classifier), uncalibrated."""
     held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-    others = others[:: max(1, -(-len(others) // MAX_FIT_ROWS))]  # ids are hashes: every n-th is a sample
+    others = others[:: _step(len(others))]  # ids are hashes: every n-th is a sample
     seen, position = np.unique(given[others], return_inverse=True)
     if len(seen) < 2:
         return held, seen, {}
     project = projection(features[others], seed)
     projected = project(features[others])
     inner = folds[others] == np.setdiff1d(np.unique(folds), [fold])[0]
-    shares = class_shares(projected, position, folds[others], refits, seed=seed)
+    shares = class_shares(projected, position, folds[others], refits)
     fitted = {name: fit(projected, shares, inner, seed) for name, fit in fits.items()}
     answers = {name: np.empty((len(held), len(seen))) for name in fits}
     for start in range(0, len(held), BLOCK_ROWS):
@@ -184,6 +215,11 @@ def judge_fold(
         for name, predict in fitted.items():
             answers[name][block] = predict(projected)
     return held, seen, answers
+
+
+def _step(n_rows: int) -> int:
+    """Return the step that leaves at most MAX_FIT_ROWS rows."""
+    return max(1, -(-n_rows // MAX_FIT_ROWS))
 
 
 def _scarce(given: np.ndarray, families: np.ndarray, n_folds: int) -> np.ndarray:
@@ -199,6 +235,10 @@ def projection(features: Matrix, seed: int) -> Callable[[Matrix], Matrix]:
     from sklearn.decomposition import PCA  # noqa: PLC0415 - scikit-learn takes a second to import
 
     features = features.astype(np.float32)
+    counts = (features >= 0).all(
+        axis=0
+    )  # activations and histograms: their spread grows with them, their root's does not
+    features[:, counts] = np.sqrt(features[:, counts])
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     kept = (features - mean) / scale
     n = min(N_COMPONENTS, *kept.shape)
@@ -207,6 +247,8 @@ def projection(features: Matrix, seed: int) -> Callable[[Matrix], Matrix]:
     length = float(np.sqrt((pca.explained_variance_ / spread**2).sum()))
 
     def project(matrix: Matrix) -> Matrix:
+        matrix = matrix.astype(np.float32)
+        matrix[:, counts] = np.sqrt(np.maximum(matrix[:, counts], 0.0))
         projected: Matrix = (pca.transform((matrix - mean) / scale) / spread / length).astype(np.float32)
         return projected
 

@@ -87,6 +87,7 @@ class Request:
         scratch: folder of the feature cache.
         workers: processes for decoding.
         progress: called with (n_done, n_total).
+        independent: a row is an image with several labels (column `given`), and each class has a probability alone.
     """
 
     samples: pa.Table
@@ -99,14 +100,23 @@ class Request:
     scratch: Path
     workers: int = 1
     progress: Progress | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one teacher says: float32 (n_labels, n_classes), a row of NaN where it has no answer."""
+    """What one teacher says.
+
+    Attributes:
+        card: of the teacher.
+        probs: float32 (n_labels, n_classes), a row of NaN where it has no answer; of an independent request a NaN is no
+            answer for that class alone.
+        nearest: `schema.NEAREST`, (n_labels,), what its features say of neighbours; None = it has none.
+    """
 
     card: TeacherCard
     probs: np.ndarray
+    nearest: pa.Array | None = None
 
 
 @dataclass(frozen=True)

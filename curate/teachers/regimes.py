@@ -267,5 +267,5 @@ def _quantile_cut(score: Floats, rate: float) -> float:
 
 
 def _channel_estimate(odds: Floats, method: str) -> NoiseRate:
-    risk = 1.0 / (1.0 + np.exp(-np.clip(odds, -700, 700)))
+    risk = 1.0 / (1.0 + np.exp(-np.clip(odds.astype(np.float64), -700, 700)))
     return binomial_rate(float(risk.mean()), len(odds), method)

@@ -8,15 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from curate.teachers.flag_model import FlagModel, Scores
-from curate.teachers.mixture import log_odds_wrong, posterior
 from curate.teachers.noise import Bools, Floats, Ints
-from curate.teachers.pool import linear_pool, log_pool, log_probs
-from curate.teachers.rare_classes import beyond
-
-CHUNK_CELLS = 250_000  # rows x teachers x classes at once: what a core's cache holds
-SUM_TOLERANCE = 0.02  # float16 rounding of a thousand classes stays below
-
-_LINEAR_SCALE = 4.0
+from curate.teachers.score_kernel import (
+    CHUNK_CELLS,
+    Plan,
+    Room,
+    add_to_pools,
+    best_other,
+    in_float32,
+    judge,
+    score_part,
+    share_out,
+    validity,
+)
 
 
 def usable_rows(given: Ints, probs: Sequence[Floats]) -> tuple[Bools, Bools, Ints]:
@@ -29,40 +33,24 @@ def usable_rows(given: Ints, probs: Sequence[Floats]) -> tuple[Bools, Bools, Int
     Returns:
         (N,) usable: the label is a class, no teacher is invalid, one has an answer; (N, T) answered;
         (N,) the first invalid teacher or -1. Invalid: not finite, negative, or a sum off one by over .02.
-
-    Raises:
-        InputError: a teacher that is invalid in every row that it answers (logits, perhaps, or percentages).
     """
-    answered = np.empty((len(given), len(probs)), dtype=bool)
-    bad = np.full(len(given), -1)
-    step = max(1, CHUNK_CELLS // probs[0].shape[1])
-    for teacher in range(len(probs) - 1, -1, -1):
-        for start in range(0, len(given), step):
-            part = slice(start, start + step)
-            valid, absent = _validity(probs[teacher][part])
-            answered[part, teacher] = valid
-            bad[part][~absent & ~valid] = teacher
-    labeled = (given >= 0) & (given < probs[0].shape[1])
+    n_rows, n_classes = len(given), probs[0].shape[1]
+    answered = np.empty((n_rows, len(probs)), dtype=bool)
+    bad = np.full(n_rows, -1)
+    step = max(1, CHUNK_CELLS // n_classes)
+    buffer = np.empty((min(step, n_rows), n_classes), dtype=np.float32)
+    for start in range(0, n_rows, step):
+        part = slice(start, start + step)
+        for teacher, values in enumerate(probs):
+            answered[part, teacher] = validity(in_float32(values[part], buffer), teacher, bad[part])[0]
+    labeled = (given >= 0) & (given < n_classes)
     return labeled & (bad < 0) & answered.any(axis=1), answered, bad
-
-
-def _validity(values: Floats) -> tuple[Bools, Bools]:
-    """Return which rows are probabilities, and which are no answer at all (NaN only)."""
-    values = values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False)
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = values.sum(axis=1)
-        valid = (values.min(axis=1) >= 0) & (np.abs(total - 1.0) <= SUM_TOLERANCE)  # NaN compares false
-    absent = np.isnan(total)
-    absent[absent] = np.isnan(values[absent]).all(axis=1)
-    return valid, absent
 
 
 def margin(log_q: Floats, given: Ints, tau: Floats) -> Floats:
     """Return (N,) max over k ≠ given of (log q_k - log tau_k), less the same of the given class, in nats."""
-    adjusted = log_q - np.log(tau)
-    right = np.take_along_axis(adjusted, given[:, None], axis=1)[:, 0]
-    np.put_along_axis(adjusted, given[:, None], -np.inf, axis=1)
-    return np.asarray(adjusted.max(axis=1) - right)
+    _, top, right = best_other(log_q - np.log(tau).astype(log_q.dtype), given)
+    return np.asarray(top - right)
 
 
 def self_doubt(pool: Floats, given: Ints, tau: Floats) -> Floats:
@@ -83,51 +71,52 @@ def score_flags(
         probs: T arrays (N, K) in the order of `names`.
         workers: threads.
     """
-    n_rows = len(given)
-    scores = _blank(n_rows)
-    usable, answered, bad = usable_rows(given, probs)
-    np.copyto(scores.bad_teacher, bad)
+    scores = _blank(len(given))
     np.copyto(scores.outside, (given < 0) | (given >= model.n_classes))
     if model.rule == "none":
+        np.copyto(scores.bad_teacher, usable_rows(given, probs)[2])
         return scores
-    kept = [list(names).index(name) for name in model.names]
-    usable &= answered[:, kept].any(axis=1)
-    rows = np.flatnonzero(usable)
-    step = max(1, CHUNK_CELLS // (len(kept) * model.n_classes))
+    plan = Plan.of(model, [list(names).index(name) for name in model.names])
+    step = max(1, CHUNK_CELLS // model.n_classes)
+    starts = range(0, len(given), step)
 
-    def score_part(start: int) -> None:
-        part = rows[start : start + step]
-        block = np.empty((len(part), len(kept), model.n_classes), dtype=np.float32)
-        for place, m in enumerate(kept):
-            block[:, place] = probs[m][part]
-        answers = answered[part][:, kept]
-        block[~answers] = 1.0 / model.n_classes
-        _score_block(model, scores, part, given[part], block, answers)
+    def score_every(first: int) -> None:
+        room = Room.of(plan, min(step, len(given)))
+        for start in starts[first::workers]:
+            part = slice(start, start + step)
+            score_part(plan, room, scores, part, given[part], [p[part] for p in probs])
 
+    if workers == 1:
+        score_every(0)
+        return scores
     with ThreadPoolExecutor(workers) as threads:  # each writes rows of its own: who is first leaves no trace
-        list(threads.map(score_part, range(0, len(rows), step)))
+        list(threads.map(score_every, range(workers)))
     return scores
 
 
 def distances(model: FlagModel, given: Ints, probs: Floats, answered: Bools) -> tuple[Floats, Bools]:
-    """Return (n,) how far beyond the cut each label is, before rare classes are spared, and whether it is in doubt.
+    """Return (N,) how far beyond the cut each label is, before rare classes are spared, and whether it is in doubt.
 
     Args:
         model: fitted.
-        given: (n,).
-        probs: (n, T, K) of the kept teachers, rows that sum to one.
-        answered: (n, T).
+        given: (N,).
+        probs: (N, T, K) of the kept teachers, rows that sum to one.
+        answered: (N, T).
     """
-    logs = log_probs(probs)
-    if model.rule == "channel":
-        log_q = log_pool(logs, answered, model.channel_weights)
-        distance = log_odds_wrong(log_q, given, model.transition).astype(np.float64)
-        return distance, distance >= 0
-    if model.rule == "margin":
-        score = margin(log_pool(logs, answered, model.weights), given, model.tau).astype(np.float64)
-        return score - model.cut, score > 0
-    score = self_doubt(linear_pool(probs, answered, model.weights), given, model.tau).astype(np.float64)
-    return _LINEAR_SCALE * (score - model.cut), score >= model.cut
+    plan = Plan.of(model, range(probs.shape[1]))
+    step = max(1, CHUNK_CELLS // model.n_classes)
+    room = Room.of(plan, min(step, len(given)))
+    distance, doubt = np.empty(len(given)), np.empty(len(given), dtype=bool)
+    for start in range(0, len(given), step):
+        part = slice(start, start + step)
+        block, y, known = probs[part], given[part], answered[part]
+        for teacher in range(probs.shape[1]):
+            add_to_pools(plan, room, teacher, in_float32(block[:, teacher], room.values), known[:, teacher])
+        share_out(plan, room, [block[:, teacher] for teacher in range(probs.shape[1])], known)
+        at_given = np.take_along_axis(block, y[:, None, None], axis=2)[:, :, 0]
+        found = judge(plan, room, y, at_given, known)
+        distance[part], doubt[part] = found.distance, found.doubt
+    return distance, doubt
 
 
 def _blank(n_rows: int) -> Scores:
@@ -138,31 +127,3 @@ def _blank(n_rows: int) -> Scores:
         no.copy(), nan.copy(), no.copy(), none - 1, nan.copy(), none.copy(), none.copy(), nan.copy(), nan.copy(),
         none - 1, no.copy(),
     )  # fmt: skip
-
-
-def _score_block(model: FlagModel, out: Scores, rows: Ints, given: Ints, probs: Floats, answered: Bools) -> None:
-    """Fill `out` at `rows` from (n, T, K) float32 probabilities of the kept teachers; changes `probs`."""
-    probs /= probs.sum(axis=2, keepdims=True)
-    log_q = log_pool(log_probs(probs), answered, model.channel_weights)
-    distance, doubt = distances(model, given, probs, answered)
-    first_choice = probs.argmax(axis=2)
-    if model.offsets.size:
-        distance = beyond(distance, model.offsets[given])
-    truth = posterior(log_q, given, model.transition)
-    others = truth.copy()
-    np.put_along_axis(others, given[:, None], -1.0, axis=1)
-    suggested = np.where(doubt | (distance >= 0), others.argmax(axis=1), given)
-    n_answered = answered.sum(axis=1)
-    probs[~answered] = 0.0
-    at_given, at_suggested = (
-        np.take_along_axis(probs, c[:, None, None], axis=2)[:, :, 0] for c in (given, suggested)
-    )
-    out.judged[rows] = True
-    out.risk[rows] = 0.5 + 0.5 * distance / (1.0 + np.abs(distance))
-    out.flagged[rows] = distance >= 0
-    out.suggested[rows] = suggested
-    out.suggested_prob[rows] = np.take_along_axis(truth, suggested[:, None], axis=1)[:, 0]
-    out.n_agree[rows] = ((first_choice == suggested[:, None]) & answered).sum(axis=1)
-    out.n_teachers[rows] = n_answered
-    out.suggested_mean[rows] = at_suggested.sum(axis=1) / n_answered
-    out.given_mean[rows] = at_given.sum(axis=1) / n_answered

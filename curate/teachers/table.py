@@ -18,9 +18,11 @@ from curate.errors import ConfigError, InputError, did_you_mean
 from curate.schema import PROB_PREFIX, canonical_json
 from curate.spec import TableTeacherSpec
 from curate.teachers.class_names import named, onto_classes, resolve_names, wrong_rows
+from curate.teachers.each_class import n_silent, onto_each_class, wrong_cells
 from curate.teachers.protocol import Answer, Request, TeacherCard
 
 KEYS = ("uri", "sample_id", "label_id")
+_NEEDS = {False: "numbers from 0 that sum to 1", True: "a number from 0 to 1 for each class"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,12 @@ class TableTeacher:
         _refuse_bad_ids(ids, spec)
         told = _about_ids(ids, request, spec)
         probs, inherent = _matrix(table, request, spec)
-        wrong = np.flatnonzero(wrong_rows(probs))
+        wrong = np.flatnonzero(wrong_cells(probs) if request.independent else wrong_rows(probs))
         if len(wrong):
             first = ", ".join(f"{ids[int(row)]}: sum {probs[row].sum():.4g}" for row in wrong[:3])
             raise InputError(
-                f"The table of the teacher {spec.name} has {len(wrong)} rows that are not probabilities (each "
-                f"needs numbers from 0 that sum to 1; a row without an answer is null): {first}. "
+                f"The table of the teacher {spec.name} has {len(wrong)} rows that are not probabilities (each needs "
+                f"{_NEEDS[request.independent]}; a row without an answer is null): {first}. "
                 f"Correct them in {path.name}."
             )
         names, about_names = resolve_names(probs.shape[1], spec.classes, inherent, request, teacher=spec.name)
@@ -70,12 +72,17 @@ class TableTeacher:
             found &= ~ambiguous
         answered = np.full((len(at), probs.shape[1]), np.nan, dtype=np.float64)
         answered[found] = probs[at[found].astype(np.int64)]
-        answered /= answered.sum(axis=1, keepdims=True)
-        full = onto_classes(answered, names, request)
-        return [Answer(self._card(path, names, full, (*told, *about_names)), full)]
+        if request.independent:
+            full = onto_each_class(answered, names, request)
+        else:
+            answered /= answered.sum(axis=1, keepdims=True)
+            full = onto_classes(answered, names, request)
+        silent = n_silent(full, independent=request.independent)
+        return [Answer(self._card(path, names, full, (*told, *about_names), silent), full)]
 
-    def _card(self, path: Path, names: Sequence[str], full: np.ndarray, told: Sequence[str]) -> TeacherCard:
-        silent = int(np.isnan(full).any(axis=1).sum())
+    def _card(
+        self, path: Path, names: Sequence[str], full: np.ndarray, told: Sequence[str], silent: int
+    ) -> TeacherCard:
         if silent:
             told = (*told, f"{silent} labels are not judged: the table says nothing of them")
         about = {"spec": self.spec.model_dump(mode="json", exclude={"path"}), "classes": list(names)}

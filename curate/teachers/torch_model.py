@@ -19,7 +19,7 @@ from curate.schema import canonical_json
 from curate.spec import TorchSpec
 from curate.teachers.class_names import resolve_names
 from curate.teachers.features import extracted
-from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished
+from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished, output_for
 from curate.teachers.onnx_model import judged, model_card
 from curate.teachers.pixels import Pixels
 from curate.teachers.protocol import Answer, Request
@@ -119,7 +119,7 @@ class TorchTeacher:
             program=request.resolve(spec.program) if spec.program else None,
             factory=spec.factory,
             preparation=Preparation(*spec.size_px, mean=spec.mean, std=spec.std),
-            output=spec.output,
+            output=output_for(spec.output, independent=request.independent),
         )
         for path in (model.weights, model.program):
             if path is not None and not path.is_file():

@@ -27,7 +27,10 @@ LABELS_VIEW = pa.schema(
 BOXES = [pa.field("given_boxes", pa.list_(schema.GIVEN_BOX))]
 BOXES += [pa.field(f"boxes_{name}", pa.list_(schema.FOUND_BOX)) for name in ("one", "two", "three")]
 BOXES_VIEW = pa.schema([*SAMPLES_VIEW, *BOXES])
+PRESENT = [pa.field(f"present_{name}", pa.list_(pa.float16(), len(CLASSES))) for name in ("a", "b", "c")]
+TAGS_VIEW = pa.schema([*SAMPLES_VIEW, pa.field("given_tags", pa.list_(schema.GIVEN_TAG)), *PRESENT])
 VIEWS = {"samples": SAMPLES_VIEW, "labels": LABELS_VIEW, "annotations": LABELS_VIEW, "boxes": BOXES_VIEW}
+VIEWS |= {"tags": TAGS_VIEW}
 
 READABLE: dict[str, Any] = {
     "source": "s",
@@ -76,6 +79,10 @@ def samples_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def labels_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return schema.table_from_rows(rows, LABELS_VIEW)
+
+
+def tags_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return schema.table_from_rows(rows, TAGS_VIEW)
 
 
 def boxes_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

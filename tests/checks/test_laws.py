@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from checks_views import CLASSES, TEACHERS, VIEWS, boxes_view, label, labels_view, sample, samples_view
+from checks_views import CLASSES, TEACHERS, VIEWS, boxes_view, label, labels_view, sample, samples_view, tags_view
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -114,10 +114,33 @@ def _scenes(draw: st.DrawFn, number: int) -> dict[str, Any]:
 
 
 @st.composite
+def _tagged(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Images with several labels, some of them wrong, and three teachers; enough of them to fit a model, or few."""
+    random = Random(draw(st.integers(0, 10**6)))  # noqa: S311 - a simulation
+    unsure = draw(_few(0.1, 1.0))
+    rows = []
+    for number in range(draw(_few(0, 1, 2, 40))):
+        true = [random.random() < 0.5 for _ in CLASSES]
+        given = [there ^ (random.random() < 0.08) for there in true]
+        names = [name for name, there in zip(CLASSES, given, strict=True) if there]
+        tags = [{"label_id": schema.stable_id(f"{number} {name}"), "label": name} for name in names]
+        teachers = {}
+        for teacher in ("present_a", "present_b", "present_c"):
+            odds = [(3.0 if there else -3.0) + random.gauss(0, 2 * unsure) for there in true]
+            probs = [np.float16(1 / (1 + np.exp(-odd))) for odd in odds]
+            probs[0] = np.float16("nan") if random.random() < 0.1 else probs[0]
+            teachers[teacher] = None if random.random() < 0.1 else probs
+        rows.append(sample(number, given_tags=tags, **teachers))
+    return rows
+
+
+@st.composite
 def views(draw: st.DrawFn, name: str) -> pa.Table:
     pictures = draw(samples())
     if CHECKS[name].view == "samples":
         return samples_view(pictures)
+    if CHECKS[name].view == "tags":
+        return tags_view(draw(_tagged()))
     if CHECKS[name].view == "boxes":
         return boxes_view([picture | draw(_scenes(number)) for number, picture in enumerate(pictures)])
     rows = []

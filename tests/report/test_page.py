@@ -69,7 +69,7 @@ def test_numbers_are_those_of_the_release(shapes: RunResult) -> None:
     assert shapes.release is not None
     n_in = shapes.release.data.num_rows + shapes.release.excluded.num_rows
     assert n_in == 82
-    assert f"{n_in} rows in" in text
+    assert f"{n_in} images with {n_in} labels came in" in text
     assert f"{shapes.release.data.num_rows} rows released" in text
     assert "By it, 4 of " in text
     assert "truncated" in text

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pytest
 
 from curate.adapters.mongod import ensure_database
+from curate.check import build_findings
 from curate.errors import ConfigError
 from curate.review import dataset, ledger, stored
 from curate.review.load import load_dataset
 from curate.review.pull import pull
+from curate.verdict_boxes import drawn_labels
 
 pytestmark = pytest.mark.mongo
 
@@ -203,3 +205,118 @@ def test_a_dataset_in_a_database_of_another_name_is_left_to_fiftyone(
     with stored.open_stored(ensure_database(database).uri, "elsewhere") as found:
         assert found is None
     assert [kind for kind, *_ in decided(pull("elsewhere", workspace=database))] == ["relabel"]
+
+
+def with_suggestions(street: Any) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """A street where detectors see a car that nobody drew, would move one, and call one a sign."""
+    sample, labels = street.sample_ids[0], street.arguments["labels"].to_pylist()
+    boxed = [row["label_id"] for row in labels if row["sample_id"] == sample and row["bbox"] is not None]
+    common = {"sample_id": sample, "flagged": True, "reason_code": "seen", "reason_args": {}}
+    found = {
+        "missing": {"suggested_label": "car", "suggested_bbox": [0.5, 0.5, 0.2, 0.2], "risk": 0.9},
+        "location": {"label_id": boxed[0], "suggested_bbox": [0.12, 0.2, 0.3, 0.4], "risk": 0.8},
+        "swap": {"label_id": boxed[0], "suggested_label": "sign", "risk": 0.7},
+    }
+    rows = {issue: {**common, "issue": issue, **one} for issue, one in found.items()}
+    return street.having(findings=build_findings("box_noise", list(rows.values()))), rows
+
+
+def suggested_of(name: str, sample_id: str) -> dict[str, Any]:
+    return {one.issue: one for one in dataset.open_dataset(name)[sample_id].suggested.detections}
+
+
+def tag(name: str, sample_id: str, issue: str, *tags: str, **changes: Any) -> None:
+    def change(sample: Any) -> None:
+        one = next(one for one in sample.suggested.detections if one.issue == issue)
+        one.tags = list(tags)
+        for key, value in changes.items():
+            setattr(one, key, value)
+
+    edit(name, sample_id, change)
+
+
+def test_suggested_boxes_are_drawn_and_accepted_as_they_are_drawn(street: Any, database: Path) -> None:
+    toy, rows = with_suggestions(street)
+    sample = toy.sample_ids[0]
+    report = load_dataset("suggest", **toy.arguments)
+    assert {"missing boxes", "misplaced boxes", "boxes of another class"} <= set(report.views)
+    drawn = suggested_of("suggest", sample)
+    assert (drawn["missing"].label, drawn["missing"].bounding_box) == ("car", [0.5, 0.5, 0.2, 0.2])
+    assert drawn["location"].for_label == rows["location"]["label_id"]
+    view = dataset.open_dataset("suggest").load_saved_view("missing boxes")
+    assert [one.issue for one in view.first().suggested.detections] == ["missing"]
+    assert len(view) == 1
+    tag("suggest", sample, "missing", "curate:accept", bounding_box=[0.5, 0.5, 0.25, 0.2])
+    tag("suggest", sample, "location", "curate:accept")
+    tag("suggest", sample, "swap", "curate:reject")
+    made = pulled("suggest", database)
+    assert sorted(row["decision"] for row in made) == ["accept", "accept", "reject"]
+    accepted = {row["label_id"]: row for row in made if row["decision"] == "accept"}
+    label = rows["location"]["label_id"]
+    assert accepted[label]["to_bbox"] == [0.12, 0.2, 0.3, 0.4]
+    (missing,) = [row for one, row in accepted.items() if one != label]
+    assert (missing["to_label"], missing["to_bbox"]) == ("car", [0.5, 0.5, 0.25, 0.2])
+    assert missing["finding_id"] in toy.arguments["findings"]["finding_id"].to_pylist()
+    (refused,) = [row for row in made if row["decision"] == "reject"]
+    assert (refused["label_id"], refused["to_bbox"]) == (label, None)
+    assert pulled("suggest", database) == []
+
+
+def pulled(name: str, database: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pull(name, workspace=database).decisions.to_pylist()
+    return rows
+
+
+def test_an_answer_about_a_suggestion_is_shown_again_and_can_be_taken_back(street: Any, database: Path) -> None:
+    import fiftyone as fo  # noqa: PLC0415
+
+    toy, _ = with_suggestions(street)
+    sample = toy.sample_ids[0]
+    load_dataset("again", **toy.arguments)
+    tag("again", sample, "missing", "curate:reject")
+    assert [row["decision"] for row in pulled("again", database)] == ["reject"]
+    fo.delete_dataset(dataset.dataset_name("again"))
+    load_dataset("again", **toy.arguments)
+    assert suggested_of("again", sample)["missing"].tags == ["curate:reject"]
+    assert pulled("again", database) == []
+    load_dataset("again", **toy.having(classes=("car", "person", "sign")).arguments)
+    assert suggested_of("again", sample)["missing"].tags == ["curate:reject"]
+    tag("again", sample, "missing")
+    assert [row["decision"] for row in pulled("again", database)] == ["note"]
+    assert ledger.standing(ledger.read(ledger.ledger_folder(database, "again")).decisions).num_rows == 0
+
+
+def test_an_accepted_box_is_a_label_afterwards_and_no_pull_takes_it_back(street: Any, database: Path) -> None:
+    toy, _ = with_suggestions(street)
+    sample = toy.sample_ids[0]
+    load_dataset("become", **toy.arguments)
+    tag("become", sample, "missing", "curate:accept")
+    (row,) = pulled("become", database)
+    labels = drawn_labels(
+        ledger.read(ledger.ledger_folder(database, "become")).decisions,
+        toy.arguments["labels"],
+        toy.arguments["samples"],
+    )
+    assert labels.num_rows == toy.arguments["labels"].num_rows + 1
+    without = toy.arguments["findings"].slice(0, 0)
+    load_dataset("become", **toy.having(labels=labels, findings=without).arguments)
+    shown = dataset.open_dataset("become")[sample]
+    assert row["label_id"] in {one.id for one in shown.ground_truth.detections}
+    assert not (shown.suggested and shown.suggested.detections)
+    assert pulled("become", database) == []
+    edit("become", sample, lambda x: x.ground_truth.detections.remove(
+        next(one for one in x.ground_truth.detections if one.id == row["label_id"])
+    ))  # fmt: skip
+    assert [(one["decision"], one["label_id"]) for one in pulled("become", database)] == [("drop", row["label_id"])]
+
+
+def test_a_mark_that_a_suggestion_cannot_have_is_said(street: Any, database: Path) -> None:
+    toy, _ = with_suggestions(street)
+    sample = toy.sample_ids[0]
+    load_dataset("odd", **toy.having(classes=("car", "person", "sign")).arguments)
+    tag("odd", sample, "missing", "curate:accept", label="lorry")
+    tag("odd", sample, "location", "curate:drop")
+    report = pull("odd", workspace=database)
+    assert decided(report) == []
+    assert any("'lorry' is not a class" in one for one in report.problems)
+    assert any("curate:drop" in one for one in report.problems)

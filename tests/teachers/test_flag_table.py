@@ -10,9 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from curate.errors import InputError
+from curate.teachers import flag_reader
 from curate.teachers import flag_table as module
+from curate.teachers.disagreement import fit_flags
 from curate.teachers.flag_table import flag_table
 from curate.teachers.noise import Floats, Ints
 
@@ -117,7 +121,7 @@ def test_batches_leave_no_trace(tmp_path: Path, made: Made, monkeypatch: pytest.
     ids = pa.array([f"img-{i}" for i in range(900)])
     source = write(tmp_path / "in.parquet", words(given), probs, sample_id=ids)
     flag_table(source, tmp_path / "one.parquet")
-    monkeypatch.setattr(module, "BATCH_CELLS", 1)  # 256 rows, the least
+    monkeypatch.setattr(flag_reader, "BATCH_CELLS", 1)  # 256 rows, the least
     flag_table(source, tmp_path / "two.parquet")
     one, two = pq.read_table(tmp_path / "one.parquet"), pq.read_table(tmp_path / "two.parquet")
     assert one.equals(two)
@@ -127,7 +131,7 @@ def test_batches_leave_no_trace(tmp_path: Path, made: Made, monkeypatch: pytest.
 def test_the_fit_sample_depends_on_ids_only(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     _, given, probs = made
     monkeypatch.setattr(module, "fit_rows", lambda *_: 300)
-    monkeypatch.setattr(module, "BATCH_CELLS", 1)
+    monkeypatch.setattr(flag_reader, "BATCH_CELLS", 1)
     ids = np.array([f"img-{i}" for i in range(900)])
     order = np.random.default_rng(1).permutation(900)
     write(tmp_path / "a.parquet", words(given), probs, sample_id=pa.array(ids))
@@ -303,3 +307,67 @@ def test_the_summary_and_the_table_say_what_is_taken_for_what(tmp_path: Path, ma
     about = json.loads(pq.read_schema(tmp_path / "out.parquet").metadata[b"curate"])
     assert about["transition"] == summary.to_json()["transition"]
     assert about["risk_kind"] == "rank"
+
+
+@given(
+    group_rows=st.integers(7, 900),
+    batch_cells=st.sampled_from([1, 10_000, 10**7]),
+    kept=st.sampled_from([0, 10**9]),
+)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_row_groups_batches_and_what_is_kept_leave_no_trace(
+    tmp_path: Path, made: Made, group_rows: int, batch_cells: int, kept: int
+) -> None:
+    _, labels, probs = made
+    source = write(tmp_path / "in.parquet", words(labels), probs)
+    flag_table(source, tmp_path / "one.parquet")
+    pq.write_table(pq.read_table(source), tmp_path / "other.parquet", row_group_size=group_rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flag_reader, "BATCH_CELLS", batch_cells)
+        patch.setattr(flag_reader, "KEPT_BYTES", kept)
+        flag_table(tmp_path / "other.parquet", tmp_path / "two.parquet")
+    assert pq.read_table(tmp_path / "one.parquet").equals(pq.read_table(tmp_path / "two.parquet"))
+
+
+def test_workers_leave_no_trace(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, labels, probs = made
+    source = write(tmp_path / "in.parquet", words(labels), probs)
+    monkeypatch.setattr("curate.teachers.scoring.CHUNK_CELLS", 50 * K)
+    tables = []
+    for n_workers in (1, 7):
+        monkeypatch.setattr(module.os, "cpu_count", lambda n=n_workers: n)
+        flag_table(source, tmp_path / "out.parquet")
+        tables.append(pq.read_table(tmp_path / "out.parquet"))
+    assert tables[0].equals(tables[1])
+
+
+def test_the_width_of_the_numbers_changes_rounding_only(tmp_path: Path, made: Made) -> None:
+    _, labels, probs = made
+    found = []
+    for kind in (np.float16, np.float32, np.float64):
+        exact = {
+            name: p.astype(np.float64) / p.astype(np.float64).sum(axis=1, keepdims=True)
+            for name, p in probs.items()
+        }
+        source = write(tmp_path / "in.parquet", words(labels), {name: p.astype(kind) for name, p in exact.items()})
+        flag_table(source, tmp_path / "out.parquet")
+        found.append(pq.read_table(tmp_path / "out.parquet"))
+    half, single, double = (table["risk"].to_numpy() for table in found)
+    np.testing.assert_allclose(single, double, atol=1e-5)
+    np.testing.assert_allclose(half, double, atol=1e-2)
+    assert found[1]["flagged"].equals(found[2]["flagged"])
+
+
+def test_a_sample_with_unusable_rows_is_filled_up_with_the_next_ones(
+    tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, labels, probs = made
+    spoiled = {name: p.copy() for name, p in probs.items()}
+    spoiled["t0"][np.random.default_rng(3).random(900) < 0.4] = 2.0
+    monkeypatch.setattr(module, "fit_rows", lambda *_: 200)
+    seen = []
+    monkeypatch.setattr(
+        module, "fit_flags", lambda given, *a, **k: seen.append(len(given)) or fit_flags(given, *a, **k)
+    )
+    flag_table(write(tmp_path / "in.parquet", words(labels), spoiled), tmp_path / "out.parquet")
+    assert seen == [200]

@@ -122,8 +122,16 @@ def read_labels(path: Path) -> LabelFile:
     )
 
 
-def read_detections(path: Path, name: str, labels: LabelFile) -> FoundFile:
+def read_detections(
+    path: Path,
+    name: str,
+    labels: LabelFile,
+    *,
+    content: Any = None,  # noqa: ANN401 - any JSON value
+) -> FoundFile:
     """Read a COCO results list, or a COCO file whose annotations have scores, onto the images and classes of labels.
+
+    Ids may be the labels' own, or file names and class names. `content` is the file's, where it was read before.
 
     A file that names its categories is mapped by name, one that names its images by file name (where it has them);
     else ids are those of the labels.
@@ -133,7 +141,7 @@ def read_detections(path: Path, name: str, labels: LabelFile) -> FoundFile:
             classes that the labels do not have.
     """
     what = f"The teacher {name}"
-    content = read_json(path, what)
+    content = read_json(path, what) if content is None else content
     rows = content if isinstance(content, list) else _rows(content, "annotations", path)
     if not all(isinstance(one, dict) for one in rows):
         raise InputError(f"{what}: {path.name} is no COCO results list: an entry is not an object.")
@@ -171,6 +179,8 @@ def _onto(
     """Return the numbers of image and class that the labels have for each row; -1 = none."""
     class_of_id: Mapping[Any, int] = labels.class_of_id
     image = positions(_column(image_ids), labels.image_ids)
+    if (image < 0).any() and labels.names:
+        image = np.where(image < 0, _lookup(image_ids, labels.names), image)
     if isinstance(content, dict) and content.get("categories"):
         number = {name: place for place, name in enumerate(labels.classes)}
         names = {one.get("id"): str(one.get("name")) for one in _rows(content, "categories", path)}
@@ -180,7 +190,14 @@ def _onto(
         if labels.names and any(name in labels.names for name in files.values() if name):
             of_id = {key: labels.names.get(name, -1) for key, name in files.items() if name}
             image = _lookup(image_ids, of_id)
-    return image, _lookup(category_ids, class_of_id)
+    label = _lookup(category_ids, class_of_id)
+    if (label < 0).any():
+        label = np.where(
+            label < 0,
+            _lookup(category_ids, dict(zip(labels.classes, range(len(labels.classes)), strict=True))),
+            label,
+        )
+    return image, label
 
 
 def _left_out(out: Bools, values: Sequence[Any], n: int, what: str) -> list[str]:

@@ -26,6 +26,8 @@ SHARE = (
 MOVED_IOU = (0.15, 0.8)  # a box that was moved by less is well placed, by more it is about nothing
 COPIED_IOU = 0.5
 DROPPED_SALT = 60
+STYLES = (0.5, 0.75)  # up to here all corners are moved, then the place alone, then some edges
+SOME_EDGES = 0.5
 SPREAD = (0.05, 0.5)  # relative standard deviations of moved corners, log-uniform: from sloppy to far off
 
 Keys = npt.NDArray[np.uint64]
@@ -98,13 +100,21 @@ def dropped(given: Given, copy: int) -> npt.NDArray[np.bool_]:
 
 
 def _moved(boxes: Floats, key: Keys, salt: int, at_most: float | None = None) -> Floats:
-    """Return the boxes with centre and sides changed, inside the image, by amounts relative to their sides."""
+    """Return the boxes with centre and sides, the centre alone or some edges changed, by amounts relative to their sides.
+
+    They stay inside the image. Several ways, because nobody knows how the boxes at hand went wrong.
+    """
     low, high = np.log(SPREAD)
     amount = np.exp(low + uniform(key, salt) * (high - low)) if at_most is None else np.full(len(boxes), at_most)
     normal = np.stack([ndtri(uniform(key, salt + place)) for place in range(1, 5)], axis=1)
-    sides = boxes[:, 2:] * np.exp(amount[:, None] * normal[:, 2:])
+    style = uniform(key, salt + 5)
+    keeps_sides = ((style > STYLES[0]) & (style < STYLES[1]))[:, None]
+    sides = boxes[:, 2:] * np.exp(amount[:, None] * np.where(keeps_sides, 0.0, normal[:, 2:]))
     centre = boxes[:, :2] + boxes[:, 2:] / 2 + amount[:, None] * normal[:, :2] * boxes[:, 2:]
     ends = np.concatenate([centre - sides / 2, centre + sides / 2], axis=1)
+    some = np.stack([uniform(key, salt + place) < SOME_EDGES for place in range(6, 10)], axis=1)
+    off = corners(boxes) + amount[:, None] * normal * np.tile(boxes[:, 2:], 2)
+    ends = np.where((style > STYLES[1])[:, None], np.where(some, off, corners(boxes)), ends)
     limits = corners(boxes)  # a given box may stand over the edge; then so may the moved one
     ends = np.clip(ends, np.minimum(limits.min(axis=1), 0.0)[:, None], np.maximum(limits.max(axis=1), 1.0)[:, None])
     moved = from_corners(ends)

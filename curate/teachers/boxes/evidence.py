@@ -1,4 +1,4 @@
-"""What the teachers' boxes say about each given box and each cluster, as numbers that know no pixels and no batch.
+"""What the teachers' boxes say about each given box, as numbers that know no pixels and no batch.
 
 Every number is about one image: overlaps, probabilities, classes, and the size relative to the image.
 """
@@ -9,15 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curate.teachers.boxes.edges import edge_numbers
 from curate.teachers.boxes.fuse import Clusters, Detections, Given
 from curate.teachers.boxes.geometry import (
-    Bools,
     Floats,
     Ints,
     best_rows,
     iou_of,
     largest,
-    logit,
     overlaps,
 )
 from curate.teachers.boxes.match import OTHER_CLASS, assign
@@ -94,12 +93,13 @@ def gather(given: Given, found: Detections, clusters: Clusters, weight: Floats) 
     shared = _shared_cluster(given, clusters, cluster)
     size = np.log(given.boxes[:, 2:]).sum(axis=1) / 2  # not the log of the area: that of a sliver is zero
     around = [shared, crowd, same, twin_iou, size, size * place[0], size * matched[1]]
+    edges = edge_numbers(given, found, clusters, cluster)
     rows = np.arange(len(given.image))
     means = support.mean_prob
     others = means.copy()
     others[rows, given.label] = -1.0
     rival = others.argmax(axis=1)
-    numbers = np.stack([*place, *matched, *around], axis=1)
+    numbers = np.stack([*place, *matched, *around, *edges], axis=1)
     own, other = means[rows, given.label], np.maximum(others[rows, rival], 0.0)
     return Evidence(
         numbers=numbers,
@@ -244,59 +244,3 @@ def _neighbours(given: Given, strength: Floats) -> tuple[Ints, Floats, Floats, F
     twin, twin_iou = np.full(n, -1, dtype=np.int64), np.zeros(n)
     twin[has], twin_iou[has] = b[better][row[has]], iou[better][row[has]]
     return twin, twin_iou, largest(n, a, iou), largest(n, a[same], iou[same])
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """What is known of each cluster as a place where a label could be missing.
-
-    Attributes:
-        numbers: (C, F) for the model.
-        is_open: (C,) whether no given box is matched with it at `SETTLED_IOU` or more.
-        covered: (C,) largest overlap with a given box other than one that settles it.
-    """
-
-    numbers: Floats
-    is_open: Bools
-    covered: Floats
-
-
-def look_at_places(given: Given, clusters: Clusters, cluster: Ints, iou: Floats, weight: Floats) -> Places:
-    """Look at every cluster beside the given boxes and the other clusters of its image.
-
-    Args:
-        given: the given boxes.
-        clusters: of the teachers' boxes.
-        cluster: (N,) of each given box, from `match`.
-        iou: (N,) with it.
-        weight: (T,) of the teachers.
-    """
-    n = len(clusters.image)
-    owner = np.full(n, -1, dtype=np.int64)
-    settled = (cluster >= 0) & (iou >= SETTLED_IOU)
-    owner[cluster[settled]] = np.flatnonzero(settled)
-    a, b, overlap = overlaps(given.image, given.boxes, clusters.image, clusters.boxes, min_iou=0.0)
-    other = owner[b] != a
-    same = other & (given.label[a] == clusters.label[b])
-    covered = largest(n, b[other], overlap[other])
-    loose, loose_same = np.zeros(n), np.zeros(n)  # a given box that is matched, but badly
-    badly = np.flatnonzero((cluster >= 0) & ~settled)
-    loose[cluster[badly]] = iou[badly]
-    loose_same[cluster[badly]] = iou[badly] * (clusters.label[cluster[badly]] == given.label[badly])
-    strength = clusters.objectness
-    left, right, shared = overlaps(clusters.image, clusters.boxes, clusters.image, clusters.boxes, min_iou=0.0)
-    echo = (strength[left] > strength[right]) & (clusters.label[left] == clusters.label[right])
-    beside = largest(n, right[echo], (shared * strength[left])[echo])
-    seen = logit(strength)
-    logs = np.log(clusters.probs + LEAST)
-    size = np.log(np.maximum(clusters.boxes[:, 2] * clusters.boxes[:, 3], 1e-12)) / 2
-    numbers = [
-        seen,
-        logs @ weight,
-        logs.max(axis=1),
-        size,
-        size * seen,
-        covered,
-        largest(n, b[same], overlap[same]),
-    ]
-    return Places(np.stack([*numbers, beside, loose, loose_same], axis=1), owner < 0, covered)

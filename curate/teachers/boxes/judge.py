@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.teachers.boxes.contrast import KINDS
-from curate.teachers.boxes.evidence import SEEN, Evidence, Places, gather, look_at_places
+from curate.teachers.boxes.evidence import SEEN, Evidence, gather
 from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Bools, Floats, Ints, corners, from_corners, largest, overlaps
 from curate.teachers.boxes.model import BoxModel
+from curate.teachers.boxes.places import Places, look_at_places
 
 ISSUES = KINDS[1:]  # of given boxes, in the order of the columns of `risk`
 MISSING = "missing"

@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 from curate.teachers.boxes.geometry import Bools, Floats, Ints, expit
 
 STEPS = 50
 TOLERANCE = 1e-8
 SOFTMAX_TOLERANCE = 1e-3
+REFRESH = 3  # steps with the same second derivatives, which cost the most
 EM_STEPS = 3  # in a round of the EM: the targets change anyhow
 SLACK = 1e-8  # so that the row which sets a cut is not lost to rounding
 GUESSED_ROWS = 20  # what the first guess of the rates counts
+PULL = 20.0  # on the coefficients of kinds, in rows: errors at hand are not quite like those that were made
+MOST_PULLS = 2.0
+FEW = 2_000  # unknown rows; with fewer the pull grows, lest the few that are wrong are learnt by heart as right
 LEAST_SURE = 50  # rows that are needed to see which share of them is labeled
 
 
@@ -61,23 +66,30 @@ def fit_softmax(
     w = np.zeros((n_columns, n_kinds)) if start is None else start.copy()
     pull = np.full(n_columns, strength)
     pull[0] = strength / 1000
-    for _ in range(steps):
+    for turn in range(steps):
         p = softmax(x @ w)
+        if turn % REFRESH == 0:
+            curve = cho_factor(_curve(x, p) + np.diag(np.tile(pull, n_kinds)))
         slope = x.T @ (p - y) + pull[:, None] * w
-        curve = np.zeros((n_kinds, n_columns, n_kinds, n_columns))
-        for a in range(n_kinds):
-            for b in range(a, n_kinds):
-                share = p[:, a] * ((a == b) - p[:, b])
-                block = (x * share[:, None]).T @ x
-                curve[a, :, b, :] = block
-                curve[b, :, a, :] = block.T
-        whole = curve.reshape(n_kinds * n_columns, -1) + np.diag(np.tile(pull, n_kinds))
-        step = np.linalg.solve(whole, slope.T.reshape(-1)).reshape(n_kinds, n_columns).T
+        step = cho_solve(curve, slope.T.reshape(-1)).reshape(n_kinds, n_columns).T
         step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))  # Newton leaps where classes are separable
         w -= step
         if np.abs(step).max() < SOFTMAX_TOLERANCE:
             break
     return w
+
+
+def _curve(x: Floats, p: Floats) -> Floats:
+    """Return the second derivatives of the log loss by the coefficients, kind by kind."""
+    n_columns, n_kinds = x.shape[1], p.shape[1]
+    curve = np.zeros((n_kinds, n_columns, n_kinds, n_columns))
+    for a in range(n_kinds):
+        for b in range(a, n_kinds):
+            share = p[:, a] * ((a == b) - p[:, b])
+            block = (x * share[:, None]).T @ x
+            curve[a, :, b, :] = block
+            curve[b, :, a, :] = block.T
+    return curve.reshape(n_kinds * n_columns, -1)
 
 
 def softmax(logs: Floats) -> Floats:
@@ -148,9 +160,10 @@ def fit_contrast(
     weights: Floats | None = None
     first = rates
     sizes = target.sum(axis=0)
+    pull = PULL * float(np.clip(FEW / max(n, 1), 1.0, MOST_PULLS))
     for _ in range(rounds):
         steps = STEPS if weights is None else EM_STEPS
-        weights = fit_softmax(z, target, strength=1.0, start=weights, steps=steps)
+        weights = fit_softmax(z, target, strength=pull, start=weights, steps=steps)
         sizes = np.maximum(target.sum(axis=0), 1e-9)  # a kind that was not made is never found
         logs = z[:n] @ weights - np.log(sizes)
         target[:n] = softmax(logs + np.log(rates))

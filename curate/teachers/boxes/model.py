@@ -14,10 +14,11 @@ import numpy as np
 
 from curate.teachers.boxes import contrast
 from curate.teachers.boxes.contrast import KINDS
-from curate.teachers.boxes.evidence import gather, look_at_places, match
+from curate.teachers.boxes.evidence import gather, match
 from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.boxes.logistic import Contrast, cut_for_f1, fit_contrast, labeled_share
+from curate.teachers.boxes.places import PLAIN_NUMBERS, look_at_places
 from curate.teachers.boxes.teachers import BoxTeacher, judge_teachers, kept_of, prepared
 
 MIN_BOXES = 50  # with fewer given boxes nothing is fitted
@@ -152,7 +153,7 @@ def _fit_missing(
     settled = (cluster >= 0) & (iou >= 0.5)
     clear = ~places.is_open
     clear[np.setdiff1d(np.flatnonzero(places.is_open), cluster[cluster >= 0])] = True
-    share = labeled_share(places.numbers[clear][:, :8], ~places.is_open[clear])
+    share = labeled_share(places.numbers[clear][:, :PLAIN_NUMBERS], ~places.is_open[clear])
     made = []
     for copy in range(_n_copies(len(given.image))):
         out = contrast.dropped(given, copy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from curate import schema
 from curate.errors import CurateError, InputError
 from curate.runs import digest_file
 from curate.spec import CocoTeacherSpec
-from curate.teachers.boxes.coco import LabelFile, read_detections, read_json
+from curate.teachers.boxes.coco import SHOWN, LabelFile, read_detections, read_json
 from curate.teachers.boxes.geometry import Floats, Ints
+from curate.teachers.boxes.names import Named, find_images
 from curate.teachers.protocol import TeacherCard, TeacherError
-
-AMBIGUOUS = -1
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ def find_boxes(
     samples: pa.Table,
     classes: Sequence[str],
     resolve: Callable[[str], Path],
+    labels_file: Path | None = None,
 ) -> FoundBoxes:
     """Read the boxes of every detector; one that fails is an error entry, and the others go on.
 
@@ -44,11 +43,12 @@ def find_boxes(
         samples: the samples view, decodable rows.
         classes: of the dataset.
         resolve: a path of the spec -> an absolute one.
+        labels_file: COCO file that the labels come from: what its ids mean holds where a teacher says nothing else.
     """
     tables, cards, errors = [schema.empty(schema.DETECTIONS)], [], []
     for spec in specs:
         try:
-            table, card = _answer(spec, samples, classes, resolve)
+            table, card = _answer(spec, samples, classes, resolve, labels_file)
         except CurateError as error:
             errors.append(TeacherError(spec.name, str(error)))
             continue
@@ -58,11 +58,17 @@ def find_boxes(
 
 
 def _answer(
-    spec: CocoTeacherSpec, samples: pa.Table, classes: Sequence[str], resolve: Callable[[str], Path]
+    spec: CocoTeacherSpec,
+    samples: pa.Table,
+    classes: Sequence[str],
+    resolve: Callable[[str], Path],
+    labels_file: Path | None,
 ) -> tuple[pa.Table, TeacherCard]:
     path = resolve(spec.path)
-    known = _known(spec, path, samples, classes, resolve)
-    found = read_detections(path, spec.name, known)
+    listed = resolve(spec.images) if spec.images is not None else labels_file
+    content = read_json(path, f"The teacher {spec.name}")
+    known, notes = _known(spec, content, samples, classes, listed)
+    found = read_detections(path, spec.name, known, content=content)
     size = np.tile(known.size_px[found.image], 2)
     flat = pa.array((found.boxes_px / size).reshape(-1))
     table = pa.table(
@@ -84,39 +90,69 @@ def _answer(
         calibration=None,
         digest=digest_file(path),
         n_predicted=len(np.unique(found.image)),
-        warnings=found.notes,
+        warnings=(*notes, *found.notes),
     )
     return table, card
 
 
 def _known(
-    spec: CocoTeacherSpec, path: Path, samples: pa.Table, classes: Sequence[str], resolve: Callable[[str], Path]
-) -> LabelFile:
-    """Return images and classes of the dataset as the file knows them: by file name and class name."""
-    listed = spec.images is not None
-    file = resolve(spec.images) if spec.images is not None else path
-    content = read_json(file, f"The teacher {spec.name}")
-    if not isinstance(content, dict) or not content.get("images") or not content.get("categories"):
-        raise InputError(
-            f"The teacher {spec.name}: {file.name} does not say which file and which class its ids mean. Name a COCO "
-            f"file with images and categories as `images` (the one that the detector was run on)."
-        )
-    place = _by_name(samples["uri"].to_pylist())
+    spec: CocoTeacherSpec,
+    content: Any,  # noqa: ANN401 - any JSON value
+    samples: pa.Table,
+    classes: Sequence[str],
+    listed: Path | None,
+) -> tuple[LabelFile, tuple[str, ...]]:
+    """Return images and classes of the dataset as the file knows them, and what to tell about names.
+
+    Ids mean what the file itself says; else what `images` or the labels of the source say; else they are names of
+    images and classes themselves.
+    """
+    rows: list[Any] = content if isinstance(content, list) else []
+    images, categories = (_listed(content, key) for key in ("images", "categories"))
+    if listed is not None and not (images and categories):
+        further = read_json(listed, f"The teacher {spec.name}")
+        images, categories = images or _listed(further, "images"), categories or _listed(further, "categories")
+    name_of = {one.get("id"): one.get("sample_id") or one.get("file_name") for one in images}
+    if not images:
+        ids_given = (row.get("image_id") for row in rows if isinstance(row, dict))
+        name_of = {value: value for value in ids_given if isinstance(value, str | int)}
     number = {name: at for at, name in enumerate(classes)}
-    size = _sizes(samples)
-    if not listed:  # the file maps itself: by file name and class name
-        return _label_file(samples["sample_id"].combine_chunks(), place, size, classes, {})
-    of_image: dict[Any, int] = {}
-    for one in content["images"]:
-        name = one.get("file_name")
-        at = place.get(name, place.get(posixpath.basename(name), AMBIGUOUS)) if isinstance(name, str) else AMBIGUOUS
-        if at >= 0:
-            of_image[one.get("id")] = at
-    of_class = {one.get("id"): number[one["name"]] for one in content["categories"] if one.get("name") in number}
+    of_class: dict[Any, int] = dict(number)
+    of_class |= {one.get("id"): number[one["name"]] for one in categories if one.get("name") in number}
+    named = find_images(list(name_of.values()), samples["uri"].to_pylist(), samples["sample_id"].to_pylist())
+    if not named.place:
+        raise InputError(_says_nothing(spec, listed, images, list(name_of.values()), named))
     ids = np.full(samples.num_rows, None, dtype=object)
-    for key, at in of_image.items():
-        ids[at] = str(key)
-    return _label_file(pa.array(ids, pa.string()), place, size, classes, of_class)
+    for key, name in name_of.items():
+        if name in named.place:
+            ids[named.place[name]] = str(key)
+    complaint = named.complaint()
+    file = _label_file(pa.array(ids, pa.string()), named.place, _sizes(samples), classes, of_class)
+    return file, (complaint,) if complaint else ()
+
+
+def _listed(content: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON value
+    rows = content.get(key) if isinstance(content, dict) else None
+    return [one for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+
+
+def _says_nothing(
+    spec: CocoTeacherSpec, listed: Path | None, images: Sequence[Any], names: Sequence[Any], named: Named
+) -> str:
+    """Return what to tell where no image of the dataset was found."""
+    shown = ", ".join(sorted({repr(name) for name in names})[:SHOWN]) or "none"
+    if named.ambiguous:
+        return f"The teacher {spec.name}: {named.complaint()}"
+    if images:
+        where = listed.name if listed is not None else spec.path
+        return (
+            f"The teacher {spec.name}: no image of the dataset has a file name that {where} gives: {shown}. "
+            f"Names are compared with paths in the source."
+        )
+    return (
+        f"The teacher {spec.name}: {spec.path} does not say which file its image ids mean ({shown}). Name a COCO file "
+        f"with images and categories as `images` (the one that the detector was run on), or give file names as ids."
+    )
 
 
 def _label_file(
@@ -127,15 +163,6 @@ def _label_file(
     return LabelFile(
         ids, place, size, tuple(classes), of_class, empty, empty, none, np.zeros((0, 4)), none, none
     )  # fmt: skip
-
-
-def _by_name(uris: Sequence[str]) -> dict[str, int]:
-    """Return the image of each uri and of each bare file name; a name that several have leads nowhere."""
-    place: dict[str, int] = {}
-    for at, uri in enumerate(uris):
-        bare = posixpath.basename(uri)
-        place[bare] = AMBIGUOUS if bare in place else at
-    return place | {uri: at for at, uri in enumerate(uris)}
 
 
 def _sizes(samples: pa.Table) -> Floats:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from curate.errors import InputError
-from curate.teachers.regions.judge import NONE, Floats, Ids
+from curate.teachers.regions.answers import Answer
+from curate.teachers.regions.canvas import NONE, Ids
 
 PNG, MAPS = (".png",), (".npy", ".npz")
-TOLERANCE = 0.02  # of the sum of a pixel's probabilities: float16 and uint8 scales round
 
 
 def files_by_stem(folder: Path, suffixes: tuple[str, ...], what: str) -> Mapping[str, Path]:
@@ -55,58 +58,61 @@ def read_ids(file: Path) -> Ids:
         if (ids[..., :3] != ids[..., :1]).any():
             raise InputError(f"The mask {file} holds colours; a pixel's value must be the id of its class.")
         ids = ids[..., 0]
-    return ids.astype(np.int64)
+    if ids.dtype.kind not in "bui":
+        raise InputError(f"The mask {file} holds {ids.dtype} values; a pixel's value must be the id of its class.")
+    return ids.astype(np.int32)
 
 
-def read_probs(file: Path, n_classes: int) -> Floats:
-    """Return (K, H, W) probabilities of an npy, or of the only (or first) array of an npz; (H, W, K) is turned.
+def read_answer(file: Path, numbers: Mapping[int, int], n_classes: int, ignore: Collection[int] = ()) -> Answer:
+    """Return what a teacher's file says: a PNG of class ids, or probabilities (K, H, W) or (H, W, K) in npy or npz.
+
+    Of an npz the only (or first) array counts. Whether they are probabilities is checked where they are read.
 
     Raises:
-        InputError: it cannot be read, has other classes, or does not hold probabilities.
+        InputError: it cannot be read, holds an id of no class, or has other classes.
     """
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        array = loaded[min(loaded.files)] if hasattr(loaded, "files") else loaded
-    except (OSError, ValueError, EOFError, IndexError) as error:
-        raise InputError(f"The probability map {file} cannot be read: {error}") from error
-    if array.ndim != 3 or n_classes not in (array.shape[0], array.shape[2]):
+    if file.suffix.lower() in PNG:
+        ids = read_ids(file)
+        unknown = sorted(set(np.unique(ids).tolist()) - set(numbers) - set(ignore))
+        if unknown:
+            raise InputError(
+                f"The mask {file} holds the class id {unknown[0]}, and there are {n_classes} classes (0 to "
+                f"{n_classes - 1}). Name them all with --classes, or say with --ignore which id says nothing."
+            )
+        return Answer(n_classes, codes=numbered(ids, numbers), source=str(file))
+    array = read_map(file)
+    if array.ndim != 3 or n_classes not in (array.shape[0], array.shape[2]) or array.size == 0:
         raise InputError(
             f"The probability map {file} must have three axes, one of them the {n_classes} classes (first or last); "
             f"its shape is {array.shape}."
         )
-    probs = np.asarray(array if array.shape[0] == n_classes else np.moveaxis(array, 2, 0), dtype=np.float32)
-    total = probs.sum(axis=0)
-    if not np.isfinite(probs).all() or probs.min() < 0 or np.abs(total - 1).max() > TOLERANCE:
+    if array.dtype.kind != "f":
         raise InputError(
-            f"The probability map {file} must hold numbers from 0 that sum to 1 over the classes at each pixel; turn "
-            "logits into probabilities first."
+            f"The probability map {file} must hold floating-point probabilities; it holds {array.dtype}. A map of class "
+            "ids is given as a PNG."
         )
-    exact: Floats = probs / total
-    return exact
+    return Answer(
+        n_classes, probs=array if array.shape[0] == n_classes else np.moveaxis(array, 2, 0), source=str(file)
+    )
 
 
-def one_hot(ids: Ids, numbers: Mapping[int, int], n_classes: int) -> Floats:
-    """Return (K, H, W) probabilities of a mask of a teacher: 1 for the class it says, uniform where it says none."""
-    code = numbered(ids, numbers)
-    probs = np.zeros((n_classes, *ids.shape), dtype=np.float32)
-    for one in range(n_classes):
-        probs[one] = code == one
-    probs[:, code == NONE] = 1.0 / n_classes
-    return probs
+def read_map(file: Path) -> npt.NDArray[Any]:
+    """Return the array of an npy (left on disk), or the first one of an npz.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        loaded = np.load(file, allow_pickle=False, mmap_mode="r" if file.suffix.lower() == ".npy" else None)
+        array: npt.NDArray[Any] = loaded[min(loaded.files)] if hasattr(loaded, "files") else loaded
+    except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        raise InputError(f"The probability map {file} cannot be read: {error}") from error
+    return array
 
 
 def numbered(ids: Ids, numbers: Mapping[int, int]) -> Ids:
     """Return the position of each class id, NONE where it is none of `numbers`."""
-    known, inverse = np.unique(ids, return_inverse=True)
-    codes = np.asarray([numbers.get(int(one), NONE) for one in known], dtype=np.int64)
-    return codes[inverse].reshape(ids.shape)
-
-
-def resized(probs: Floats, shape: tuple[int, ...]) -> Floats:
-    """Return (K, h, w) probabilities at the size of the labels, by the nearest pixel."""
-    height, width = shape[-2:]
-    if probs.shape[1:] == (height, width):
-        return probs
-    rows = ((np.arange(height) + 0.5) * probs.shape[1] / height).astype(np.int64)
-    columns = ((np.arange(width) + 0.5) * probs.shape[2] / width).astype(np.int64)
-    return np.ascontiguousarray(probs[:, rows][:, :, columns])
+    codes = np.full(max(int(ids.max(initial=0)), *numbers, 0) + 1, NONE, dtype=np.int32)
+    codes[list(numbers)] = list(numbers.values())
+    found: Ids = np.where(ids < 0, np.int32(NONE), codes[np.maximum(ids, 0)])
+    return found

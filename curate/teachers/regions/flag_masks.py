@@ -13,21 +13,12 @@ import pyarrow as pa
 from curate.errors import InputError, did_you_mean
 from curate.reasons import render
 from curate.runs import write_table
-from curate.teachers.regions.files import MAPS, PNG, files_by_stem, numbered, one_hot, read_ids, read_probs, resized
+from curate.teachers.regions.answers import Answer
+from curate.teachers.regions.canvas import NONE, Ids
+from curate.teachers.regions.files import MAPS, PNG, files_by_stem, numbered, read_answer, read_ids, read_map
 from curate.teachers.regions.found import RegionFound, issues_of
-from curate.teachers.regions.judge import (
-    ISSUES,
-    MIN_TAU,
-    NONE,
-    Floats,
-    Ids,
-    Region,
-    image_of,
-    image_risk,
-    regions_of,
-    usual_offsets,
-    with_usual_offset,
-)
+from curate.teachers.regions.judge import ISSUES, Region, Source, image_risk, judge
+from curate.teachers.regions.pool import Pool
 
 IGNORE = (255,)
 COLUMNS = pa.schema(
@@ -59,6 +50,7 @@ class MaskFlagSummary:
         n_regions: connected regions, all of them in the output.
         n_flagged: by issue.
         agreement: by teacher, share of the labeled pixels where its likeliest class is the label.
+        pool: how the teachers were weighed.
         out: the table that was written.
     """
 
@@ -66,6 +58,7 @@ class MaskFlagSummary:
     n_regions: int
     n_flagged: Mapping[str, int]
     agreement: Mapping[str, float]
+    pool: Pool
     out: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -75,6 +68,9 @@ class MaskFlagSummary:
             "n_images": self.n_images,
             "n_flagged": dict(self.n_flagged),
             "agreement": dict(self.agreement),
+            "weights": self._weights(),
+            "noise_rate": self.pool.noise_rate,
+            "guards": {name: guard.why for name, guard in sorted(self.pool.guards.items())},
             "out": str(self.out),
         }
 
@@ -85,9 +81,19 @@ class MaskFlagSummary:
         )
         return [
             f"{self.n_regions:,} regions on {self.n_images:,} masks; flagged: {found}",
-            *(f"  {name} agrees with {share:.1%} of the labeled pixels" for name, share in self.agreement.items()),
+            *(
+                f"  {name} agrees with {share:.1%} of the labeled pixels; {self._said_of(name)}"
+                for name, share in self.agreement.items()
+            ),
             f"→ {self.out}",
         ]
+
+    def _weights(self) -> dict[str, float]:
+        return dict(zip(self.agreement, self.pool.large.tolist(), strict=True))
+
+    def _said_of(self, name: str) -> str:
+        guard = self.pool.guards[name]
+        return f"weight {self._weights()[name]:.2f}" if guard.kept else f"left out: {guard.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +102,15 @@ class _Folders:
     teachers: Mapping[str, Mapping[str, Path]]
     names: tuple[str, ...]
     numbers: Mapping[int, int]  # class id -> position; ignored ids are not in it
+    ignore: frozenset[int]
 
-    def label(self, stem: str) -> Ids:
-        return numbered(read_ids(self.labels[stem]), self.numbers)
-
-    def probs(self, stem: str, shape: tuple[int, ...]) -> list[Floats]:
-        """Return (K, H, W) of each teacher, in the order of their names."""
-        found = []
-        for teacher in sorted(self.teachers):
-            file = self.teachers[teacher][stem]
-            if file.suffix.lower() in PNG:
-                probs = one_hot(read_ids(file), self.numbers, len(self.names))
-            else:
-                probs = read_probs(file, len(self.names))
-            found.append(resized(probs, shape))
-        return found
-
-    def each(self) -> Iterator[tuple[str, Ids, list[Floats]]]:
-        """Yield stem, labels and the teachers' probabilities, in the order of the names."""
-        for stem in sorted(self.labels):
-            label = self.label(stem)
-            yield stem, label, self.probs(stem, label.shape)
+    def load(self, stem: str) -> tuple[Ids, list[Answer]]:
+        """Return labels and the answers of the teachers, in the order of their names."""
+        label = numbered(read_ids(self.labels[stem]), self.numbers)
+        return label, [
+            read_answer(self.teachers[name][stem], self.numbers, len(self.names), self.ignore)
+            for name in sorted(self.teachers)
+        ]
 
 
 def flag_masks(
@@ -130,8 +124,7 @@ def flag_masks(
     """Judge every connected region of a folder of masks and write a table with a row for each region and issue.
 
     A region with nothing found has one row with a null issue; a missing region one with a null component; each image
-    one with the issue "image". Two passes over the files: one for what teachers usually give each class, one to
-    judge.
+    one with the issue "image". Two passes over the files: one to weigh the teachers, one to judge.
 
     Args:
         labels: folder of PNGs, a pixel's value is its class id.
@@ -145,20 +138,19 @@ def flag_masks(
         InputError: folders or files that cannot be used, no teacher, a mask that a teacher lacks.
     """
     folders = _open(Path(labels), {name: Path(path) for name, path in teachers.items()}, classes, frozenset(ignore))
-    tau, agreement = _usual(folders)
-    judged: dict[str, list[Region]] = {}
-    for stem, label, probs in folders.each():
-        judged[stem] = regions_of(image_of(label, probs, tau))
-    usual = usual_offsets([one for regions in judged.values() for one in regions])
-    judged = {stem: with_usual_offset(regions, usual) for stem, regions in judged.items()}
-    rows = [row for stem in judged for row in _rows(stem, judged[stem], folders)]
+    source = Source(sorted(folders.labels), sorted(folders.teachers), len(folders.names), folders.load)
+    judged = judge(source)
+    rows = [
+        row for stem in source.names for row in _rows(stem, judged.regions[stem], folders, judged.diagonal_px[stem])
+    ]
     write_table(Path(out), pa.Table.from_pylist(rows, schema=COLUMNS))
     flagged = [row["issue"] for row in rows if row["flagged"]]
     return MaskFlagSummary(
-        n_images=len(judged),
-        n_regions=sum(one.component >= 0 for regions in judged.values() for one in regions),
+        n_images=len(judged.regions),
+        n_regions=sum(one.component >= 0 for regions in judged.regions.values() for one in regions),
         n_flagged={issue: flagged.count(issue) for issue in ISSUES},
-        agreement=agreement,
+        agreement=dict(zip(source.teachers, judged.agreement.tolist(), strict=True)),
+        pool=judged.pool,
         out=Path(out),
     )
 
@@ -193,7 +185,7 @@ def _open(
             "them all with --classes, or say with --ignore which id says nothing."
         )
     numbers = {one: one for one in range(len(names)) if one not in ignore}
-    return _Folders(given, found, tuple(names), numbers)
+    return _Folders(given, found, tuple(names), numbers, ignore)
 
 
 def _n_mapped(teachers: Mapping[str, Mapping[str, Path]]) -> int:
@@ -201,31 +193,13 @@ def _n_mapped(teachers: Mapping[str, Mapping[str, Path]]) -> int:
     for _, files in sorted(teachers.items()):
         for _, file in sorted(files.items()):
             if file.suffix.lower() in MAPS:
-                loaded = np.load(file, allow_pickle=False)
-                array = loaded[min(loaded.files)] if hasattr(loaded, "files") else loaded
+                array = read_map(file)
                 return min(array.shape[0], array.shape[2]) if array.ndim == 3 else 0
     return 0
 
 
-def _usual(folders: _Folders) -> tuple[Floats, dict[str, float]]:
-    """Return (K,) mean probability of each class where it is labeled, and each teacher's agreement."""
-    n_classes = len(folders.names)
-    total, count = np.zeros(n_classes), np.zeros(n_classes)
-    same = np.zeros(len(folders.teachers))
-    for _, label, probs in folders.each():
-        valid = label >= 0
-        pooled = np.mean([one[label[valid], *np.nonzero(valid)] for one in probs], axis=0)
-        total += np.bincount(label[valid], weights=pooled, minlength=n_classes)
-        count += np.bincount(label[valid], minlength=n_classes)
-        same += [float((one.argmax(axis=0)[valid] == label[valid]).sum()) for one in probs]
-    mean = np.divide(total, count, out=np.ones(n_classes), where=count > 0)
-    tau: Floats = np.clip(mean, MIN_TAU, 1.0).astype(np.float32)
-    agreement = {name: float(same[at] / max(count.sum(), 1)) for at, name in enumerate(sorted(folders.teachers))}
-    return tau, agreement
-
-
-def _rows(stem: str, regions: Sequence[Region], folders: _Folders) -> Iterator[dict[str, Any]]:
-    found = [(one, list(issues_of(one, folders.names, len(folders.teachers)))) for one in regions]
+def _rows(stem: str, regions: Sequence[Region], folders: _Folders, diagonal_px: float) -> Iterator[dict[str, Any]]:
+    found = [(one, list(issues_of(one, folders.names, len(folders.teachers), diagonal_px))) for one in regions]
     for region, issues in found:
         about = {
             "image": stem,

@@ -1,29 +1,31 @@
-"""Regions of one mask against the teachers' probabilities: another class, spurious, missing, or a boundary that is off.
+"""Regions of masks against teachers: another class, spurious, missing, or an outline that is off.
 
-All lengths follow the image: the band at a boundary is `BAND` of its diagonal wide. Probabilities are held against what
-teachers give the class where it is labeled (`tau`), so that a class they are weak on is not doubted everywhere.
-Class ids are names: nothing is averaged over them.
+Two passes. The first weighs the teachers by what they say of labeled regions (`pool`); the second holds every region
+of every mask against the pool. All lengths follow the image; class ids are names and nothing is averaged over them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-Floats = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from curate.teachers.regions.answers import Answer
+from curate.teachers.regions.boundary import REACH, SURE, Displacement, displacement_of, edge_noise, in_noises
+from curate.teachers.regions.canvas import NONE, Canvas, Floats, Ids, canvas_of
+from curate.teachers.regions.evidence import PROB_FLOOR, Evidence, evidence_of, without_points
+from curate.teachers.regions.missing import Candidate, candidates_of
+from curate.teachers.regions.pool import Pool, believed, fit_pool
+from curate.teachers.regions.shapes import Shape, shapes_of
 
 ISSUES = ("wrong_class", "spurious", "missing", "boundary")
-BAND = 0.005  # of the image's diagonal
-SMALL = 1e-4  # of the image's area: regions of this size are believed half
-MIN_TAU = 0.1
-NONE = -1
-_EIGHT = np.ones((3, 3), dtype=np.int8)
+N_FITTED = 300  # masks that teachers are weighed on, drawn by a hash of their names
+LEAST_DRAWN = 0.0025  # of the image's diagonal: shapes of outlines that are off by less are not kept
+LEAST_ODDS = 0.02  # of a missing region, before it is looked at
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,16 @@ class Region:
         bbox_px: x, y, width, height.
         risk: by issue, in [0, 1].
         suggested: by issue, a class id, or NONE.
-        given_prob: mean probability of the class given.
+        given_prob: probability of the class given.
         other: the class that teachers prefer.
-        other_prob: its mean probability.
+        other_prob: its probability.
         n_agree: teachers to whom that class is the commonest here.
-        iou: with the teachers' region of the same class nearby; of a missing region, share that is not labeled so.
-        offset: how far outside (+) or inside (-) teachers see the boundary, in bands.
-        offset_px: the same in pixels.
+        iou: with the teachers' region of the same class nearby; 0 of a missing region.
+        offset_px: how far outside (+) or inside (-) teachers see the outline, on average.
+        moved_px: root mean square of the same by side.
+        noises: `moved_px` in units of what is usual.
+        drawn: where the label has it; None where it is missing, or nothing is found.
+        seen: where teachers see it, of a missing region and of an outline that is off.
     """
 
     component: int
@@ -57,247 +62,237 @@ class Region:
     other_prob: float = 0.0
     n_agree: int = 0
     iou: float = 0.0
-    offset: float = 0.0
     offset_px: float = 0.0
-
-
-def band_px(shape: tuple[int, ...]) -> float:
-    """Return the width of the band at boundaries, at least one pixel."""
-    return max(1.0, BAND * float(np.hypot(shape[-2], shape[-1])))
+    moved_px: float = 0.0
+    noises: float = 0.0
+    drawn: Shape | None = None
+    seen: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """What is judged: (H, W) labels as class numbers 0 … K-1 or NONE where ignored, and (K, H, W) pooled probabilities.
+class Source:
+    """Masks and what teachers say of them.
 
     Attributes:
-        label: (H, W).
-        probs: (K, H, W), mean of the teachers.
-        votes: (H, W) likeliest class, a teacher each.
-        tau: (K,) mean probability of each class where it is labeled.
-        best: (H, W) likeliest class of the pool, by what teachers usually give each.
+        names: of the masks; sorted.
+        teachers: their names.
+        n_classes: K.
+        load: name -> (H, W) labels, NONE where ignored, and an answer of each teacher, in their order.
     """
 
-    label: Ids
-    probs: Floats
-    votes: Sequence[Ids]
-    tau: Floats
-    best: Ids
+    names: Sequence[str]
+    teachers: Sequence[str]
+    n_classes: int
+    load: Callable[[str], tuple[Ids, Sequence[Answer]]]
 
 
-def image_of(label: Ids, probs: Sequence[Floats], tau: Floats) -> Image:
-    """Pool the teachers' probabilities, (K, H, W) each, with equal weights."""
-    pooled: Floats = probs[0] if len(probs) == 1 else np.asarray(sum(probs) / len(probs), dtype=np.float32)
-    best = (pooled / tau[:, None, None]).argmax(axis=0).astype(np.int64)
-    return Image(label, pooled, [one.argmax(axis=0).astype(np.int64) for one in probs], tau, best)
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One mask, judged as far as it goes alone."""
+
+    canvas: _Regions
+    evidence: Evidence
+    moved: Displacement
+    candidates: Sequence[Candidate]
+    log_probs: Array  # (R, K)
+    right: Array  # (R,) probability that the label is right
+    same: Array  # (M + 1,) labeled points at which each teacher agrees, and how many there are
+    shapes: dict[int, tuple[Shape | None, Shape | None]]  # region -> drawn, seen
 
 
-def regions_of(image: Image) -> list[Region]:
-    """Return every region of the mask with its risks, and the regions that are missing from it."""
-    reach = band_px(image.label.shape)
-    seen = _labeled(image.best, image.label >= 0)
-    numbers, n_regions, classes = _components(image.label)
-    found: list[Region] = []
-    for number, place in enumerate(ndimage.find_objects(numbers, max_label=n_regions)):
-        found.append(_judged(image, numbers, number, int(classes[number]), place, seen, reach))
-    return found + _missing(image, numbers, n_regions, reach)
+@dataclass(frozen=True, slots=True)
+class _Regions:
+    """What is kept of a canvas: nothing by pixel."""
+
+    shape: tuple[int, int]
+    classes: Ids
+    area_px: Ids
+    bbox_px: Ids
+
+    @classmethod
+    def of(cls, canvas: Canvas) -> _Regions:
+        return cls(canvas.shape, canvas.classes[1:], canvas.area_px[1:], canvas.bbox_px[1:])
+
+    @property
+    def area(self) -> Array:
+        """Relative to the image."""
+        return self.area_px / (self.shape[0] * self.shape[1])
+
+    @property
+    def diagonal_px(self) -> float:
+        return float(np.hypot(*self.shape))
 
 
-def _components(label: Ids) -> tuple[Ids, int, Ids]:
-    """Return (H, W) region numbers from 1 (0 = ignored), how many, and the class of each."""
-    numbers = np.zeros(label.shape, dtype=np.int64)
-    n, classes = 0, []
-    for one in np.unique(label[label >= 0]).tolist():
-        parts, n_parts = ndimage.label(label == one, structure=_EIGHT)
-        numbers[parts > 0] = parts[parts > 0] + n
-        n += n_parts
-        classes += [one] * n_parts
-    return numbers, n, np.asarray(classes, dtype=np.int64)
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was found.
+
+    Attributes:
+        regions: by mask.
+        diagonal_px: of each mask.
+        agreement: (M,) share of the labeled pixels where a teacher's likeliest class is the label.
+        pool: how the teachers were weighed.
+    """
+
+    regions: dict[str, list[Region]]
+    diagonal_px: dict[str, float]
+    agreement: Array
+    pool: Pool
 
 
-def _labeled(best: Ids, valid: Bools) -> tuple[Ids, npt.NDArray[np.int64]]:
-    """Return the teachers' own regions, numbered from 1, and their areas."""
-    numbers, n, _ = _components(np.where(valid, best, NONE))
-    return numbers, np.bincount(numbers.ravel(), minlength=n + 1)
-
-
-def _box(place: tuple[slice, slice]) -> tuple[int, int, int, int]:
-    rows, columns = place
-    return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
-
-
-def _believed(area_px: int, image: Image) -> float:
-    return area_px / (area_px + SMALL * image.label.size)
-
-
-def _preferred(image: Image, mask: Bools, place: tuple[slice, slice], given: int) -> tuple[Floats, int, float]:
-    """Return mean probabilities on a region, the other class that suits it best, and how much better, in [0, 1]."""
-    mean = image.probs[(slice(None), *place)][:, mask].mean(axis=1)
-    adjusted = mean / image.tau
-    rest = adjusted.copy()
-    rest[given] = -1.0
-    other = int(rest.argmax())
-    total = float(rest[other] + adjusted[given])
-    return mean, other, float(rest[other] / total) if total > 0 else 0.0
-
-
-def _judged(
-    image: Image,
-    numbers: Ids,
-    number: int,
-    given: int,
-    place: tuple[slice, slice],
-    seen: tuple[Ids, npt.NDArray[np.int64]],
-    reach: float,
-) -> Region:
-    mask = numbers[place] == number + 1
-    area = int(mask.sum())
-    mean, other, better = _preferred(image, mask, place, given)
-    theirs = seen[0][place][mask & (image.best[place] == other)]
-    touched = np.unique(theirs)
-    whole = int(seen[1][touched].sum())
-    within = len(theirs) / whole if whole else 0.0  # 1: the teachers' region is this very one, under another class
-    doubt = better * _believed(area, image)
-    offset, iou, core = _boundary(image, numbers, number, given, place, reach)
-    supported = min(1.0, float(core / image.tau[given]))
-    return Region(
-        component=number,
-        class_id=given,
-        area_px=area,
-        bbox_px=_box(place),
-        risk={
-            "wrong_class": doubt * within,
-            "spurious": doubt * (1.0 - within),
-            "boundary": supported * _believed(area, image),  # times |offset|, when the usual one is known
-        },
-        suggested={"wrong_class": other, "spurious": other, "boundary": NONE},
-        given_prob=float(mean[given]),
-        other=other,
-        other_prob=float(mean[other]),
-        n_agree=sum(_commonest(vote[place][mask]) == other for vote in image.votes),
-        iou=iou,
-        offset=offset,
-        offset_px=offset * reach,
+def judge(source: Source) -> Judged:
+    """Judge every region of every mask."""
+    pool = _weighed(source)
+    seen = dict(_each(source, pool))
+    noise = _usual_noise(list(seen.values()))
+    found = {name: _regions(one, noise, pool) for name, one in seen.items()}
+    same = np.sum([one.same for one in seen.values()], axis=0)
+    return Judged(
+        found, {name: one.canvas.diagonal_px for name, one in seen.items()}, same[:-1] / max(same[-1], 1), pool
     )
 
 
-def _commonest(ids: Ids) -> int:
-    return int(np.bincount(ids).argmax()) if len(ids) else NONE
-
-
-def _boundary(
-    image: Image, numbers: Ids, number: int, given: int, place: tuple[slice, slice], reach: float
-) -> tuple[float, float, float]:
-    """Return how far outside teachers see the boundary, in bands, the IoU nearby, and the support of the core.
-
-    Where teachers are merely blurred, as much of the class is lost inside as is found outside; a boundary that is off
-    shows as the difference of the two.
-    """
-    pad = int(np.ceil(reach)) + 1
-    grown = tuple(
-        slice(max(one.start - pad, 0), min(one.stop + pad, side))
-        for one, side in zip(place, image.label.shape, strict=True)
+def _weighed(source: Source) -> Pool:
+    """First pass: fit the pool to the labels of some masks."""
+    order = sorted(source.names, key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
+    parts = []
+    for name in sorted(order[:N_FITTED]):
+        label, answers = source.load(name)
+        canvas = canvas_of(label)
+        probs = [one.on(canvas) for one in answers]
+        parts.append((_Regions.of(canvas), evidence_of(canvas, probs, _off_grid(canvas, answers))))
+    return fit_pool(
+        source.teachers,
+        np.concatenate([one.logs for _, one in parts]),
+        np.concatenate([one.votes for _, one in parts]),
+        np.concatenate([one.classes for one, _ in parts]),
+        np.concatenate([one.area for one, _ in parts]),
+        source.n_classes,
     )
-    rows, columns = grown
-    mask = numbers[rows, columns] == number + 1
-    inside = ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
-    outside = ndimage.distance_transform_edt(~np.pad(mask, 1, mode="edge"))[1:-1, 1:-1]
-    label = image.label[rows, columns]
-    probs = image.probs[given][rows, columns]
-    inner = mask & (inside <= reach)
-    outer = ~mask & (outside <= reach) & (label >= 0) & (label != given)
-    core = mask & (inside > reach)
-    core = core if core.any() else mask
-    near = (mask | outer) & (image.best[rows, columns] == given)
-    iou = float((near & mask).sum() / max(int((near | mask).sum()), 1))
-    if not inner.any() or not outer.any():
-        return 0.0, iou, float(probs[core].mean())
-    found, lost = float(probs[outer].mean()), float(1.0 - probs[inner].mean())
-    return found - lost, iou, float(probs[core].mean())
 
 
-def _missing(image: Image, numbers: Ids, n_regions: int, reach: float) -> list[Region]:
-    """Return the regions that teachers see inside others: of another class, thick, and a small part of what is there."""
-    areas = np.bincount(numbers.ravel(), minlength=n_regions + 1)
-    valid = image.label >= 0
-    found: list[Region] = []
-    for one in np.unique(image.best[valid]).tolist():
-        off = valid & (image.best == one) & (image.label != one)
-        thick = ndimage.distance_transform_edt(np.pad(off, 1))[1:-1, 1:-1] > reach
-        if not thick.any():
-            continue
-        parts, _ = ndimage.label(off, structure=_EIGHT)
-        for number, place in enumerate(ndimage.find_objects(parts), start=1):
-            mask = parts[place] == number
-            if not (mask & thick[place]).any():
-                continue
-            home = numbers[place][mask]
-            owner = _commonest(home)
-            shared = int((home == owner).sum())
-            taken = shared / int(areas[owner])
-            given = _commonest(image.label[place][mask])
-            mean = image.probs[(slice(None), *place)][:, mask].mean(axis=1)
-            ratio = mean / image.tau
-            better = float(ratio[one] / max(float(ratio[one] + ratio[given]), 1e-9))
-            area = int(mask.sum())
-            beside = _beside(image.label, mask, place, one)
-            found.append(
-                Region(
-                    component=NONE,
-                    class_id=given,
-                    area_px=area,
-                    bbox_px=_box(place),
-                    risk={"missing": better * (1.0 - taken) * (1.0 - beside) * _believed(area, image)},
-                    suggested={"missing": one},
-                    given_prob=float(mean[given]),
-                    other=one,
-                    other_prob=float(mean[one]),
-                    n_agree=sum(_commonest(vote[place][mask]) == one for vote in image.votes),
-                    iou=0.0,
-                )
-            )
-    return found
+def _off_grid(canvas: Canvas, answers: Sequence[Answer]) -> list[Floats]:
+    points = canvas.first[without_points(canvas)]
+    return [one.at(canvas, points) for one in answers]
 
 
-def _beside(label: Ids, mask: Bools, place: tuple[slice, slice], one: int) -> float:
-    """Return in [0, 1] how far a part only adds to a labeled region of its class: 1 from half its contour on."""
-    rows, columns = (
-        slice(max(a.start - 1, 0), min(a.stop + 1, side)) for a, side in zip(place, label.shape, strict=True)
+def _each(source: Source, pool: Pool) -> Iterator[tuple[str, _Seen]]:
+    """Second pass: measure every mask with the pool's weights."""
+    for name in sorted(source.names):
+        label, answers = source.load(name)
+        canvas = canvas_of(label)
+        probs = [one.on(canvas) for one in answers]
+        pooled = pooled_pixels(probs, pool)
+        votes = [one.argmax(axis=0) for one in probs]
+        used = [one for one, weight in zip(probs, pool.large, strict=True) if weight > 0] or probs
+        given = canvas.classes[canvas.numbers]
+        same = [*((vote == given).sum() for vote in votes), (given != NONE).sum()]
+        regions = _Regions.of(canvas)
+        evidence = evidence_of(canvas, probs, _off_grid(canvas, answers))
+        log_probs = pool.log_probs(evidence.logs, regions.area)
+        right = pool.right(log_probs, regions.classes)
+        moved = displacement_of(canvas, pooled, used, right)
+        shapes = shapes_of(canvas, pooled, _worth_drawing(regions, right, moved), REACH)
+        candidates = candidates_of(canvas, pooled, votes)
+        counts = np.asarray(same, dtype=np.float64)
+        yield name, _Seen(regions, evidence, moved, candidates, log_probs, right, counts, shapes)
+
+
+def _worth_drawing(regions: _Regions, right: Array, moved: Displacement) -> Ids:
+    """Return the regions that may be reported, whatever noise others have."""
+    length = np.maximum(moved.length.sum(axis=1), 1e-9)
+    far = np.sqrt((moved.shift**2 * moved.length).sum(axis=1) / length) >= LEAST_DRAWN
+    believe = believed(regions.area)
+    return np.flatnonzero(((1.0 - right) * believe >= 0.1) | (far & (believe >= 0.1)))
+
+
+def pooled_pixels(probs: Sequence[Floats], pool: Pool) -> Floats:
+    """Return (K, h, w) probabilities of the pool, with the weights of large regions and no bias."""
+    total = np.zeros_like(probs[0])
+    weights = pool.large if pool.large.sum() > 0 else np.full(len(probs), 1.0 / len(probs))
+    for one, weight in zip(probs, weights.tolist(), strict=True):
+        if weight > 0:
+            total += np.float32(weight) * np.log(np.maximum(one, np.float32(PROB_FLOOR)))
+    total -= total.max(axis=0)
+    np.exp(total, out=total)
+    total /= total.sum(axis=0)
+    return total
+
+
+def _usual_noise(seen: Sequence[_Seen]) -> float:
+    trusted = [(believed(one.canvas.area) > 0.75) & (one.right > 0.5) for one in seen]
+    return edge_noise(
+        np.concatenate([one.moved.shift[good] for one, good in zip(seen, trusted, strict=True)]),
+        np.concatenate([one.moved.length[good] for one, good in zip(seen, trusted, strict=True)]),
     )
-    whole = np.zeros(label[rows, columns].shape, dtype=np.bool_)
-    top, left = place[0].start - rows.start, place[1].start - columns.start
-    whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
-    contour = ndimage.binary_dilation(whole, structure=_EIGHT) & ~whole
-    if not contour.any():
-        return 0.0
-    return min(1.0, 2.0 * float((label[rows, columns][contour] == one).mean()))
 
 
-def with_usual_offset(regions: Sequence[Region], usual: dict[int, float]) -> list[Region]:
-    """Return the regions with the risk of their boundary: how far it is from what is usual for the class.
-
-    What teachers do to most regions of a class (thin ones grow, for example) is theirs and not the labels'.
-    """
-    adjusted = []
-    for one in regions:
-        if "boundary" not in one.risk:
-            adjusted.append(one)
-            continue
-        off = one.offset - usual.get(one.class_id, 0.0)
-        risk = {**one.risk, "boundary": float(np.clip(abs(off), 0.0, 1.0)) * one.risk["boundary"]}
-        adjusted.append(
-            replace(one, risk=risk, offset=off, offset_px=one.offset_px * (off / one.offset if one.offset else 1.0))
+def _regions(one: _Seen, noise: float, pool: Pool) -> list[Region]:
+    canvas, moved, right = one.canvas, one.moved, one.right
+    n = len(canvas.classes)
+    at = np.arange(n)
+    probs = np.exp(one.log_probs)
+    rest = probs.copy()
+    rest[at, canvas.classes] = 0.0
+    other = np.where(rest.max(axis=1) > 0, rest.argmax(axis=1), NONE) if n else np.zeros(0, dtype=np.int64)
+    near = (rest * one.evidence.beside).sum(axis=1) / np.maximum(rest.sum(axis=1), 1e-30)
+    believe = believed(canvas.area)
+    wrong = (1.0 - right) * believe
+    noises = in_noises(moved, noise)
+    off = noises**2 / (noises**2 + SURE**2) * right * believe
+    length = np.maximum(moved.length.sum(axis=1), 1e-9)
+    offset = (moved.shift * moved.length).sum(axis=1) / length * canvas.diagonal_px
+    root = np.sqrt((moved.shift**2 * moved.length).sum(axis=1) / length) * canvas.diagonal_px
+    found = [
+        Region(
+            component=i,
+            class_id=int(canvas.classes[i]),
+            area_px=int(canvas.area_px[i]),
+            bbox_px=_box(canvas.bbox_px[i]),
+            risk={
+                "wrong_class": float(wrong[i] * (1.0 - near[i])),
+                "spurious": float(wrong[i] * near[i]),
+                "boundary": float(off[i]),
+            },
+            suggested={"wrong_class": int(other[i]), "spurious": int(other[i]), "boundary": NONE},
+            given_prob=float(probs[i, canvas.classes[i]]),
+            other=int(other[i]),
+            other_prob=float(probs[i, other[i]]),
+            n_agree=int((one.evidence.votes[i] == other[i]).sum()),
+            iou=float(moved.iou[i]),
+            offset_px=float(offset[i]),
+            moved_px=float(root[i]),
+            noises=float(noises[i]),
+            drawn=one.shapes.get(i, (None, None))[0],
+            seen=one.shapes.get(i, (None, None))[1],
         )
-    return adjusted
+        for i in range(n)
+    ]
+    return found + [_absent(one, right, pool) for one in one.candidates]
 
 
-def usual_offsets(regions: Sequence[Region]) -> dict[int, float]:
-    """Return the median offset of each class over regions that are no specks."""
-    by_class: dict[int, list[float]] = {}
-    for one in regions:
-        if one.component >= 0 and one.risk.get("boundary", 0.0) >= 0.25:
-            by_class.setdefault(one.class_id, []).append(one.offset)
-    return {key: float(np.median(values)) for key, values in by_class.items() if len(values) >= 5}
+def _absent(one: Candidate, right: Array, pool: Pool) -> Region:
+    """Return a missing region: how much teachers prefer it, where the region that covers it is right as a whole."""
+    odds = max(pool.noise_rate, LEAST_ODDS)
+    prefer = 1.0 / (1.0 + np.exp(-(one.evidence + np.log(odds / (1.0 - odds)))))
+    return Region(
+        component=NONE,
+        class_id=one.given,
+        area_px=one.area_px,
+        bbox_px=one.bbox_px,
+        risk={"missing": float(prefer * one.quality * right[one.owner - 1])},
+        suggested={"missing": one.class_id},
+        given_prob=one.given_prob,
+        other=one.class_id,
+        other_prob=one.class_prob,
+        n_agree=one.n_agree,
+        seen=one.shape,
+    )
+
+
+def _box(values: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:
+    x, y, width, height = (int(v) for v in values)
+    return x, y, width, height
 
 
 def image_risk(regions: Sequence[Region]) -> float:

@@ -16,7 +16,9 @@ from curate.errors import InputError
 from curate.ingest.rle import encode_mask
 from curate.spec import MasksSpec
 from curate.teachers.protocol import ColumnAnswer, Request, TeacherCard
-from curate.teachers.regions.files import MAPS, PNG, files_by_stem, read_ids, read_probs
+from curate.teachers.regions.files import MAPS, PNG, files_by_stem, read_answer
+
+IGNORED = (255,)  # what a file may hold besides the ids of classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class MasksTeacher:
         files = files_by_stem(request.resolve(spec.path), (*PNG, *MAPS), f"The teacher {spec.name}")
         names = tuple(spec.classes or request.classes)
         homes = _homes(request.labels)
+        masks = request.labels["mask"].to_pylist()
         segments: list[list[dict[str, Any]] | None] = [None] * request.labels.num_rows
         digest = hashlib.sha256(
             schema.canonical_json([spec.model_dump(mode="json", exclude={"path"}), names]).encode()
@@ -46,7 +49,7 @@ class MasksTeacher:
                 continue
             n_seen += 1
             digest.update(f"\0{uri}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
-            segments[row] = _segments(file, names)
+            segments[row] = _segments(file, names, masks[row])
         if not n_seen:
             example = next(iter(sorted(homes)), "none")
             raise InputError(
@@ -85,9 +88,12 @@ def _file_of(uri: str, files: Mapping[str, Path]) -> Path | None:
     return next((files[key] for at in range(len(parts)) if (key := "/".join(parts[at:])) in files), None)
 
 
-def _segments(file: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    is_png = file.suffix.lower() in PNG
-    ids = read_ids(file) if is_png else read_probs(file, len(names)).argmax(axis=0)
+def _segments(file: Path, names: Sequence[str], mask: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return a mask for each class that a file says, at its own size, which has to have the label's format."""
+    answer = read_answer(file, {one: one for one in range(len(names))}, len(names), IGNORED)
+    ids = answer.codes if answer.codes is not None else answer.likeliest()
+    if mask is not None and mask["height_px"] and mask["width_px"]:
+        answer.refuse_other_format((mask["height_px"], mask["width_px"]))
     return [
         {"label": names[one], "mask": encode_mask(ids == one)}
         for one in np.unique(ids).tolist()

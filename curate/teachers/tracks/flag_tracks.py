@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from curate.errors import InputError, did_you_mean
 from curate.reasons import render
 from curate.runs import write_table
-from curate.teachers.tracks.boxes import NONE, Floats, Ints, TrackBoxes, track_boxes
+from curate.teachers.tracks.boxes import NONE, Bools, Floats, Ints, TrackBoxes, track_boxes
 from curate.teachers.tracks.found import ISSUES, Found
 from curate.teachers.tracks.mot_csv import MotFile, columns_of, mot_files, read_mot
 from curate.teachers.tracks.partners import match
 from curate.teachers.tracks.searches import search
 
+NOT_JUDGED = "kept, not judged, never flagged"
 BOX = pa.list_(pa.float64(), 4)
 COLUMNS = pa.schema(
     [
@@ -29,6 +30,7 @@ COLUMNS = pa.schema(
         pa.field("line", pa.int64()),  # of the labels' file, from 1; null where a label is missing
         pa.field("label", pa.string()),
         pa.field("bbox", BOX),  # as given, pixels
+        pa.field("ignored", pa.bool_(), nullable=False),  # the file says not to consider it: not judged
         pa.field("issue", pa.string()),  # null: nothing found at this box
         pa.field("risk", pa.float64(), nullable=False),
         pa.field("flagged", pa.bool_(), nullable=False),
@@ -48,6 +50,7 @@ class TrackFlagSummary:
         n_boxes: labeled boxes, all of them in the output.
         n_tracks: ids of all sequences.
         n_sequences: sequences.
+        n_ignored: of these, how many the files say not to consider (0 in the seventh column): not judged.
         n_flagged: by issue, boxes (of gaps: the boxes after them).
         matched: by teacher, share of the labeled boxes that it sees.
         out: the table that was written.
@@ -56,6 +59,7 @@ class TrackFlagSummary:
     n_boxes: int
     n_tracks: int
     n_sequences: int
+    n_ignored: int
     n_flagged: Mapping[str, int]
     matched: Mapping[str, float]
     out: Path
@@ -66,6 +70,7 @@ class TrackFlagSummary:
             "n": self.n_boxes,
             "n_tracks": self.n_tracks,
             "n_sequences": self.n_sequences,
+            "n_ignored": self.n_ignored,
             "n_flagged": dict(self.n_flagged),
             "matched": dict(self.matched),
             "out": str(self.out),
@@ -78,6 +83,11 @@ class TrackFlagSummary:
         )
         return [
             f"{self.n_boxes:,} boxes of {self.n_tracks:,} ids in {self.n_sequences:,} sequences; flagged: {found}",
+            *(
+                [f"  {self.n_ignored:,} boxes are marked as not to be considered: {NOT_JUDGED}"]
+                if self.n_ignored
+                else []
+            ),
             *(f"  {name} sees {share:.1%} of the labeled boxes" for name, share in self.matched.items()),
             *([] if self.matched else ["  no teacher: judged by how the ids move alone"]),
             f"→ {self.out}",
@@ -89,8 +99,10 @@ def flag_tracks(
 ) -> TrackFlagSummary:
     """Judge every box of MOT files and write a table with a row for each box and issue.
 
-    A box with nothing found has one row with a null issue and risk 0; a missing label (a gap) has a row of its own
-    with a null `line`. Rows are ordered by sequence, frame, id and line.
+    A box with nothing found has one row with a null issue and risk 0, and so has one that the labels say not to
+    consider (0 in the seventh column, as MOT ground truth has it; a file with nothing else there is taken to have no
+    such mark). Those boxes are there for the others: an id that was exchanged with one of them is found. A missing
+    label (a gap) has a row of its own with a null `line`. Rows are ordered by sequence, frame, id and line.
 
     Args:
         labels: a MOT file, or a folder of them (SEQUENCE.txt or SEQUENCE/gt/gt.txt).
@@ -105,14 +117,16 @@ def flag_tracks(
     sequence, track, frame, box, number = columns_of(files)
     boxes = track_boxes(sequence, track, frame, box, _class_names(number, classes))
     partners = [match(boxes, _teacher(name, Path(path), boxes), name) for name, path in sorted(teachers.items())]
-    found = search(boxes, partners)
-    table = _table(boxes, found, files)
+    ignored = np.concatenate([file.ignored() for file in files])[boxes.row]
+    found = [one for one in search(boxes, partners) if not ignored[one.box if one.box >= 0 else one.track]]
+    table = _table(boxes, found, files, ignored)
     write_table(Path(out), table)
     primary = [one for one in found if one.flagged and one.box >= 0 and one.risk >= 0.5]
     return TrackFlagSummary(
         n_boxes=boxes.n,
         n_tracks=len(np.unique(boxes.track)),
         n_sequences=len(boxes.sequences),
+        n_ignored=int(ignored.sum()),
         n_flagged={issue: sum(one.issue == issue for one in primary) for issue in ISSUES},
         matched={one.name: float((one.of_label >= 0).mean()) for one in partners},
         out=Path(out),
@@ -152,7 +166,7 @@ def _teacher(name: str, path: Path, boxes: TrackBoxes) -> TrackBoxes:
     return tracks
 
 
-def _table(boxes: TrackBoxes, found: Sequence[Found], files: Sequence[MotFile]) -> pa.Table:
+def _table(boxes: TrackBoxes, found: Sequence[Found], files: Sequence[MotFile], ignored: Bools) -> pa.Table:
     """Return `COLUMNS`: a row for each finding, and one for each box without."""
     at = np.asarray([one.box for one in found], dtype=np.int64)
     quiet = np.setdiff1d(np.arange(boxes.n), at)
@@ -173,6 +187,7 @@ def _table(boxes: TrackBoxes, found: Sequence[Found], files: Sequence[MotFile]) 
         pc.if_else(missing, pa.scalar(None, pa.int64()), pa.array(lines[home])),
         labels,
         _boxes_column(given[home], row >= 0),
+        pa.array(ignored[home], pa.bool_()),
         pa.array([one.issue for one in found] + [None] * n_quiet, pa.string()),
         pa.array([one.risk for one in found] + [0.0] * n_quiet, pa.float64()),
         pa.array([one.flagged for one in found] + [False] * n_quiet, pa.bool_()),
@@ -185,7 +200,7 @@ def _table(boxes: TrackBoxes, found: Sequence[Found], files: Sequence[MotFile]) 
             [None if one.suggested_box is None else one.suggested_box.tolist() for one in found] + [None] * n_quiet,
             BOX,
         ),
-        pa.array([render(one.code, one.args) for one in found] + _unusable(boxes, quiet), pa.string()),
+        pa.array([render(one.code, one.args) for one in found] + _not_judged(boxes, quiet, ignored), pa.string()),
     ]
     order = [("sequence", "ascending"), ("frame", "ascending"), ("id", "ascending"), ("line", "ascending")]
     return pa.Table.from_arrays(columns, schema=COLUMNS).sort_by([*order, ("issue", "ascending")])
@@ -196,12 +211,12 @@ def _boxes_column(values: Floats, there: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, type=BOX, mask=pa.array(~there))
 
 
-def _unusable(boxes: TrackBoxes, rows: Ints) -> list[str | None]:
-    """Return why a box could not be judged, or None."""
-    usable = np.isfinite(boxes.box[rows]).all(axis=1)
+def _not_judged(boxes: TrackBoxes, rows: Ints, ignored: Bools) -> list[str | None]:
+    """Return why a box was not judged, or None."""
+    unusable = np.asarray(np.isnan(boxes.box[rows]).any(axis=1), dtype=np.bool_)
     told: list[str | None] = [None] * len(rows)
-    for place in np.flatnonzero(~usable):
+    for place in np.flatnonzero(unusable | ignored[rows]):
         box = int(rows[place])
         args = {"track": str(boxes.track_name[box]), "frame": int(boxes.frame_number[box])}
-        told[int(place)] = render("track_box_unusable", args)
+        told[int(place)] = render("track_box_unusable" if unusable[place] else "track_box_ignored", args)
     return told

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from curate.teachers.tracks.boxes import NONE, Floats, Ints, TrackBoxes
+from curate.teachers.tracks.exchanges import Exchanges, exchanges
 from curate.teachers.tracks.motion import Break, Motion, breaks_of, motion_of, steadied
 from curate.teachers.tracks.partners import Partners, Statements, statements
 
@@ -62,6 +63,7 @@ class Scene:
         said: what each teacher says about each link.
         n_denies: (L,) teachers that deny a link, or one at most two away of the same id.
         n_confirms: (L,) teachers that confirm it.
+        exchanges: where two ids look as if they had been exchanged.
         lost: (sequence, frame) -> last boxes of ids that lack a box there that fits them.
     """
 
@@ -74,6 +76,7 @@ class Scene:
     said: Sequence[Statements]
     n_denies: Ints
     n_confirms: Ints
+    exchanges: Exchanges
     lost: Mapping[tuple[int, int], Sequence[int]]
 
     def number(self, box: int) -> int:
@@ -107,7 +110,9 @@ def scene_of(given: TrackBoxes, teachers: Sequence[Partners] = ()) -> Scene:
     n_denies = sum((_widened(one.denies, track) for one in said), np.zeros(n_links, dtype=np.int64))
     n_confirms = sum((one.confirms.astype(np.int64) for one in said), np.zeros(n_links, dtype=np.int64))
     breaks = breaks_of(boxes, motion)
-    return Scene(boxes, given, shift, motion, breaks, ordered, said, n_denies, n_confirms, _lost(boxes, motion))
+    exchanged = exchanges(boxes, motion)
+    lost = _lost(boxes, motion)
+    return Scene(boxes, given, shift, motion, breaks, ordered, said, n_denies, n_confirms, exchanged, lost)
 
 
 def risk_of(odds: float) -> float:

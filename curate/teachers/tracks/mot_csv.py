@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from curate.errors import InputError
-from curate.teachers.tracks.boxes import Floats, Ints
+from curate.teachers.tracks.boxes import Bools, Floats, Ints
 
 MIN_COLUMNS = 6
+CONSIDER_COLUMN = 6
 CLASS_COLUMN = 7
 SUFFIXES = (".txt", ".csv")
 
@@ -29,6 +30,7 @@ class MotFile:
         track: (N,).
         box: (N, 4) x, y, width, height in pixels.
         number: (N,) class number; 0 where the file gives none.
+        confidence: (N,) the seventh column; NaN where the file has none. In ground truth, 0 says: do not consider.
     """
 
     sequence: str
@@ -37,6 +39,12 @@ class MotFile:
     track: Ints
     box: Floats
     number: Ints
+    confidence: Floats
+
+    def ignored(self) -> Bools:
+        """(N,) which boxes of ground truth are not to be considered; none where all would be."""
+        marked: Bools = self.confidence == 0
+        return marked if not marked.all() else np.zeros(len(marked), dtype=np.bool_)
 
 
 def read_mot(path: Path, sequence: str | None = None) -> MotFile:
@@ -78,8 +86,9 @@ def read_mot(path: Path, sequence: str | None = None) -> MotFile:
     frame, track = (_whole(columns[at], line, what, path) for at, what in ((0, "frame"), (1, "id")))
     classes = columns[CLASS_COLUMN] if len(columns) > CLASS_COLUMN else np.zeros(len(line))
     number = np.where(np.isfinite(classes) & (classes > 0), classes, 0).astype(np.int64)
+    confidence = columns[CONSIDER_COLUMN] if len(columns) > CONSIDER_COLUMN else np.full(len(line), np.nan)
     name = sequence if sequence is not None else _sequence_of(path)
-    return MotFile(name, line, frame, track, np.stack(columns[2:6], axis=1), number)
+    return MotFile(name, line, frame, track, np.stack(columns[2:6], axis=1), number, confidence)
 
 
 def _is_number(word: str) -> bool:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curate.teachers.tracks.boxes import NONE, Bools, Floats, Ints, TrackBoxes
+from curate.teachers.tracks.course import Noise, fitted_noise, scales_of, usable
 
 N_STEPS = 5
 FEW_STEPS = 4  # around a link: so few may all be off, so a box that hardly moves has not jumped whatever they say
 MIN_SHARED = 5  # links in a frame from which on their median is the camera
 MIN_LINKS = 50  # fewer say too little about how things move here
 CUT_RANGE = (0.1, 1.0)  # diagonals: less is no jump whoever is still, more is one whoever moves
+N_DEVIATIONS = 10.0  # of the fitted noise: so far off is broken, however many others are
 FALSE_ALARMS = 0.1  # links beyond the cut that are expected in a sequence without errors
 
 
@@ -33,6 +35,7 @@ class Motion:
         before_velocity: (L, 2) pixels a frame, of the links before; 0 where there are none.
         after_velocity: (L, 2) of the links after.
         cut: (S,) distance from which on a link is broken, by sequence.
+        noise: how unsteady the boxes are.
         is_extra: (N,) boxes that are in the way: their id has a box that fits better in this frame.
         misfit: (N,) of boxes whose id stands more than once in a frame: share of the distances to where the id
             should be, in [0, 1]; NaN elsewhere.
@@ -45,6 +48,7 @@ class Motion:
     before_velocity: Floats
     after_velocity: Floats
     cut: Floats
+    noise: Noise
     is_extra: Bools
     misfit: Floats
 
@@ -91,7 +95,8 @@ def motion_of(boxes: TrackBoxes) -> Motion:
     """Return how the ids move."""
     misfit = _misfit(boxes)
     is_extra = _extra(boxes, misfit)
-    used = np.flatnonzero(~is_extra & np.isfinite(boxes.box).all(axis=1))
+    used = usable(boxes, is_extra)
+    noise = fitted_noise(boxes, used, scales_of(boxes, used))
     same = boxes.track[used[1:]] == boxes.track[used[:-1]]
     before, after = used[:-1][same], used[1:][same]
     n_frames = boxes.frame[after] - boxes.frame[before]
@@ -107,7 +112,8 @@ def motion_of(boxes: TrackBoxes) -> Motion:
     still = np.where(n_left + n_right < FEW_STEPS, np.hypot(*step.T) / diagonal, np.inf)
     distance = np.minimum(np.minimum(*apart), still)
     cut = _cuts(distance[n_frames == 1], boxes.sequence[before][n_frames == 1], len(boxes.sequences))
-    return Motion(before, after, n_frames, distance, left, right, cut, is_extra, misfit)
+    cut = np.clip(N_DEVIATIONS * noise.of_a_step, CUT_RANGE[0], cut)
+    return Motion(before, after, n_frames, distance, left, right, cut, noise, is_extra, misfit)
 
 
 def _median_of_side(step: Floats, track: Ints, sign: int) -> tuple[Floats, Ints]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from curate.teachers.tracks.boxes import NONE, Ints
+from curate.teachers.tracks.exchanges import SURE
 from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, voted
 from curate.teachers.tracks.motion import Break, continued
 from curate.teachers.tracks.partners import REACH, diagonals_apart, where_followed
 
 MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may lie to be that one
+COMPARED_ODDS = 0.2  # at most, of one that the courses of both ids do not show: one teacher alone is not enough
+MAX_LOG_ODDS = 20.0
+N_SHAKES = 6.0  # standard deviations of a drawn centre: two boxes of one thing are less far apart
+NEXT = 2  # links: a break so near an exchange is the exchange
 QUIET_ODDS = 0.1  # of a change of hands that only teachers see, before they are heard
 
 
@@ -29,6 +34,7 @@ class Change:
         code: reason code.
         args: its arguments.
         comes_back: whether the id is known to come back here from an excursion.
+        frame: rank of the frame it happens in, where that is not the box's.
     """
 
     box: int
@@ -37,16 +43,19 @@ class Change:
     code: str
     args: dict[str, Any]
     comes_back: bool = False
+    frame: int = NONE
 
 
 def switches_and_jumps(scene: Scene) -> list[Found]:
     """Return each break as an id switch, where the box goes on as another id, or else as a jump."""
-    changes: list[Change] = []
+    changes = list(_exchanged(scene))
     jumps: list[Found] = []
-    taken: list[int] = []
+    taken = [_link_to(scene, change.box) for change in changes if change.odds >= 1]
     for broken in scene.breaks:
+        if _is_exchange(scene, broken, taken):
+            continue
         seen = list(_changes_at(scene, broken))
-        if seen:
+        if any(change.odds >= 1 for change in seen):
             taken.append(broken.link)
             changes += seen
         else:
@@ -54,6 +63,40 @@ def switches_and_jumps(scene: Scene) -> list[Found]:
     changes += _only_seen_by_teachers(scene, taken)
     changes += _new_names(scene)
     return jumps + _who_is_who(scene, changes)
+
+
+def _exchanged(scene: Scene) -> Iterator[Change]:
+    """Return both changes of hands of every exchange of two ids."""
+    pairs = scene.exchanges.found
+    for before, after, frame, ratio in zip(
+        pairs.before.tolist(), pairs.after.tolist(), pairs.frame.tolist(), pairs.log_ratio.tolist(), strict=True
+    ):
+        links = [_link_to(scene, box) for box in after]
+        n_for = max(int(scene.n_denies[link]) for link in links)
+        n_against = max(int(scene.n_confirms[link]) for link in links)
+        odds = voted(_motion_odds(ratio), n_for, n_against if not n_for else 0)
+        for link, other in zip(links, before[::-1], strict=True):
+            yield replace(_change(scene, link, other, odds), frame=frame)
+
+
+def _motion_odds(log_ratio: float) -> float:
+    return float(np.exp(np.clip((log_ratio - SURE) / 2, -MAX_LOG_ODDS, MAX_LOG_ODDS)))
+
+
+def _link_to(scene: Scene, box: int) -> int:
+    """Return the link that leads to a box, which has to have one."""
+    return int(np.searchsorted(scene.motion.after, box))
+
+
+def _is_exchange(scene: Scene, broken: Break, taken: Sequence[int]) -> bool:
+    """Return whether one of the links of a break is where its id was exchanged, or next to it."""
+    track = scene.boxes.track[scene.motion.after]
+    return any(
+        abs(link - one) <= NEXT and track[link] == track[one]
+        for one in taken
+        for link in (broken.link, broken.back)
+        if link >= 0
+    )
 
 
 def _about(scene: Scene, link: int) -> dict[str, Any]:
@@ -76,8 +119,9 @@ def _changes_at(scene: Scene, broken: Break) -> Iterator[Change]:
     start, end = int(motion.before[link]), int(motion.after[link])
     other = donor_of(scene, start, end, float(motion.distance[link] * motion.n_frames[link]))
     other = _seen_before(scene, link, lost_at=end) if other < 0 else other
-    if other < 0:
-        return
+    compared = _odds_between(scene, link, other)
+    if other < 0 or (compared is not None and compared < 1):
+        return  # the two were compared already, and each goes on better as itself
     odds = voted(_odds(scene, link), int(scene.n_denies[link]), int(scene.n_confirms[link]))
     yield _change(scene, link, other, odds)
     if broken.back >= 0:
@@ -91,12 +135,13 @@ def _jump(scene: Scene, broken: Break) -> Iterator[Found]:
     start, end = int(motion.before[broken.link]), int(motion.after[broken.link])
     anchor, first = (start, end) if int(broken.boxes[0]) > start else (end, start)
     away = float(motion.distance[broken.link] * motion.n_frames[broken.link])
+    shaky = N_SHAKES * scene.exchanges.noise.shake  # as far apart as two boxes that are drawn so unsteadily
     n_against, names, where = 0, [], None
     for teacher in scene.teachers:
         seen = where_followed(scene.given, teacher, anchor, first)
         if seen is None:
             continue
-        if diagonals_apart(seen, scene.given.box[first]) < away / 2:
+        if diagonals_apart(seen, scene.given.box[first]) < max(away / 2, shaky):
             n_against += 1
             continue
         names.append(teacher.name)
@@ -183,9 +228,29 @@ def _only_seen_by_teachers(scene: Scene, taken: Sequence[int]) -> Iterator[Chang
         if ratio[link] > 1 or any(abs(frame - one) <= REACH for one in near):
             continue
         near.append(frame)
-        odds = voted(max(float(ratio[link]), QUIET_ODDS), int(scene.n_denies[link]), int(scene.n_confirms[link]))
+        other = _seen_before(scene, link)
+        odds = _odds_between(scene, link, other)
+        odds = max(float(ratio[link]), QUIET_ODDS) if odds is None else min(odds, COMPARED_ODDS)
+        odds = voted(odds, int(scene.n_denies[link]), int(scene.n_confirms[link]))
         odds /= max(int(often[track]), 1)  # teachers that keep changing their mind mix up the two themselves
-        yield _change(scene, link, _seen_before(scene, link), odds)
+        yield _change(scene, link, other, odds)
+
+
+def _odds_between(scene: Scene, link: int, other: int) -> float | None:
+    """Return what the courses of two ids say about an exchange at a link; None if they are not there to be compared."""
+    if other < 0:
+        return None
+    at = _last_before(scene, other, int(scene.boxes.frame[scene.motion.after[link]]))
+    ratio = scene.exchanges.log_ratio_of(int(scene.motion.after[link]), at)
+    return None if ratio is None else _motion_odds(ratio)
+
+
+def _last_before(scene: Scene, box: int, frame: int) -> int:
+    """Return the last box of an id before a frame."""
+    boxes = scene.boxes
+    first = int(np.searchsorted(boxes.track, boxes.track[box], side="left"))
+    last = int(np.searchsorted(boxes.track, boxes.track[box], side="right"))
+    return max(first, first + int(np.searchsorted(boxes.frame[first:last], frame)) - 1)
 
 
 def _new_names(scene: Scene) -> Iterator[Change]:
@@ -221,7 +286,8 @@ def _who_is_who(scene: Scene, changes: Sequence[Change]) -> list[Found]:
     starts: dict[int, list[tuple[int, int, Change]]] = {}
 
     def when(change: Change) -> tuple[int, int]:
-        return int(boxes.sequence[change.box]), int(boxes.frame[change.box])
+        frame = change.frame if change.frame >= 0 else int(boxes.frame[change.box])
+        return int(boxes.sequence[change.box]), frame
 
     for _, together in groupby(sorted(changes, key=lambda one: (*when(one), one.box)), key=when):
         before = dict(who)

@@ -15,8 +15,10 @@ from PIL import Image
 from scipy import ndimage
 
 from curate.errors import InputError
+from curate.teachers.regions.answers import Answer
 from curate.teachers.regions.flag_masks import flag_masks
-from curate.teachers.regions.judge import image_of, regions_of
+from curate.teachers.regions.judge import Region, Source, judge
+from curate.teachers.regions.pool import fit_pool
 
 NAMES = ["road", "car", "tree", "sign"]
 K = len(NAMES)
@@ -157,7 +159,7 @@ def test_reasons_hold_the_numbers_and_the_boundary_its_direction(tmp_path: Path)
     large = next(r for r in flags(tmp_path / "b", dilated) if r["flagged"] and r["issue"] == "boundary")
     assert small["boundary_px"] > 0.5
     assert large["boundary_px"] < -0.5
-    assert "further out (IoU" in small["reason"]
+    assert "further out, " in small["reason"]
     wrong = next(r for r in flags(tmp_path / "c", recoloured) if r["flagged"] and r["issue"] == "wrong_class")
     assert "is sign to 3 of 3 teachers" in wrong["reason"]
     assert wrong["bbox"] == [135, 50, 15, 20]
@@ -181,7 +183,7 @@ def test_class_ids_are_names_and_nothing_is_averaged_over_them(tmp_path: Path) -
     teachers = {"zero": tmp_path / "zero", "two": tmp_path / "two"}
     flag_masks(tmp_path / "labels", teachers, tmp_path / "out.parquet", classes=NAMES)
     worst = max(pq.read_table(tmp_path / "out.parquet").to_pylist(), key=lambda row: row["risk"])
-    assert worst["risk"] > 0.9
+    assert worst["risk"] > 0.75
     assert worst["suggested_label"] != "car"
 
 
@@ -195,6 +197,20 @@ def test_a_teacher_of_half_the_size_is_stretched(tmp_path: Path) -> None:
     assert ("s3", "wrong_class", "car", "sign") in told(pq.read_table(tmp_path / "out.parquet").to_pylist())
 
 
+def judged(labels: list[np.ndarray], probs: list[list[np.ndarray]]) -> list[list[Region]]:
+    """Judge masks (an array each) by teachers' probabilities (for each mask, an array a teacher)."""
+    names = [f"{number:02}" for number in range(len(labels))]
+    answers = {name: [Answer(K, probs=one) for one in probs[at]] for at, name in enumerate(names)}
+    source = Source(
+        names,
+        [f"t{number}" for number in range(len(probs[0]))],
+        K,
+        lambda name: (labels[int(name)].astype(np.int32), answers[name]),
+    )
+    found = judge(source).regions
+    return [found[name] for name in names]
+
+
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
 def test_whatever_stands_there_risks_are_risks_and_regions_cover_the_mask(
@@ -206,30 +222,69 @@ def test_whatever_stands_there_risks_are_risks_and_regions_cover_the_mask(
         random.dirichlet(np.full(K, 0.3), (height, width)).transpose(2, 0, 1).astype(np.float32)
         for _ in range(n_teachers)
     ]
-    found = regions_of(image_of(label, probs, np.full(K, 0.5, dtype=np.float32)))
+    found = judged([label], [probs])[0]
     assert sum(one.area_px for one in found if one.component >= 0) == int((label >= 0).sum())
     for one in found:
         assert all(0.0 <= risk <= 1.0 for risk in one.risk.values())
-        assert -1.0 <= one.offset <= 1.0
+        assert np.isfinite([one.offset_px, one.moved_px, one.noises]).all()
         assert 0.0 <= one.iou <= 1.0
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+def keyed(regions: list[Region]) -> list[Any]:
+    return sorted(
+        (r.bbox_px, r.area_px, tuple(sorted((k, round(v, 4)) for k, v in r.risk.items()))) for r in regions
+    )
+
+
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(st.permutations(range(K)), st.sampled_from(KINDS))
 def test_renumbered_classes_leave_no_trace(
     order: list[int], kind: tuple[Edit, tuple[str, str, str, str | None]]
 ) -> None:
-    true = scene(3)
-    probs = maps(true, 3).astype(np.float32)
     numbers = np.asarray(order)
-    tau = np.full(K, 0.8, dtype=np.float32)
-    one = regions_of(image_of(kind[0](true).astype(np.int64), [probs], tau))
-    other = regions_of(image_of(numbers[kind[0](true)], [probs[np.argsort(numbers)]], tau))
-    keys = [
-        sorted((r.bbox_px, r.area_px, tuple(sorted((k, round(v, 5)) for k, v in r.risk.items()))) for r in found)
-        for found in (one, other)
+    labels = [kind[0](scene(3)).astype(np.int64), *(scene(n).astype(np.int64) for n in range(6))]
+    probs = [maps(scene(n), n).astype(np.float32) for n in (3, *range(6))]
+    one = judged(labels, [[p] for p in probs])
+    other = judged([numbers[label] for label in labels], [[p[np.argsort(numbers)]] for p in probs])
+    assert [keyed(found) for found in one] == [keyed(found) for found in other]
+
+
+def regions_seen(seed: int, clear: float, n: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Return true classes of regions and a teacher's log probabilities of them."""
+    random = np.random.default_rng(seed)
+    true = np.random.default_rng(0).integers(0, K, n)
+    logits = random.normal(size=(n, K)) + clear * np.eye(K)[true]
+    return true, np.log(np.maximum(np.exp(logits) / np.exp(logits).sum(1, keepdims=True), 1e-4))
+
+
+@pytest.mark.parametrize("beside", ["noise", "parrot"])
+def test_a_teacher_that_repeats_labels_or_knows_nothing_does_not_drown_the_others(beside: str) -> None:
+    true, one = regions_seen(1, 4.0)
+    _, other = regions_seen(2, 4.0)
+    label = true.copy()
+    label[:60] = (label[:60] + 1) % K
+    bad = regions_seen(3, 0.0)[1] if beside == "noise" else np.log(np.where(np.eye(K)[label] > 0, 0.97, 0.01))
+    logs = np.stack([one, other, bad], axis=1)
+    area = np.full(len(true), 0.01)
+    pool = fit_pool(["one", "other", beside], logs, logs.argmax(2), label, area, K)
+    assert pool.large[2] < 0.2 * pool.large[0]
+    assert pool.guards[beside].kept == (beside == "noise")
+    right = pool.right(pool.log_probs(logs, area), label)
+    assert (right[:60] < 0.5).mean() > 0.9
+    assert (right[60:] > 0.5).mean() > 0.98
+
+
+def test_other_masks_and_their_order_change_nothing_but_what_is_fitted() -> None:
+    """Below the number of regions that are fitted, a mask's risks are its own."""
+    labels = [recoloured(scene(3)), scene(1)]
+    probs = [[maps(scene(3), 3)], [maps(scene(1), 1)]]
+    both, back, alone = judged(labels, probs), judged(labels[::-1], probs[::-1]), judged(labels[:1], probs[:1])
+    assert keyed(both[0]) == keyed(back[1])
+    worst = [
+        max((r.risk["wrong_class"], r.bbox_px) for r in found if r.component >= 0) for found in (both[0], alone[0])
     ]
-    assert keys[0] == keys[1]
+    assert worst[0][1] == worst[1][1]
+    assert worst[0][0] == pytest.approx(worst[1][0], abs=0.1)
 
 
 def lost_teacher(folder: Path) -> None:
@@ -254,6 +309,33 @@ def beyond(folder: Path) -> None:
     save(folder / "labels", "a", np.full((40, 40), 9, dtype=np.uint8))
 
 
+def other_format(folder: Path) -> None:
+    np.save(folder / "t" / "a.npy", np.full((K, 40, 60), 1 / K))
+
+
+def not_a_number(folder: Path) -> None:
+    probs = np.full((K, 40, 40), 1 / K, dtype=np.float16)
+    probs[0, 20, 20] = np.nan
+    np.save(folder / "t" / "a.npy", probs)
+
+
+def unknown_to_a_teacher(folder: Path) -> None:
+    (folder / "t" / "a.npy").unlink()
+    save(folder / "t", "a", np.full((40, 40), 7, dtype=np.uint8))
+
+
+def ids_in_a_map(folder: Path) -> None:
+    np.save(folder / "t" / "a.npy", np.ones((K, 40, 40), dtype=np.uint8))
+
+
+def cut_off(folder: Path) -> None:
+    (folder / "t" / "a.npy").write_bytes((folder / "t" / "a.npy").read_bytes()[:-50])
+
+
+def broken_png(folder: Path) -> None:
+    (folder / "labels" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n no")
+
+
 def void(folder: Path) -> None:
     for name in "ab":
         save(folder / "labels", name, np.full((40, 40), 255, dtype=np.uint8))
@@ -268,6 +350,12 @@ def void(folder: Path) -> None:
         (colours, "holds colours"),
         (beyond, "class id 9"),
         (void, "nothing but ignored"),
+        (other_format, "60 x 40 pixels and the mask 40 x 40"),
+        (not_a_number, "sum to 1"),
+        (unknown_to_a_teacher, "holds the class id 7"),
+        (ids_in_a_map, "floating-point"),
+        (cut_off, "cannot be read"),
+        (broken_png, "cannot be read"),
     ],
 )
 def test_input_that_cannot_be_used_is_named(spoil: Callable[[Path], None], says: str, tmp_path: Path) -> None:
@@ -279,6 +367,39 @@ def test_input_that_cannot_be_used_is_named(spoil: Callable[[Path], None], says:
     with pytest.raises(InputError, match=says):
         flag_masks(tmp_path / "labels", {"t": tmp_path / "t"}, tmp_path / "out.parquet", classes=NAMES)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_float16_maps_and_palettes_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    rows = []
+    for kind in ("gray", "palette"):
+        for number in range(6):
+            true = scene(number)
+            image = Image.fromarray(recoloured(true) if number == 3 else true, mode="L" if kind == "gray" else "P")
+            if kind == "palette":
+                image.putpalette([0, 0, 0, 200, 0, 0, 200, 0, 0, 0, 0, 200])  # two classes in one colour
+            (tmp_path / kind).mkdir(exist_ok=True)
+            image.save(tmp_path / kind / f"s{number}.png")
+            (tmp_path / "t").mkdir(exist_ok=True)
+            np.save(tmp_path / "t" / f"s{number}.npy", maps(true, number).astype(np.float16))
+        flag_masks(tmp_path / kind, {"t": tmp_path / "t"}, tmp_path / "out.parquet", classes=NAMES)
+        rows.append(pq.read_table(tmp_path / "out.parquet").to_pylist())
+    assert rows[0] == rows[1]
+    assert told(rows[0]) == [("s3", "wrong_class", "car", "sign")]
+
+
+def shifted(mask: Mask) -> Mask:
+    edited = mask.copy()
+    car = np.argwhere(mask[80:, 60:] == 1) + np.array([80, 60])
+    edited[car[:, 0], car[:, 1]] = 0
+    edited[car[:, 0], car[:, 1] - 4] = 1
+    return edited
+
+
+def test_a_region_that_was_merely_moved_is_said_to_stand_elsewhere(tmp_path: Path) -> None:
+    rows = [r for r in flags(tmp_path, shifted) if r["flagged"] and r["issue"] == "boundary"]
+    assert [(r["image"], r["label"]) for r in rows] == [("s3", "car")]
+    assert "elsewhere" in rows[0]["reason"]
+    assert abs(rows[0]["boundary_px"]) < 1
 
 
 def test_without_a_teacher_or_a_folder_it_says_what_is_needed(tmp_path: Path) -> None:

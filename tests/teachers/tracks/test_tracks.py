@@ -281,3 +281,43 @@ def test_a_teacher_of_other_frames_is_an_error(tmp_path: Path) -> None:
     late[:, 0] += 1000
     with pytest.raises(InputError, match="no box in any frame of the labels"):
         flags(tmp_path, walk(), [late])
+
+
+def test_boxes_that_are_not_to_be_considered_are_kept_and_not_judged(tmp_path: Path) -> None:
+    rows = swapped(walk(), 1, 2, 30)
+    rows[rows[:, 1] == 2, 6] = 0
+    rows[(rows[:, 1] == 2) & (rows[:, 0] == 20), 7] = 5  # a flip of class that nobody asked about
+    found = flags(tmp_path, rows)
+    assert len({r["line"] for r in found} - {None}) == len(rows)
+    of_two = [r for r in found if r["id"] == 2]
+    assert all(r["ignored"] and r["issue"] is None and not r["flagged"] and r["risk"] == 0 for r in of_two)
+    assert all("not to consider" in r["reason"] for r in of_two)
+    assert ("id_switch", 30, 1) in told(found), "an exchange with such a box shows at the other one"
+    rows[:, 6] = 0
+    assert not any(r["ignored"] for r in flags(tmp_path, rows)), "a column of zeros marks nothing"
+
+
+def shaken(rows: Rows, share: float, seed: int) -> Rows:
+    """Return boxes whose edges are off by noise of a share of the diagonal, as drawn by hand."""
+    moved = rows.copy()
+    noise = np.random.default_rng(seed).normal(size=(len(rows), 4)) * share
+    moved[:, 2:6] += noise * np.hypot(rows[:, 4], rows[:, 5])[:, None]
+    return moved
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.03])
+def test_neighbours_that_exchange_ids_are_found_however_unsteadily_boxes_are_drawn(
+    tmp_path: Path, share: float
+) -> None:
+    rows = [  # walking side by side, less than a third of a diagonal apart
+        (frame, one + 1, 100 + 2 * frame + 32 * one, 200 + 7 * (one % 2), 45, 100, 1, 1, 1)
+        for one in range(8)
+        for frame in range(1, 61)
+    ]
+    right = np.asarray(rows, dtype=float)
+    drawn = shaken(right, share, 3)
+    assert not any(r["flagged"] for r in flags(tmp_path, drawn))
+    there_and_back = swapped(swapped(drawn, 3, 4, 25), 3, 4, 40)
+    marked = told(flags(tmp_path, there_and_back))
+    assert {("id_switch", 25, 3), ("id_switch", 25, 4)} <= marked
+    assert {frame for _, frame, _ in marked} <= set(range(24, 41))

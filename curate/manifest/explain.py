@@ -1,0 +1,84 @@
+"""One row of a version in words: what was given, what is released, and every reason as a sentence to check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.errors import ConfigError, did_you_mean
+from curate.manifest import log
+from curate.manifest.place import Place
+from curate.manifest.read import LoadedRelease, load_release
+from curate.reasons import render
+from curate.reasons.join import join_reasons
+
+_COLUMNS = ("sample_id", "label_id", "uri", "split", "given_label", "released_label", "action", "risk", "weight")
+_MAX_ROWS = 200
+
+
+def explain(root: Place, reference: str, asked: str) -> dict[str, Any]:
+    """Return the rows of an image or label as JSON values, each with its reasons as one sentence.
+
+    Args:
+        root: where releases are.
+        reference: NAME, NAME@ID, NAME@vN or NAME@TAG.
+        asked: sample id, label id, uri, or the end of one uri.
+
+    Raises:
+        ConfigError: no such version; no row, or rows of several images.
+    """
+    path = log.resolve(root, reference)
+    release = load_release(path)
+    rows = _rows_of(release, asked)
+    findings = {row["finding_id"]: row for row in release.findings.to_pylist()}
+    told = [_row(row, findings) for row in rows]
+    return {"name": reference.partition("@")[0], "id": path.name, "asked": asked, "rows": told}
+
+
+def _rows_of(release: LoadedRelease, asked: str) -> list[dict[str, Any]]:
+    columns = [*_COLUMNS, "reasons", "reason_codes"]
+    data = release.data.select(columns)
+    held = release.excluded.select([*columns, "error_code", "reason_args"])
+    both = pa.concat_tables([data, held], promote_options="permissive")
+    exact = pc.or_kleene(pc.equal(both["sample_id"], asked), pc.equal(both["label_id"], asked))
+    found = both.filter(pc.or_kleene(exact, pc.equal(both["uri"], asked)))
+    if not found.num_rows:
+        found = both.filter(pc.ends_with(both["uri"], f"/{asked.lstrip('/')}"))
+    uris = sorted(set(found["uri"].to_pylist()) - {None})
+    if len(uris) > 1:
+        raise ConfigError(
+            f"{len(uris)} images end in {asked!r}: {', '.join(uris[:3])}{', …' * (len(uris) > 3)}. Give one whole."
+        )
+    if not found.num_rows:
+        hint = did_you_mean(asked, [uri for uri in both["uri"].to_pylist() if uri])
+        raise ConfigError(
+            f"The version has no row {asked!r}. Give the path of an image (or its end), a sample id or a label id. "
+            f"{hint}".rstrip()
+        )
+    rows: list[dict[str, Any]] = found.slice(0, _MAX_ROWS).to_pylist()
+    return rows
+
+
+def _row(row: Mapping[str, Any], findings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    codes = row["reason_codes"] or ([row["error_code"]] if row["error_code"] else [])
+    parts = []
+    for code, reason in zip(codes, row["reasons"] or [None] * len(codes), strict=False):
+        found = findings.get(reason)
+        parts.append((code, render(code, found["reason_args"] if found else row["reason_args"])))
+    return {name: row[name] for name in _COLUMNS} | {"reason_codes": list(codes), "reason": join_reasons(parts)}
+
+
+def explain_lines(shown: Mapping[str, Any]) -> list[str]:
+    """Return it for people."""
+    lines = [f"{shown['rows'][0]['uri']} in {shown['name']}@{shown['id'][:7]}"]
+    for row in shown["rows"]:
+        given = row["given_label"] or "no label"
+        released = row["released_label"]
+        became = f" → {released}" if released not in {None, row["given_label"]} else ""
+        weight = f", weight {row['weight']:g}" if row["weight"] not in {0.0, 1.0} else ""
+        lines.append(f"  {given}{became}: {row['action']} (risk {row['risk']:.2f}{weight})")
+        lines.append(f"    {row['reason'] or 'Nothing was found.'}")
+    return lines

@@ -1,0 +1,180 @@
+"""Where a track is and how fast it moves at each box, as known from one side: a Kalman filter over every id.
+
+Constant velocity with white acceleration for the centre, a random walk for width and height (Bar-Shalom, Li and
+Kirubarajan 2001, chapters 5 and 6). Both noises are in diagonals of the box, and are fitted to each set of labels:
+hand-drawn boxes shake, interpolated ones do not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import numpy as np
+
+from curate.teachers.tracks.boxes import Bools, Floats, Ints, TrackBoxes
+
+DOF = 4.0  # of the Student t that errors are taken for: people stop, turn and are drawn badly
+SHAKES = (0.0015, 0.003, 0.006, 0.012, 0.024, 0.048)  # diagonals, standard deviation of a drawn centre
+ACCELERATIONS = (0.0005, 0.0015, 0.005, 0.015, 0.05)  # diagonals a frame, of the change of velocity in a frame
+RESIZES = (0.0015, 0.005, 0.015, 0.05)  # diagonals, of the change of width or height in a frame
+FIRST_SPEED = 0.1  # diagonals a frame, standard deviation of a velocity of which nothing is known
+N_FITTED = 4000  # boxes that are looked at to fit the noises
+LONGEST = 60  # boxes in a row that are fitted as one piece
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How unsteady boxes are, in diagonals.
+
+    Attributes:
+        shake: standard deviation of a drawn centre.
+        acceleration: of the change of velocity from one frame to the next.
+        resize_shake: of a drawn width or height.
+        resize: of the true change of width or height from one frame to the next.
+    """
+
+    shake: float
+    acceleration: float
+    resize_shake: float
+    resize: float
+
+    @property
+    def of_a_step(self) -> float:
+        """Standard deviation of the difference of two steps of a centre in a row, diagonals."""
+        return math.sqrt(6 * self.shake**2 + self.acceleration**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The state of each box's id from its boxes on one side, this one included; N boxes.
+
+    Attributes:
+        place: (N, 4) centre x, y, width, height, pixels.
+        velocity: (N, 2) pixels a frame, in the direction of time.
+        variance: (N, 4) of place, of place with velocity, of velocity, of the size; pixels and frames.
+        error: (N, 2) squared error of the prediction of centre and size, each over both axes, in units of its variance.
+        spread: (N, 2) variances of these predictions.
+    """
+
+    place: Floats
+    velocity: Floats
+    variance: Floats
+    error: Floats
+    spread: Floats
+
+
+def follow(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Noise) -> Course:
+    """Return the course of boxes that are sorted by track and frame; frames may also count down, for the other side.
+
+    Args:
+        track: (N,), each id's boxes in a row.
+        frame: (N,), each frame of an id once.
+        box: (N, 4) x, y, width, height, pixels.
+        scale: (N,) length of a diagonal, pixels.
+        noise: in diagonals.
+    """
+    n = len(track)
+    seen = np.concatenate([box[:, :2] + box[:, 2:] / 2, box[:, 2:]], axis=1)
+    shake, push = (noise.shake * scale) ** 2, (noise.acceleration * scale) ** 2
+    size_shake, resize = (noise.resize_shake * scale) ** 2, (noise.resize * scale) ** 2
+    place, velocity, variance = seen.copy(), np.zeros((n, 2)), np.zeros((n, 4))
+    error, spread = np.full((n, 2), np.nan), np.full((n, 2), np.nan)
+    variance[:, 0], variance[:, 2], variance[:, 3] = shake, (FIRST_SPEED * scale) ** 2, size_shake
+    for rows in _steps(track):
+        last = rows - 1
+        ahead, speed = place[last], velocity[last]
+        moved, (p, pv, v, s) = _ahead(
+            variance[last], frame[rows] - frame[last], push[rows], resize[rows], ahead, speed
+        )
+        missed = seen[rows] - moved
+        total, total_size = p + shake[rows], s + size_shake[rows]
+        gain, gain_speed, gain_size = p / total, pv / total, s / total_size
+        place[rows, :2] = moved[:, :2] + gain[:, None] * missed[:, :2]
+        place[rows, 2:] = moved[:, 2:] + gain_size[:, None] * missed[:, 2:]
+        velocity[rows] = speed + gain_speed[:, None] * missed[:, :2]
+        variance[rows] = np.stack(
+            [(1 - gain) * p, (1 - gain) * pv, v - gain_speed * pv, (1 - gain_size) * s], axis=1
+        )
+        error[rows, 0] = (missed[:, :2] ** 2).sum(axis=1) / total
+        error[rows, 1] = (missed[:, 2:] ** 2).sum(axis=1) / total_size
+        spread[rows] = np.stack([total, total_size], axis=1)
+    return Course(place, velocity, variance, error, spread)
+
+
+def _ahead(
+    variance: Floats, n_frames: Ints, push: Floats, resize: Floats, place: Floats, velocity: Floats
+) -> tuple[Floats, tuple[Floats, Floats, Floats, Floats]]:
+    """Return places moved on by so many frames, negative ones back in time, and their variances."""
+    p, pv, v, s = variance.T
+    dt, span = n_frames.astype(np.float64), np.abs(n_frames).astype(np.float64)
+    moved = place.copy()
+    moved[:, :2] += velocity * dt[:, None]
+    return moved, (
+        p + 2 * dt * pv + dt**2 * v + push * span**3 / 3,
+        pv + dt * v + push * np.sign(dt) * span**2 / 2,
+        v + push * span,
+        s + resize * span,
+    )
+
+
+def _steps(track: Ints) -> list[Ints]:
+    """Return the rows of the second, third, … box of every track."""
+    if len(track) < 2:
+        return []
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(track) != 0]))
+    rank = np.arange(len(track)) - np.repeat(starts, np.diff([*starts, len(track)]))
+    order = np.argsort(rank, kind="stable")
+    bounds = np.searchsorted(rank[order], np.arange(1, int(rank.max()) + 2))
+    return [order[low:high] for low, high in pairwise(bounds)]
+
+
+def scales_of(boxes: TrackBoxes, used: Ints) -> Floats:
+    """Return the length of a diagonal at each used box: the median of the id's boxes around it, pixels."""
+    diagonal, track = boxes.diagonal_px[used], boxes.track[used]
+    around = np.full((5, len(used)), np.nan)
+    for k in range(-2, 3):
+        own = slice(max(k, 0), len(used) + min(k, 0))
+        other = slice(max(-k, 0), len(used) + min(-k, 0))
+        around[k + 2, own] = np.where(track[own] == track[other], diagonal[other], np.nan)
+    median: Floats = np.nanmedian(around, axis=0)
+    return median
+
+
+def fitted_noise(boxes: TrackBoxes, used: Ints, scale: Floats) -> Noise:
+    """Return the noises under which the next box of each id is least surprising; single errors hardly count.
+
+    Likelihood of one-step predictions under a Student t, over a grid, on pieces of tracks spread over all labels.
+    """
+    rows = _pieces(boxes.track[used])
+    track = boxes.track[used][rows] * (len(used) + 1) + np.arange(len(rows)) // LONGEST
+    frame, box, scales = boxes.frame[used][rows], boxes.box[used][rows], scale[rows]
+    best: dict[int, tuple[float, tuple[float, float]]] = {}
+    for kind, grid in ((0, product(SHAKES, ACCELERATIONS)), (1, product(SHAKES, RESIZES))):
+        for one, other in grid:
+            noise = Noise(one, other, one, other)
+            course = follow(track, frame, box, scales, noise)
+            known = np.isfinite(course.error[:, kind])
+            if not known.any():
+                return Noise(SHAKES[2], ACCELERATIONS[2], SHAKES[2], RESIZES[1])
+            unit = course.spread[known, kind] / scales[known] ** 2
+            cost = float((np.log(unit) + (DOF + 2) / 2 * np.log1p(course.error[known, kind] / DOF)).mean())
+            best[kind] = min(best.get(kind, (np.inf, (0.0, 0.0))), (cost, (one, other)))
+    return Noise(*best[0][1], *best[1][1])
+
+
+def _pieces(track: Ints) -> Ints:
+    """Return rows of the labels: all of them, or blocks of `LONGEST` in a row from all over."""
+    n = len(track)
+    if n <= N_FITTED:
+        return np.arange(n)
+    starts = np.linspace(0, n - LONGEST, N_FITTED // LONGEST).astype(np.int64)
+    rows: Ints = (starts[:, None] + np.arange(LONGEST)).ravel()
+    return np.unique(rows)
+
+
+def usable(boxes: TrackBoxes, is_extra: Bools) -> Ints:
+    """Return the boxes that an id's course goes through."""
+    found: Ints = np.flatnonzero(~is_extra & np.isfinite(boxes.box).all(axis=1))
+    return found
