@@ -26,7 +26,7 @@ class Mixture:
         weights: (T,) of the log pool q.
         transition: (K, K) p(given = column | true = row).
         rate: share of wrong labels that the channel implies.
-        kind: "none" | "uniform" | "full".
+        kind: "none" | "uniform" | "full", or "look_alike": uniform, where confusions by class go with the picture.
         log_likelihood: nats, sum over rows.
     """
 
@@ -92,14 +92,15 @@ def _look_alike(full: Mixture, uniform: Mixture, n_rows: int) -> Mixture:
     Annotators take a picture for what it looks like. That leaves confusions between look-alike classes too, but the
     picture says which: counted once more by class, they rank right labels of confused classes above wrong ones of
     others. Where labels are wrong by class alone, knowing the class saves up to log(K - 1) nats a wrong label; the
-    full channel stands where it saves a quarter of that.
+    full channel stands where it saves a quarter of that. Else it says how many labels are wrong, and a uniform one
+    which: they are cut at that rate.
     """
     n_classes = len(full.transition)
     saved = (full.log_likelihood - uniform.log_likelihood) / (n_rows * max(full.rate, _MIN_RATE))
     if saved >= _BY_CLASS * np.log(n_classes - 1):
         return full
     rate = min(full.rate, _MAX_RATE * (1.0 - 1.0 / n_classes))
-    return Mixture(uniform.weights, uniform_transition(rate, n_classes), rate, "uniform", uniform.log_likelihood)
+    return Mixture(uniform.weights, uniform_transition(rate, n_classes), rate, "look_alike", uniform.log_likelihood)
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -107,8 +107,9 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
         pairwise if pairwise.estimate is not None else channel_rate, estimates, (), n_rows, n_classes,
     )  # fmt: skip
     if floor is not None and believed.explains:
-        why = f"{said}; noise by class, fitted by likelihood, explains what is not their own error"
-        return _with_channel(model, floor, why)
+        odds = log_odds_wrong(log_pool(logs, fit.answered, floor.weights), fit.given, floor.transition)
+        why = f"{said}; what is not their own error is explained by {_CHANNELS[floor.kind]}"
+        return _with_channel(replace(model, cut=_channel_cut(floor, odds)), floor, why)
     if upper < _WEAK_SHARE * disagree:
         why = f"{said}; at least a third of their disagreements are their own errors"
         model = replace(model, why=why, noise_rate=_up_to(pairwise, rate))
@@ -134,11 +135,10 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
 
 def _with_channel(model: FlagModel, channel: Mixture, why: str) -> FlagModel:
     transition = np.round(channel.transition, 9)
-    cut = f"{why}, so its posterior is cut at one half"
     rate = _joined(model.estimates["floor"], model.estimates["pairwise"])
     return replace(
         model,
-        why=cut,
+        why=why,
         weights=channel.weights,
         channel_weights=channel.weights,
         transition=transition,
@@ -229,14 +229,26 @@ def fit_shared(fit: Answers, said: str) -> FlagModel:
         "confident_counts": binomial_rate(confident, n_rows, "counts of confident answers"),
         "pairwise": pairwise_rate(fit.votes.T, fit.answered.T, fit.given, n_classes),
     }
-    why = f"{said}; the labels' likelihood asks for {_CHANNELS[mixture.kind]}, and its posterior is cut at one half"
+    why = f"{said}; the labels' likelihood asks for {_CHANNELS[mixture.kind]}"
     return FlagModel(
-        "shared", "channel", why, (), mixture.weights, tau, 0.0, mixture.weights,
+        "shared", "channel", why, (), mixture.weights, tau, _channel_cut(mixture, odds), mixture.weights,
         np.round(mixture.transition, 9), estimate, estimates, (), n_rows, n_classes,
     )  # fmt: skip
 
 
-_CHANNELS = {"none": "no noise", "uniform": "noise that is alike for all classes", "full": "noise by class"}
+_HALF = "and its posterior is cut at one half"
+_CHANNELS = {
+    "none": f"no noise, {_HALF}",
+    "uniform": f"noise that is alike for all classes, {_HALF}",
+    "full": f"noise by class, {_HALF}",
+    "look_alike": "noise among classes that look alike, so the image says which labels are wrong, and they are cut at "
+    "its rate",
+}
+
+
+def _channel_cut(mixture: Mixture, odds: Floats) -> float:
+    """Return the log odds from which on a label is flagged."""
+    return round(_quantile_cut(odds, mixture.rate), 9) if mixture.kind == "look_alike" else 0.0
 
 
 def _joined(counts: NoiseRate, other: NoiseRate) -> NoiseRate:

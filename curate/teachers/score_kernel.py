@@ -186,7 +186,7 @@ def judge(plan: Plan, room: Room, given: Ints, at_given: Floats, answered: Bools
     distance: Floats
     score: Floats
     if model.rule == "channel":
-        distance, doubt = odds, odds >= 0
+        distance, doubt = odds - model.cut, odds >= model.cut
     elif model.rule == "margin":
         adjusted = np.multiply(room.pools[-1][:n_rows], np.float32(plan.margin_scale), out=joint)
         adjusted -= plan.log_tau
