@@ -141,10 +141,19 @@ def plot(results: list[tuple[str, str, Measured, Measured]], path: Path) -> None
         rows = [row for row in results if row[0] == name]
         for at, (label, marker) in enumerate((("average precision", "o"), ("F1 of what is flagged", "s"))):
             found = [row[2 + at] for row in rows]
-            values = np.array([m.value or 0.0 for m in found])
-            spread = np.array([[v - (m.low or v), (m.high or v) - v] for v, m in zip(values, found, strict=True)])
+            ends = [
+                (m.value, m.value if m.low is None else m.low, m.value if m.high is None else m.high) for m in found
+            ]
+            values, low, high = np.array(ends, dtype=float).T  # not defined is nan, and not drawn
             places = np.arange(len(rows)) + 0.2 * at
-            panel.errorbar(values, places, xerr=np.maximum(spread.T, 0), fmt=marker, capsize=2, label=label)
+            panel.errorbar(
+                values,
+                places,
+                xerr=np.maximum([values - low, high - values], 0),
+                fmt=marker,
+                capsize=2,
+                label=label,
+            )
         panel.set_yticks(np.arange(len(rows)), [row[1] for row in rows])
         panel.invert_yaxis()
         panel.set_xlim(-0.02, 1.02)

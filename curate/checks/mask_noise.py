@@ -199,7 +199,7 @@ def _statistics(rows: Rows, n_masks: int) -> Rows:
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="labels",
     needs=(*COLUMNS, "masks_*"),
     scope="dataset",

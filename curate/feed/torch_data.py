@@ -76,11 +76,11 @@ class Places:
 def item_of(rows: Rows, at: int, image: Any, item_id: str) -> Item:  # noqa: ANN401 - the transform's
     """Return an item.
 
-    One row: `image`, `label` (int64, -1 without one), `weight` (float32), `settled` (bool: a person decided the
-    label), `id` (of the label), `index`; with soft labels `soft`: a mapping of tensors that
-    `distillation_loss` takes. Where images have several labels, an image: the same, with `label` (K,) float32
-    (1 there, 0 not there, NaN not decided) for `multi_label_loss`; `id` of the image. With
-    boxes, all of an image: `boxes` (n, 4) float32 x0, y0, x1, y1 relative to the image, so that a resize leaves
+    One row: `image`, `label` (int64, -1 without one), `weight` (float32), `settled` (bool: a person decided the label),
+    `id` (of the label), `index`; with soft labels `soft`: a mapping of tensors that `distillation_loss` takes. Where
+    images have several labels, an image: the same, with `label` (K,) float32 (1 there, 0 not there, NaN not decided)
+    for `multi_label_loss`; `id` of the image.
+    With boxes, all of an image: `boxes` (n, 4) float32 x0, y0, x1, y1 relative to the image, so that a resize leaves
     them right; `labels`, `weights`, `soft` (n, …) beside them; `id` of the image. A negative image has n = 0. Where
     detectors judged, `soft` holds their `objectness`, and `teacher_boxes` the boxes that only they see: `boxes` (m, 4)
     with their soft labels.

@@ -97,7 +97,7 @@ def _with_boxes(
             "boxes": found.table,
             "about": _about(found.cards, found.errors),
             "scores": plug.build_statistics("teachers", score_detectors(view, names, classes)),
-            "places": _places(view, sorted(names), classes),
+            "places": _places(view, sorted(names), classes) if names else pa.table({}),  # all failed: none
         }
 
     tables = context.run.stage(

@@ -66,7 +66,7 @@ class Probes:
         _refuse_too_few(rows, request.families, self.spec.folds)
         given = given[rows].astype(np.int64)
         folds = assign_folds(given, request.families[rows], self.spec.folds, seed=request.seed)
-        answers = []
+        answers: list[Answer] = []
         scarce = _scarce(given, request.families[rows], self.spec.folds)
         judged = out_of_fold(
             features[rows],

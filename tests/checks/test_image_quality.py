@@ -125,3 +125,11 @@ def test_counts_of_findings_and_of_statistics_agree() -> None:
     for issue in ISSUES:
         n = pa.compute.sum(pa.compute.equal(result.findings["issue"], issue)).as_py()
         assert json.loads(statistic(result.statistics, f"share_{issue}")["detail"])["n_flagged"] == n
+
+
+def test_what_is_measured_of_a_blurry_image_is_on_the_scale_of_its_cut() -> None:
+    rows = [*usual(), sample(99, **{**SHARP, "blur_laplacian_std": 30.0, "width_px": 64})]
+    found = [row for row in run_check(CHECK, samples_view(rows)).findings.to_pylist() if row["issue"] == "blurry"]
+    args = json.loads(found[0]["reason_args"])
+    assert args["measured"] < args["cut"] == CHECK.params.blurry_max
+    assert f"sharpness is {args['measured']}" in render(found[0]["reason_code"], args)

@@ -1,0 +1,102 @@
+"""What people are told where something is broken, of no use or asked for: init, keys, dry runs, one row of a version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+import curate
+from curate import init
+from curate.dry_run import MONGO_BYTES, estimate
+from curate.errors import ConfigError, InputError
+from curate.manifest.explain import explain, explain_lines
+from curate.manifest.place import place_of
+from curate.manifest.signatures import new_keys, sign
+
+
+def test_init_says_what_is_broken(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": ["a.png"] * 100, "label": ["cat"] * 100}), tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "half.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="called like Parquet and cannot be read as that"):
+        init.recognise(tmp_path / "half.parquet")
+    (tmp_path / "bad.json").write_text('{"images": [')
+    with pytest.raises(InputError, match="called like JSON"):
+        init.recognise(tmp_path / "bad.json")
+    (tmp_path / "good.json").write_text("{}")
+    with pytest.raises(ConfigError, match="No format recognises"):
+        init.recognise(tmp_path / "good.json")
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        (0, "FiftyOneImageClassificationDataset"),
+        ([0, 1], "FiftyOneImageClassificationDataset"),
+        ([{"label": 0, "bounding_box": [0, 0, 1, 1]}], "FiftyOneImageDetectionDataset"),
+    ],
+)
+def test_init_knows_the_image_datasets_of_fiftyone(tmp_path: Path, label: object, kind: str) -> None:
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "data" / "a.png")
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": ["cat", "dog"], "labels": {"a": label}}))
+    assert init.recognise(tmp_path) == ("fiftyone", {"type": f"fiftyone.types.{kind}"})
+
+
+def test_a_public_key_does_not_sign_and_the_private_one_is_named(tmp_path: Path) -> None:
+    private, public, _ = new_keys(tmp_path / "mine.pem")
+    with pytest.raises(ConfigError) as caught:
+        sign(place_of(tmp_path), {}, [], public)
+    assert "it is a public key, which only verifies" in str(caught.value)
+    assert str(caught.value).endswith(f"is {private}.")
+
+
+def small_set(folder: Path) -> Path:
+    """Write 12 pictures of two classes, a copy among them, and a spec without teachers."""
+    rng = np.random.default_rng(1)
+    for number in range(12):
+        file = folder / "images" / ("cat", "dog")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(file)
+    (folder / "images" / "cat" / "copy.png").write_bytes((folder / "images" / "cat" / "0.png").read_bytes())
+    spec = folder / "set.yaml"
+    spec.write_text(
+        yaml.safe_dump({"name": "set", "source": {"format": "folder", "path": "images"}, "teachers": []})
+    )
+    return spec
+
+
+def test_a_dry_run_counts_what_the_run_would_need_and_do(tmp_path: Path) -> None:
+    spec = small_set(tmp_path)
+    plans = {
+        review: estimate(spec, workspace=tmp_path / "w", limit=None, workers=1, review=review)
+        for review in (True, False)
+    }
+    assert plans[True].disk_bytes - plans[False].disk_bytes > MONGO_BYTES
+    assert "MongoDB" not in "".join(plans[False].lines())
+    assert {"box_sanity", "annotators", "multi_label_noise", "label_noise"} <= set(plans[True].not_applicable)
+    assert {"duplicates", "image_quality", "class_balance"} <= set(plans[True].checks)
+    assert not set(plans[True].checks) & set(plans[True].not_applicable)
+
+
+def test_one_row_of_a_version_is_explained(tmp_path: Path) -> None:
+    result = curate.run(small_set(tmp_path), workspace=tmp_path / "w", review=False)
+    assert result.published is not None
+    root = place_of(tmp_path / "w" / "manifests")
+    gone = result.release.excluded.to_pylist()[0] if result.release else {}
+    told = explain(root, "set", str(gone["uri"]).rsplit("/", 1)[-1])
+    assert told["rows"][0]["action"] == "drop"
+    assert "copy, byte for byte, of" in told["rows"][0]["reason"]
+    assert explain(root, "set", gone["label_id"])["rows"] == told["rows"]
+    assert explain_lines(told)[1].startswith("  cat: drop (risk ")
+    kept = explain(root, "set", "1.png")
+    assert explain_lines(kept)[-1].strip() == "Nothing was found."
+    with pytest.raises(ConfigError, match="has no row"):
+        explain(root, "set", "nothing.png")
