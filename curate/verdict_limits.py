@@ -43,8 +43,8 @@ def hold_back(labels: pa.Table, samples: pa.Table, findings: pa.Table, action: I
     """
     at = pc.index_in(findings["label_id"], value_set=labels["label_id"].combine_chunks(), skip_nulls=True)
     at = pc.fill_null(at, -1).to_numpy().astype(np.int64)
-    about = (at >= 0) & _is_mislabel(findings)
-    one_class = equals_word(labels["task"].combine_chunks(), "classification")[at]
+    about = (at >= 0) & is_mislabel(findings)
+    one_class = np.append(equals_word(labels["task"].combine_chunks(), "classification"), False)[at]
     waits = (action == REVIEW) & (policy.release_review is not True) & ~(one_class & policy.releases_softly)
     leaves = about & ((action == DROP) | waits)
     risk = np.full(labels.num_rows, -1.0)
@@ -93,7 +93,7 @@ def limited(findings: pa.Table, finding: Ints, row: Ints, action: Ints, weight: 
         action: (pairs,) index into `verdict_rows.STRENGTH`.
         weight: (pairs,).
     """
-    of_teachers = _is_mislabel(findings)[finding]
+    of_teachers = is_mislabel(findings)[finding]
     unsure = pc.match_substring(findings["reason_args"], _UNSURE).to_numpy().astype(bool)[finding]
     action = np.where(of_teachers & unsure & (action == DROP), REVIEW, action)
     caps = pc.equal(findings["issue"], CHECK).to_numpy().astype(bool)[finding]
@@ -101,7 +101,8 @@ def limited(findings: pa.Table, finding: Ints, row: Ints, action: Ints, weight: 
     return np.where(held, SOFTEN, action), np.where(held, np.minimum(weight, HELD_WEIGHT), weight)
 
 
-def _is_mislabel(findings: pa.Table) -> Mask:
+def is_mislabel(findings: pa.Table) -> Mask:
+    """Return which findings say, on the word of teachers alone, that a label is wrong."""
     mask: Mask = pc.is_in(findings["issue"], value_set=pa.array(MISLABEL)).to_numpy().astype(bool)
     return mask
 

@@ -18,7 +18,7 @@ from curate import schema
 from curate.check import CheckResult
 from curate.policy import Policy, Rule
 from curate.verdict_boxes import answered
-from curate.verdict_limits import MISLABEL, hold_back, limited
+from curate.verdict_limits import hold_back, is_mislabel, limited
 from curate.verdict_people import People
 from curate.verdict_rows import (
     DROP,
@@ -180,8 +180,7 @@ class _Found:
     def doubted_only(self, rows: pa.Table) -> Mask:
         """Whether nothing but mislabel findings asks for the strongest action on a classification label."""
         strongest, _ = self.strongest(rows.num_rows)
-        issues = pc.is_in(self.findings["issue"].combine_chunks(), value_set=pa.array(MISLABEL))
-        mislabel = issues.to_numpy(zero_copy_only=False)[self.finding]
+        mislabel = is_mislabel(self.findings)[self.finding]
         other = np.zeros(rows.num_rows, dtype=bool)
         other[self.row[(self.action == strongest[self.row]) & ~mislabel]] = True
         one_class: Mask = equals_word(rows["task"].combine_chunks(), "classification")

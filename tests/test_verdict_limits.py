@@ -140,3 +140,10 @@ def test_no_class_loses_more_than_the_cap_and_row_order_leaves_no_trace(
     order = pa.array(random.permutation(len(words)))
     again, _ = outcome(samples.take(order), labels.take(order), found, policy)
     assert again.equals(verdicts)
+
+
+def test_findings_about_labels_that_are_not_here_hold_nothing_back() -> None:
+    samples, labels = rows(["a"] * 3)
+    capped = held_back(samples, labels.slice(0, 0), mislabels([0, 1]), Policy(max_share_out=0.0))
+    assert capped.findings.num_rows == 0
+    assert capped.statistics["value"].to_pylist() == [0.0]

@@ -28,6 +28,7 @@ from curate.feed.rows import soft_arrays
 from curate.feed.torch_data import tensors
 from curate.manifest.soft_layout import Layout, encode, layout_for, sampling_offsets
 from curate.manifest.store import _write_parts  # the bytes that a version has, not some like them
+from curate.manifest.stream import Cutter
 
 N_CLASSES, N_FAMILIES, DIM, NOISE = 1000, 100, 16, 0.8
 LAYOUTS = ("full", "top_k", "sampled")
@@ -67,7 +68,7 @@ def storage(rows: int, temperature: float) -> list[dict[str, Any]]:
         encoded = time.process_time() - started
         with tempfile.TemporaryDirectory() as folder:
             started = time.process_time()
-            (entry,) = _write_parts(table, Path(folder), "soft", [0])
+            (entry,) = _write_parts(Cutter(table), Path(folder), "soft", None, None)
             written = time.process_time() - started
             started = time.process_time()
             pq.read_table(Path(folder) / "soft")
