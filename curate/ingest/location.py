@@ -74,6 +74,8 @@ def member_uri(name: str) -> str | Problem:
     if clean.startswith("/") or _DRIVE.match(name) or _climbs(clean):
         return Problem("path_leaves_root", {"path": shown(name)})
     normal = posixpath.normpath(name)
+    if normal.startswith("\\"):  # what stands before it went away: now it reads as an absolute name
+        return Problem("path_leaves_root", {"path": shown(name)})
     return Problem("path_missing") if normal == "." or normal.isspace() else normal
 
 

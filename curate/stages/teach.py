@@ -191,8 +191,9 @@ def _places(view: pa.Table, names: Sequence[str], classes: tuple[str, ...]) -> p
 
 
 def _nobody_failed(tables: Mapping[str, pa.Table]) -> bool:
-    """Return whether a result may be remembered: what failed is tried again by the next run."""
-    return "error" not in tables["about"]["kind"].to_pylist()
+    """Return whether a result may be remembered: what failed is tried again by the next run; too few stay too few."""
+    told = zip(tables["about"]["kind"].to_pylist(), tables["about"]["json"].to_pylist(), strict=True)
+    return all(kind != "error" or json.loads(text)["too_few"] for kind, text in told)
 
 
 def _about(cards: Sequence[Any], errors: Sequence[Any]) -> pa.Table:

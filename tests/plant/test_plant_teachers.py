@@ -12,7 +12,7 @@ from PIL import Image
 from curate.plant.run import PlantResult, plant
 
 SIDE_PX = 64
-N_IMAGES = 24
+N_IMAGES = 60
 CLASSES = ("cat", "dog", "eel")
 
 
@@ -32,8 +32,8 @@ def boxes_of(number: int) -> list[tuple[int, list[int]]]:
     return [(part + 1, [int(random.integers(2, 40)), 2 + 21 * part, 18, 16]) for part in range(3)]
 
 
-def detections(root: Path, *, named: bool) -> Path:
-    """Write boxes, and a detector that sees them all, one pixel beside them; `named`: it says what its ids mean."""
+def detections(root: Path, *, there: bool) -> Path:
+    """Write boxes, and a detector that sees them all, one pixel beside them; `there`: its file is where it should be."""
     images = [{"id": n, "file_name": name} for n, name in enumerate(pictures(root / "images"))]
     images = [{**one, "width": SIDE_PX, "height": SIDE_PX} for one in images]
     categories = [{"id": at, "name": name} for at, name in enumerate(CLASSES, start=1)]
@@ -49,7 +49,7 @@ def detections(root: Path, *, named: bool) -> Path:
     coco = {"images": images, "categories": categories, "annotations": labels}
     (root / "gt.json").write_text(json.dumps(coco))
     (root / "seen.json").write_text(json.dumps(seen))
-    teacher = {"kind": "coco", "name": "net", "path": "seen.json"} | ({"images": "gt.json"} if named else {})
+    teacher = {"kind": "coco", "name": "net", "path": "seen.json" if there else "lost.json"}
     source = {"format": "coco", "path": ".", "annotations": "gt.json", "images": "images"}
     return spec(root, {"name": "boxed", "source": source, "task": "detection", "teachers": [teacher]})
 
@@ -64,20 +64,21 @@ def recall(found: PlantResult) -> dict[str, float | None]:
 
 
 def test_a_detector_that_sees_everything_finds_every_box_that_was_spoiled(tmp_path: Path) -> None:
-    found = plant(detections(tmp_path, named=True), workspace=tmp_path / "ws", budget=40)
+    found = plant(detections(tmp_path, there=True), workspace=tmp_path / "ws", budget=100)
     assert found.silent == ()
     assert set(recall(found)) == {"drop", "shift", "swap", "invent"}
     # not all: a dropped box beside an invented one of its class is taken for one box that was moved
-    assert all(value is not None and value >= 0.75 for value in recall(found).values()), recall(found)
+    least = {"drop": 0.75, "shift": 0.5, "swap": 0.9, "invent": 0.75}
+    assert all((value or 0.0) >= least[kind] for kind, value in recall(found).items()), recall(found)
     assert found.measures.precision.low is not None
     assert any("precision at least" in line for line in found.lines())
 
 
 def test_a_teacher_that_could_not_be_asked_is_named_beside_the_figures(tmp_path: Path) -> None:
-    found = plant(detections(tmp_path, named=False), workspace=tmp_path / "ws", kinds=["swap"])
+    found = plant(detections(tmp_path, there=False), workspace=tmp_path / "ws", kinds=["swap"])
     assert recall(found) == {"swap": 0.0}
     (told,) = [one for one in found.silent if "teacher=net" in one]
-    assert "does not say which file" in told
+    assert "lost.json" in told
     assert f"could not run: {told}" in found.lines()
     assert told in found.to_json()["silent"]
 
@@ -100,4 +101,4 @@ def test_masks_with_another_class_are_found_by_masks_that_kept_it_also_beside_on
     found = plant(spec(tmp_path, values), workspace=tmp_path / "ws", budget=40)
     assert found.silent == ()
     assert set(recall(found)) == {"swap", "erode"}
-    assert recall(found)["swap"] == 1.0
+    assert (recall(found)["swap"] or 0.0) >= 0.8

@@ -19,6 +19,7 @@ GUESSED_ROWS = 20  # what the first guess of the rates counts
 PULL = 20.0  # on the coefficients of kinds, in rows: errors at hand are not quite like those that were made
 MOST_PULLS = 2.0
 FEW = 2_000  # unknown rows; with fewer the pull grows, lest the few that are wrong are learnt by heart as right
+FOLDS = 3  # of the unknown rows: a row that was fitted as right would vouch for itself
 LEAST_SURE = 50  # rows that are needed to see which share of them is labeled
 
 
@@ -157,19 +158,27 @@ def fit_contrast(
     target = np.zeros((len(x), n_kinds))
     target[:n, 0] = 1.0
     target[n + np.arange(len(made)), kind] = 1.0
-    weights: Floats | None = None
     first = rates
     sizes = target.sum(axis=0)
     pull = PULL * float(np.clip(FEW / max(n, 1), 1.0, MOST_PULLS))
+    fold = np.arange(n) % FOLDS
+    parts: list[Floats | None] = [None] * FOLDS
     for _ in range(rounds):
-        steps = STEPS if weights is None else EM_STEPS
-        weights = fit_softmax(z, target, strength=pull, start=weights, steps=steps)
+        for part in range(FOLDS):  # what a row is, is guessed by the others: it does not vouch for itself
+            used = np.concatenate([fold != part, np.ones(len(made), dtype=bool)])
+            steps = STEPS if parts[part] is None else EM_STEPS
+            parts[part] = fit_softmax(z[used], target[used], strength=pull, start=parts[part], steps=steps)
         sizes = np.maximum(target.sum(axis=0), 1e-9)  # a kind that was not made is never found
-        logs = z[:n] @ weights - np.log(sizes)
-        target[:n] = softmax(logs + np.log(rates))
+        guessed = [z[:n][fold == part] @ weights - np.log(sizes) for part, weights in enumerate(parts)]
+        for part, logs in enumerate(guessed):
+            target[:n][fold == part] = softmax(logs + np.log(rates))
         if not keep_rates:  # with as many rows of doubt as `GUESSED_ROWS`, so that few rows do not claim certainty
             rates = (target[:n].sum(axis=0) + GUESSED_ROWS * first) / (n + GUESSED_ROWS)
-    coefficients = np.zeros((z.shape[1], n_kinds)) if weights is None else weights.copy()
+            rates[1:] = np.minimum(rates[1:], first[1:])  # more is rather how unsteady labels and teachers are
+            rates[0] = 1 - rates[1:].sum()
+    sizes = np.maximum(target.sum(axis=0), 1e-9)
+    weights = fit_softmax(z, target, strength=pull, start=parts[0])
+    coefficients = weights.copy()
     coefficients[0] -= np.log(sizes)
     return Contrast(scale, coefficients, rates)
 

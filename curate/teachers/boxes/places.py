@@ -130,4 +130,5 @@ def _shape(clusters: Clusters) -> list[Floats]:
     lead = np.log(mass[:, -1] + LEAST) - np.log(second + LEAST)
     x, y, w, h = clusters.boxes.T
     borders = [np.clip(gap, 0.0, BORDER) for gap in (x, y, 1 - x - w, 1 - y - h)]
-    return [clusters.spread, lead, np.log(w / h), *borders]
+    aspect = np.log(np.maximum(w, LEAST)) - np.log(np.maximum(h, LEAST))  # of a sliver too
+    return [clusters.spread, lead, aspect, *borders]

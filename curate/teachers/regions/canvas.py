@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -81,6 +80,8 @@ def canvas_of(label: Ids) -> Canvas:
     Args:
         label: (H, W) class of each pixel, NONE where it says nothing.
     """
+    import cv2  # noqa: PLC0415 - a run over unchanged input needs no pixels
+
     height, width = label.shape
     numbers, classes, stats = _components(label)
     flat = numbers.ravel()
@@ -108,6 +109,8 @@ def canvas_of(label: Ids) -> Canvas:
 
 def _components(label: Ids) -> tuple[Numbers, Ids, Ids]:
     """Return (H, W) region numbers from 1 (8 neighbours), and class and cv2's statistics of each, 0 first."""
+    import cv2  # noqa: PLC0415 - a run over unchanged input needs no pixels
+
     numbers = np.zeros(label.shape, dtype=np.int32)
     classes: list[int] = [NONE]
     stats = [np.zeros((1, 5), dtype=np.int64)]
@@ -123,6 +126,8 @@ def _components(label: Ids) -> tuple[Numbers, Ids, Ids]:
 
 def _edges(numbers: Numbers) -> tuple[Floats, Numbers]:
     """Return distance to the nearest edge, in points of the grid, and the region beyond it."""
+    import cv2  # noqa: PLC0415 - a run over unchanged input needs no pixels
+
     beyond = np.full(numbers.shape, NONE, dtype=np.int32)
     for here, there in _neighbours():
         differs = numbers[here] != numbers[there]

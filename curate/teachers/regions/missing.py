@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -60,6 +59,8 @@ def candidates_of(canvas: Canvas, pooled: Floats, votes: Sequence[Ids]) -> list[
         pooled: (K, h, w) probabilities of the pool.
         votes: (h, w) likeliest class, a teacher each.
     """
+    import cv2  # noqa: PLC0415 - a run over unchanged input needs no pixels
+
     given = canvas.classes[canvas.numbers]
     best = pooled.argmax(axis=0)
     off = (best != given) & (canvas.numbers > 0)
@@ -117,6 +118,8 @@ def _candidate(
 
 def _borders(given: Ids, place: tuple[slice, slice], shape: Bools, one: int) -> float:
     """Return the share of the contour at which the mask already has the class."""
+    import cv2  # noqa: PLC0415 - a run over unchanged input needs no pixels
+
     rows, columns = (
         slice(max(a.start - 1, 0), min(a.stop + 1, side)) for a, side in zip(place, given.shape, strict=True)
     )
