@@ -239,6 +239,16 @@ class Spec(_Frozen):
             raise ValueError(msg)
         return value
 
+    @field_validator("teachers")
+    @classmethod
+    def _unique_teachers(cls, value: list[TeacherSpec]) -> list[TeacherSpec]:
+        names = [one.name for one in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            msg = f"each teacher has a name of its own; twice: {', '.join(twice)}"
+            raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _aliases_lead_to_classes(self) -> Spec:
         if isinstance(self.classes, list):

@@ -32,6 +32,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "excluded_by_reason": _excluded_reasons(release.excluded),
             "n_without_label": _n_without_label(release.data),
             "findings": _finding_counts(result.tables["findings"]),
+            "teachers_failed": _teachers_failed(result.tables["statistics"]),
             "label_noise": _label_noise(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": _audit(result.tables["statistics"]),
@@ -54,6 +55,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     counts = summary["counts"]
     lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
     lines += _quality_lines(summary)
+    lines += [f"  teacher FAILED {told}" for told in summary.get("teachers_failed", ())]
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
     if "actions" in summary:
@@ -126,6 +128,16 @@ def _finding_counts(findings: pa.Table) -> dict[str, int]:
     whole = told.filter(pc.is_null(told["label_id"]))
     labels = told.filter(pc.is_valid(told["label_id"])).group_by(["issue", "label_id"]).aggregate([])
     return _counts(pa.chunked_array([*whole["issue"].chunks, *labels["issue"].chunks], pa.string()))
+
+
+def _teachers_failed(statistics: pa.Table) -> list[str]:
+    """Return name and reason of every teacher that was asked and has not answered."""
+    told = []
+    for row in statistics.to_pylist():
+        if (row["check"], row["name"], row["outcome"]) == ("teachers", "ran", "errored"):
+            message = json.loads(row["detail"] or "{}").get("message", "")
+            told.append(f"{(row['group'] or '').removeprefix('teacher=')}: {message}")
+    return told
 
 
 def _n_without_label(data: pa.Table) -> int:

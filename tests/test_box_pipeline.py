@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from curate.manifest.read import load_release
 from curate.manifest.verbs import verify_version
 from curate.manifest.verify import verify
 from curate.review import ledger
+from curate.summary import summarize, summary_lines
 
 SIDE = 96
 CLASSES = ("square", "disc")
@@ -270,3 +272,25 @@ def test_erasing_an_image_takes_what_detectors_see_in_it(released: Path, tmp_pat
     assert gone not in pq.read_table(after / "soft_boxes")["sample_id"].to_pylist()
     assert pq.read_table(after / "soft_boxes").num_rows > 0
     assert all(promise.ok is not False for promise in verify(after))
+
+
+@pytest.mark.parametrize(
+    ("units", "told"),
+    [
+        (lambda x, y, w, h: [x / SIDE, y / SIDE, w / SIDE, h / SIDE], "relative"),
+        (lambda x, y, w, h: [x + 30, y + 30, x + w + 30, y + h + 30], "corners"),
+    ],
+)
+def test_boxes_in_other_units_are_refused_and_the_run_says_so(
+    spec: Path, tmp_path: Path, units: Callable[..., list[float]], told: str
+) -> None:
+    boxes = json.loads(spec.with_name("far.json").read_text())
+    odd = spec.with_name(f"{told}.json")
+    odd.write_text(json.dumps([{**one, "bbox": units(*one["bbox"])} for one in boxes]))
+    file = spec.with_name(f"{told}.yaml")
+    file.write_text(spec.read_text().replace("path: far.json", f"path: {odd.name}"))
+    summary = summarize(curate.run(file, workspace=tmp_path, review=False))
+    (failed,) = summary["teachers_failed"]
+    assert failed.startswith("far: ")
+    assert told in failed
+    assert any("FAILED far" in line for line in summary_lines(summary))

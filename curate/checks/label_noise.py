@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.check import Batches, Check, build_findings, build_statistics
+from curate.checks.attributes import SMALL, suppressed
 from curate.errors import InputError
 from curate.teachers.disagreement import fit_flags, fit_rows
 from curate.teachers.flag_model import FlagModel, Scores
@@ -228,8 +229,13 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
         {"name": "share_flagged", "value": share, "n": n_judged, "outcome": missing},
         {"name": "n_unjudged", "value": float(state.n_rows - n_judged), "n": state.n_rows, "outcome": missing},
     ]
+    hidden = _small_groups({group: tally.n_judged for group, tally in state.by_group.items()})
     for group, tally in sorted(state.by_group.items()):
         n = tally.n_judged
+        if group in hidden:  # a share of so few says who they are
+            told = {"outcome": INSUFFICIENT, "detail": {"shown": hidden[group]}}
+            rows += [{"name": name, "group": group, **told} for name in ("share_flagged", "mean_risk")]
+            continue
         share = binomial_rate(tally.n_flagged / n, n, "share of judged rows")
         rows.append(_rate_row("share_flagged", group, share, n, {}))
         rows.append({"name": "mean_risk", "group": group, "value": tally.risk_units / RISK_UNITS / n, "n": n})
@@ -247,6 +253,16 @@ def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
         for teacher in model.teachers
     ]
     return build_statistics(NAME, rows)
+
+
+def _small_groups(counts: Mapping[str, int]) -> dict[str, str]:
+    """Return the groups of declared attributes whose numbers must not be shown, with what is shown instead."""
+    hidden: dict[str, str] = {}
+    columns = sorted({group.partition("=")[0] for group in counts if group.startswith(schema.ATTRIBUTE_PREFIX)})
+    for column in columns:
+        own = {group: n for group, n in counts.items() if group.partition("=")[0] == column}
+        hidden |= {group: f"<{SMALL}" if own[group] < SMALL else "hidden with it" for group in suppressed(own)}
+    return hidden
 
 
 def _disagreement(model: FlagModel) -> str:
@@ -331,7 +347,7 @@ def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=4,
+    version=5,
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",

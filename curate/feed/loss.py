@@ -20,6 +20,11 @@ NO_LABEL = -1
 
 def targets(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `distillation_loss` (or `multi_label_loss`) takes from a batch: soft, hard, weight, settled."""
+    if "label" not in batch:
+        raise ConfigError(
+            "targets() needs a batch of images with one label or several; this one has boxes. Their labels, weights and "
+            "soft labels are batch['labels'], batch['weights'] and batch['soft'], a list with an entry for each image."
+        )
     told = {"soft": batch.get("soft"), "hard": batch["label"], "weight": batch["weight"]}
     return {**told, "settled": batch["settled"]} if "settled" in batch else told
 

@@ -63,6 +63,10 @@ class TagFormat:
             ConfigError: two ways at once, or a role that several labels a row cannot have.
         """
         separator, columns = (options.options.get(name) for name in OPTIONS)
+        if separator == "":
+            raise ConfigError(
+                "source.label_separator parts the labels of a cell, for example '|'; given: an empty text."
+            )
         if columns is not None and not isinstance(columns, Mapping):
             columns = {str(name): str(name) for name in columns}
         if columns and ("label" in options.columns or separator):

@@ -70,13 +70,22 @@ def risk_by_group(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if name != "share_flagged" or not group.startswith("attr_"):
             continue
         risk = known.get(("mean_risk", group))
+        if row["value"] is None:
+            hidden = (
+                str(json.loads(row["detail"] or "{}").get("shown", "hidden"))
+                if not isinstance(row["detail"], Mapping)
+                else str(row["detail"].get("shown", "hidden"))
+            )
+            few = {"share": "", "interval": "", "risk": "", "n": hidden, "held": ""}
+            told.append({"group": group.removeprefix("attr_").replace("_", " ").replace("=", ": "), **few})
+            continue
         told.append(
             {
                 "group": group.removeprefix("attr_").replace("_", " ").replace("=", ": "),
                 "share": percent(row["value"]),
                 "interval": interval(row["low"], row["high"]),
                 "risk": f"{risk['value']:.3f}" if risk else "",
-                "n": row["n"],
+                "n": f"{row['n']:,}",
                 "held": f"{held[group]['value']:,.0f}" if group in held else "0",
             }
         )

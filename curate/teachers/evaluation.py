@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from curate.errors import InputError
+from curate.statistics.intervals import wilson
 from curate.teachers.noise import Bools, Floats
 
 N_RESAMPLES = 200
@@ -85,6 +86,11 @@ def evaluate(
         ]
     ).reshape(-1, 4)
     measured = [_measured(value, drawn[:, place]) for place, value in enumerate(whole)]
+    n_hits = int((flagged & wrong).sum())
+    # of a share the bootstrap says nothing where all or none are hits: 24 of 24 would be "100 % to 100 %"
+    for place, n in enumerate((int(flagged.sum()), int(wrong.sum()))):
+        if n and n_resamples:
+            measured[place] = Measured(n_hits / n, *wilson(n_hits, n))
     return Evaluation(len(levels), int(wrong.sum()), int(flagged.sum()), *measured)
 
 

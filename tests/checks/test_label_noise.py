@@ -149,3 +149,18 @@ def test_a_rate_on_which_the_estimates_disagree_passes_no_gate_and_says_why() ->
     why = json.loads(gates.rows["reason_args"][0].as_py())["why"]
     assert why.startswith("its estimates disagree (channel ")
     assert "curate audit" in why
+
+
+def test_numbers_of_a_small_declared_group_are_hidden_with_those_that_would_tell_them() -> None:
+    table, _ = view()
+    ages = pa.array(["old"] * 9 + ["young"] * 40 + ["middle"] * (N - 49))
+    told = {
+        (r["name"], r["group"]): r
+        for r in run_check(check(), table.append_column("attr_age", ages)).statistics.to_pylist()
+    }
+    for group, shown in (("old", "<10"), ("young", "hidden with it")):
+        for name in ("share_flagged", "mean_risk"):
+            row = told[name, f"attr_age={group}"]
+            assert (row["value"], row["n"], row["outcome"]) == (None, None, "insufficient data")
+            assert json.loads(row["detail"]) == {"shown": shown}
+    assert told["share_flagged", "attr_age=middle"]["n"] == N - 49
