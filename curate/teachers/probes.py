@@ -27,7 +27,7 @@ from curate.teachers.probes_each import folds_of, out_of_fold_each
 from curate.teachers.protocol import OUT_OF_FOLD_HERE, Answer, Request, TeacherCard
 from curate.teachers.refit import class_shares
 
-VERSION = 5
+VERSION = 6
 MAX_FIT_ROWS = (
     50_000  # a probe is fitted on at most so many rows of the other folds, chosen by the hash of their ids
 )
@@ -206,7 +206,7 @@ def judge_fold(
     project = projection(features[others], seed)
     projected = project(features[others])
     inner = folds[others] == np.setdiff1d(np.unique(folds), [fold])[0]
-    shares = class_shares(projected, position, folds[others], refits)
+    shares = class_shares(projected, position, folds[others], refits, seed=seed)
     fitted = {name: fit(projected, shares, inner, seed) for name, fit in fits.items()}
     answers = {name: np.empty((len(held), len(seen))) for name in fits}
     for start in range(0, len(held), BLOCK_ROWS):

@@ -119,13 +119,13 @@ def test_refits_learn_from_noisy_labels_what_is_true_and_leave_clean_ones_alone(
     random = np.random.default_rng(6)
     noisy = np.where(random.random(500) < 0.3, (truth + random.integers(1, 3, 500)) % 3, truth)
     folds = assign_folds(noisy, np.arange(500), 5, seed=0)
-    shares = class_shares(features, noisy, folds, 2)
+    shares = class_shares(features, noisy, folds, 2, seed=0)
     wrong = noisy != truth
     at_given = shares[np.arange(500), noisy]
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert at_given[wrong].mean() < 0.4
     assert at_given[~wrong].mean() > 0.8
-    np.testing.assert_array_equal(class_shares(features, truth, folds, 2), np.eye(3)[truth])
+    np.testing.assert_array_equal(class_shares(features, truth, folds, 2, seed=0), np.eye(3)[truth])
 
 
 def test_two_classes_and_many_classes() -> None:
