@@ -109,7 +109,7 @@ def test_the_audit_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "labels known to be wrong: 101 of 1803" in told
     assert "effective classes: 9." in told or "effective classes: 10" in told
     assert "changes: {" in told
-    assert "(review → relabel)" in told
+    assert "(relabel → soften)" in told
     assert "0 decisions" in told
     assert "v1 publish" in told
     assert told.count("data:image/png;base64,iVBOR") == 18
