@@ -108,6 +108,10 @@ def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ran = next((row for row in rows if (row["check"], row["name"]) in said and _why(row)), {})
     code = "gate_check_did_not_run" if ran else "gate_matches_nothing"
     blocks = gate.level == "fail"
+    if (
+        ran and ran["name"] == "applies" and not blocks
+    ):  # said, and nothing to warn of: the data has no such subject
+        gate = gate.model_copy(update={"level": "info"})
     row = _row(gate, gate.statistic, gate.group, {"detail": ran.get("detail")}, None, "errored", code, blocks)
     if ran:
         return row

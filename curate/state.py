@@ -15,8 +15,9 @@ from curate.check import CheckResult
 from curate.errors import ExitCode
 from curate.manifest.build import Release
 from curate.manifest.publish import Published
-from curate.stages.teach import Taught
-from curate.verdict_boxes import drawn_labels, labeled_where_drawn
+from curate.stages.answers import Taught
+from curate.verdict_boxes import answered, drawn_labels, labeled_where_drawn
+from curate.verdict_people import standing
 
 
 @dataclass
@@ -52,19 +53,27 @@ class Gathered:
         """The labels of the source and those that reviewers added."""
         return pa.concat_tables([self.labels, self.added]) if self.added.num_rows else self.labels
 
-    def add_labels(self, added: pa.Table, answered: pa.Table) -> None:
+    def add_labels(self, added: pa.Table, asked: pa.Table) -> None:
         """Take in labels that reviewers gave, and set the findings aside that asked for them."""
-        self.added, self.answered = added, answered
-        known = self.answered["finding_id"].combine_chunks()
-        self.findings = self.findings.filter(pc.invert(pc.is_in(self.findings["finding_id"], value_set=known)))
+        self.added = added
+        self._set_aside(pc.is_in(self.findings["finding_id"], value_set=asked["finding_id"].combine_chunks()))
 
     def take_drawn_boxes(self) -> None:
-        """Add the boxes that people drew or accepted to the labels. Checks have judged what was given before."""
+        """Add the boxes that people drew or accepted to the labels, and set the findings aside that asked for them.
+
+        Checks have judged what was given before.
+        """
         labels = drawn_labels(self.decisions, self.labels, self.view)
         if labels.num_rows > self.labels.num_rows:
             self.labels = labels
             self.samples = labeled_where_drawn(self.samples, labels)
             self.view = labeled_where_drawn(self.view, labels)
+        self._set_aside(pa.array(answered(self.findings, standing(self.decisions), self.view)))
+
+    def _set_aside(self, is_answered: pa.Array | pa.ChunkedArray) -> None:
+        """Keep findings that people answered for whoever shows decisions; nothing waits for them any more."""
+        self.answered = pa.concat_tables([self.answered, self.findings.filter(is_answered)])
+        self.findings = self.findings.filter(pc.invert(is_answered))
 
     def add(self, result: CheckResult) -> None:
         """Add what checks found."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from curate import schema
+from curate.teachers.boxes.geometry import iou_of
 from curate.verdict_people import stale_pairs, standing
 from curate.verdict_rows import Floats, Mask, take_or_null
 
@@ -94,18 +94,10 @@ def answered(findings: pa.Table, decisions: pa.Table, samples: pa.Table) -> Mask
     suggested, sample_ids = _boxes(asked), take_or_null(findings["sample_id"], places).to_pylist()
     for number, (place, sample) in enumerate(zip(places.tolist(), sample_ids, strict=True)):
         near = by_sample.get(sample)
-        settled[place] = near is not None and bool((_iou(suggested[number], drawn[near]) >= SAME_PLACE).any())
+        settled[place] = near is not None and bool((iou_of(suggested[number], drawn[near]) >= SAME_PLACE).any())
     return settled
 
 
 def _boxes(column: pa.Array | pa.ChunkedArray) -> Floats:
     flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float64).reshape(-1, 4)
-
-
-def _iou(one: NDArray[np.float64], many: Floats) -> Floats:
-    low = np.maximum(one[:2], many[:, :2])
-    high = np.minimum(one[:2] + one[2:], many[:, :2] + many[:, 2:])
-    shared = np.clip(high - low, 0.0, None).prod(axis=1)
-    whole = one[2:].prod() + many[:, 2:].prod(axis=1) - shared
-    return np.asarray(np.divide(shared, whole, out=np.zeros(len(many)), where=whole > 0), dtype=np.float64)

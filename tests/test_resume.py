@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -191,17 +192,43 @@ def test_no_decision_is_lost_where_a_run_is_killed_while_it_rewrites_the_view(tm
     assert e2e.call("run", spec, "--workspace", calm, "--no-review", "--json").json["id"] == done.json["id"]
 
 
+SWALLOWING = """
+import curate.gx, os, signal, sys
+def swallow(*_, wrapped=curate.gx.validate, **__):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        import time; time.sleep(1)
+    except BaseException:
+        pass
+    return wrapped(*_, **__)
+curate.gx.validate = swallow
+from curate.cli import main
+sys.argv = ["curate", *sys.argv[1:]]
+main()
+"""  # a library that catches everything, as some do while they are imported
+
+
+@pytest.mark.parametrize("how", ["--json", "--quiet"])
+def test_an_interrupt_that_a_library_swallowed_ends_the_run_at_its_next_stage(
+    finished: e2e.Finished, tmp_path: Path, how: str
+) -> None:
+    asked = ["run", str(finished.spec), "--workspace", str(tmp_path / "ws"), "--no-review", how]
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWING, *asked], env=e2e.environment({}), capture_output=True, text=True, timeout=120
+    , check=False)  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert "Interrupted" in done.stderr
+    assert "Traceback" not in done.stderr
+    (record,) = (tmp_path / "ws" / "pets" / "runs").glob("*/run.json")
+    assert json.loads(record.read_text(encoding="utf-8"))["state"] == "interrupted"
+
+
 def test_interrupted_it_says_so_leaves_130_and_goes_on(finished: e2e.Finished, tmp_path: Path) -> None:
     workspace = tmp_path / "ws"
     process = e2e.start("run", finished.spec, "--workspace", workspace, "--no-review", "--json")
     wait_for_stage(workspace, "ingest", process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group, workers included
-    try:
-        out, err = process.communicate(timeout=2)
-    except subprocess.TimeoutExpired:
-        # a library that is being imported may swallow the first: a person presses again
-        os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode in {130, -signal.SIGINT}, (
         err
     )  # Python may end itself by the signal; to a shell both are 130

@@ -17,6 +17,15 @@ from curate.checks.pictures import gather
 from curate.statistics.intervals import wilson
 
 NAME = "box_sanity"
+ISSUES = (
+    "invalid_box",
+    "box_outside",
+    "tiny_box",
+    "extreme_aspect_box",
+    "huge_box",
+    "duplicate_box",
+    "conflicting_box",
+)
 _MOST_ASPECT = 1e9  # of a side that is all but zero: a number that JSON can hold
 COLUMNS = ("label_id", "sample_id", "task", "label", "bbox", "annotator", "width_px", "height_px")
 
@@ -176,17 +185,8 @@ def _pairs(
 
 
 def _statistics(rows: Rows, n: int, is_complete: bool) -> pa.Table:  # noqa: FBT001 - a fact that is passed on
-    issues = (
-        "invalid_box",
-        "box_outside",
-        "tiny_box",
-        "extreme_aspect_box",
-        "huge_box",
-        "duplicate_box",
-        "conflicting_box",
-    )
     statistics = []
-    for issue in (None, *issues):
+    for issue in (None, *ISSUES):
         hits = {row["label_id"] for row in rows if issue in (None, row["issue"])}
         low, high = wilson(len(hits), n)
         group = f"issue={issue}" if issue else None
@@ -203,15 +203,7 @@ CHECK = Check(
     view="labels",
     needs=COLUMNS,
     scope="sample",
-    issues=(
-        "invalid_box",
-        "box_outside",
-        "tiny_box",
-        "extreme_aspect_box",
-        "huge_box",
-        "duplicate_box",
-        "conflicting_box",
-    ),
+    issues=ISSUES,
     params=BoxSanityParams(),
     fit=fit,
     score=score_by_label,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.check import Batches, Check, build_findings, build_statistics
-from curate.checks.attributes import SMALL, suppressed
+from curate.check import Batches, Check, build_findings
+from curate.checks.label_noise_rates import RISK_UNITS, LabelNoiseState, Tally, statistics_of
 from curate.errors import InputError
 from curate.teachers.disagreement import fit_flags, fit_rows
-from curate.teachers.flag_model import FlagModel, Scores
+from curate.teachers.flag_model import Scores
 from curate.teachers.flag_reasons import CODES, reason_codes
 from curate.teachers.label_columns import label_indices, label_strings, prob_matrix
 from curate.teachers.neighbours import count_labels
-from curate.teachers.noise import INSUFFICIENT, Floats, Ints, NoiseRate, binomial_rate, transition_json
+from curate.teachers.noise import Floats, Ints
 from curate.teachers.sampling import order_keys, smallest
 from curate.teachers.scoring import score_flags, usable_rows
 
@@ -27,7 +27,6 @@ NAME = "label_noise"
 ISSUE = "mislabel"
 UNJUDGED_ISSUE = "unjudged_label"
 MIN_RISK = 0.5
-RISK_UNITS = 2**30
 _DISAGREE = frozenset({"teachers_disagree", "teachers_doubt"})
 _UNJUDGED = frozenset({"label_outside_classes", "probabilities_invalid"})
 
@@ -47,30 +46,6 @@ class LabelNoiseParams:
     features: tuple[tuple[str, str], ...] = ()
     independent: bool | None = None
     flag_risk: float | None = None
-
-
-@dataclass(slots=True)
-class Tally:
-    """Judged rows of a class or declared group: how many, how many flagged, the sum of their risks.
-
-    The sum counts units of 1 / RISK_UNITS, so that no order of adding shows in it.
-    """
-
-    n_judged: int = 0
-    n_flagged: int = 0
-    risk_units: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LabelNoiseState:
-    """The fitted model and what it says about all rows, by class."""
-
-    model: FlagModel
-    classes: tuple[str, ...]
-    n_judged: Ints  # (K,) by given class
-    n_flagged: Ints  # (K,)
-    n_rows: int
-    by_group: Mapping[str, Tally]  # class=… and attr_…=…
 
 
 def fit(batches: Batches, params: LabelNoiseParams) -> LabelNoiseState:
@@ -201,99 +176,6 @@ def _finding(
     }
 
 
-def summarize(state: LabelNoiseState, _params: LabelNoiseParams) -> pa.Table:
-    """Return the noise rate by every method, the flags over all and by class, and each teacher's weight."""
-    model = state.model
-    n_judged = int(state.n_judged.sum())
-    about = {
-        "regime": model.regime,
-        "rule": model.rule,
-        "why": model.why,
-        "risk_kind": model.risk_kind,
-        "estimates_agree": model.estimates_agree,
-    }
-    rate = _rate_row("noise_rate", None, model.noise_rate, n_judged, about)
-    if (
-        model.estimates and not model.estimates_agree
-    ):  # a number that one method gives and another denies passes no gate
-        rate |= {"outcome": INSUFFICIENT, "detail": {**rate["detail"], "insufficient": _disagreement(model)}}
-    rows: list[dict[str, Any]] = [rate]
-    rows += [
-        _rate_row("noise_rate_estimate", f"method={name}", rate, model.n_fitted, {})
-        for name, rate in model.estimates.items()
-    ]
-    missing = None if n_judged else INSUFFICIENT
-    share = state.n_flagged.sum() / n_judged if n_judged else None
-    rows += [
-        {"name": "n_flagged", "value": float(state.n_flagged.sum()), "n": n_judged, "outcome": missing},
-        {"name": "share_flagged", "value": share, "n": n_judged, "outcome": missing},
-        {"name": "n_unjudged", "value": float(state.n_rows - n_judged), "n": state.n_rows, "outcome": missing},
-    ]
-    hidden = _small_groups({group: tally.n_judged for group, tally in state.by_group.items()})
-    for group, tally in sorted(state.by_group.items()):
-        n = tally.n_judged
-        if group in hidden:  # a share of so few says who they are
-            told = {"outcome": INSUFFICIENT, "detail": {"shown": hidden[group]}}
-            rows += [{"name": name, "group": group, **told} for name in ("share_flagged", "mean_risk")]
-            continue
-        share = binomial_rate(tally.n_flagged / n, n, "share of judged rows")
-        rows.append(_rate_row("share_flagged", group, share, n, {}))
-        rows.append({"name": "mean_risk", "group": group, "value": tally.risk_units / RISK_UNITS / n, "n": n})
-    if model.transition.size:
-        rows.append(_transition_row(model, state.classes))
-    rows += [
-        {
-            "name": "teacher_weight",
-            "group": f"teacher={teacher.name}",
-            "value": teacher.weight,
-            "n": model.n_fitted,
-            "outcome": missing,
-            "detail": teacher.to_json(),
-        }
-        for teacher in model.teachers
-    ]
-    return build_statistics(NAME, rows)
-
-
-def _small_groups(counts: Mapping[str, int]) -> dict[str, str]:
-    """Return the groups of declared attributes whose numbers must not be shown, with what is shown instead."""
-    hidden: dict[str, str] = {}
-    columns = sorted({group.partition("=")[0] for group in counts if group.startswith(schema.ATTRIBUTE_PREFIX)})
-    for column in columns:
-        own = {group: n for group, n in counts.items() if group.partition("=")[0] == column}
-        hidden |= {group: f"<{SMALL}" if own[group] < SMALL else "hidden with it" for group in suppressed(own)}
-    return hidden
-
-
-def _disagreement(model: FlagModel) -> str:
-    known = sorted((e.estimate, name) for name, e in model.estimates.items() if e.estimate is not None)
-    told = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for share, name in known)
-    return f"its estimates disagree ({told}); an audit tells: curate audit" if known else "it has no estimate"
-
-
-def _transition_row(model: FlagModel, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the share of labels that the fitted noise channel changes, with the channel itself as detail."""
-    return {
-        "name": "noise_transition",
-        "value": float(1.0 - np.diag(model.transition).mean()),
-        "n": model.n_fitted,
-        "detail": transition_json(model.transition, classes),
-    }
-
-
-def _rate_row(name: str, group: str | None, rate: NoiseRate, n_rows: int, detail: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "group": group,
-        "value": rate.estimate,
-        "low": rate.low,
-        "high": rate.high,
-        "n": n_rows,
-        "outcome": INSUFFICIENT if rate.estimate is None else None,
-        "detail": {"method": rate.method, **detail},
-    }
-
-
 def _columns(names: Sequence[str]) -> list[str]:
     kinds = (schema.PROB_PREFIX, schema.ATTRIBUTE_PREFIX, schema.NEAREST_PREFIX)
     return ["sample_id", "label_id", "label", *(n for n in names if n.startswith(kinds))]
@@ -355,5 +237,5 @@ CHECK = Check(
     params=LabelNoiseParams(),
     fit=fit,
     score=score,
-    summarize=summarize,
+    summarize=lambda state, _: statistics_of(state),
 )

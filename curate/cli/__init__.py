@@ -9,15 +9,14 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from curate import __version__
 from curate.cli import life, machine, people, releases, stages
+from curate.cli.interrupt import interrupt
 from curate.errors import ConfigError, CurateError, ExitCode
 
 INTERRUPTED = 130
@@ -96,18 +95,10 @@ def _root(
     """Labeled images in, a versioned release and a reason for every row out."""
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but not inside the import machinery: it would keep its locks, and threads would hang."""
-    if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
-        threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
-        return
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command line and end the process: one line per error, a stack trace only where CURATE_DEBUG is set."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller ignores Ctrl-C
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         app()
     except CurateError as error:
@@ -130,7 +121,7 @@ def main() -> None:
         )
         _fail(message, ExitCode.CRASHED, error)
     finally:
-        if signal.getsignal(signal.SIGINT) is _interrupt:  # all is done: what closes at the end is not to be torn
+        if signal.getsignal(signal.SIGINT) is interrupt:  # all is done: what closes at the end is not to be torn
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

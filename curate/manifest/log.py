@@ -6,7 +6,6 @@ import re
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, overload
@@ -14,55 +13,35 @@ from typing import Any, overload
 from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError, VerificationError, did_you_mean
 from curate.manifest.entry import seal, unseal
+from curate.manifest.history import (
+    HEADS,
+    NUMBERED,
+    LogEntry,
+    latest,
+    predecessors,
+    publications,
+    retractions,
+    successors,
+    tags,
+)
 from curate.manifest.place import Place, names_in, put_new, read_all
 from curate.manifest.tombstone import read_tombstone
+
+__all__ = [
+    "HEADS", "NUMBERED", "LogEntry", "add", "append", "append_erasure", "latest", "next_number", "now", "predecessors",
+    "publications", "published_names", "put_entry", "read_log", "release_folder", "resolve", "retractions", "successors",
+    "tags", "version_id_of",
+]  # fmt: skip
 
 _ENTRY = re.compile(r"(\d{10})\.json")
 MIN_PREFIX = 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as config.Name
-HEADS = ("publish", "republish", "rollback")  # kinds of entries that make their version the latest
-NUMBERED = ("publish", "erase")  # kinds of entries that people see as v<number>
 _OWN = {"format", "format_version", "kind", "id", "at", "host", "parents", "gates", "counts", "why", "tag", "call"}
 _ALWAYS = ("format", "host", "parents", "gates", "counts")
 _NEEDED = {
     **dict.fromkeys(("publish", "republish", "rollback", "retract", "repair", "erase"), _ALWAYS),
     "tag": (*_ALWAYS, "tag"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """What happened to a release.
-
-    Attributes:
-        number: of the entry; people see the version that it published as v<number>.
-        kind: publish (a new version), republish (an older version came out of a run again and is the latest now),
-            rollback (an older version was made the latest by hand), retract (a version is never the latest again),
-            tag (a version got a name), repair (the files of a damaged version were written again) or erase (a new
-            version takes the place of its one parent, from which rows were erased on request). Kinds that this
-            curate does not know are kept and shown, and change nothing.
-        id: of the version.
-        at: RFC 3339, UTC.
-        host: where it was done.
-        parents: ids of the versions that were the latest before.
-        gates: passed | warned | failed.
-        counts: n_in, n_released, n_excluded, …
-        why: what a person said.
-        tag: the name that a version got.
-        more: whatever else stands in the entry, for kinds of later versions and of other modules.
-    """
-
-    number: int
-    kind: str
-    id: str
-    at: str
-    host: str
-    parents: tuple[str, ...] = ()
-    gates: str = ""
-    counts: Mapping[str, Any] = field(default_factory=dict)
-    why: str = ""
-    tag: str = ""
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_log(root: str | Place, name: str) -> list[LogEntry]:
@@ -82,72 +61,6 @@ def read_log(root: str | Place, name: str) -> list[LogEntry]:
         for found, content in zip(numbered, read_all(folder, numbered), strict=True)
         if content
     ]
-
-
-def latest(entries: Sequence[LogEntry]) -> LogEntry | None:
-    """Return the entry that says which version is the latest; a retracted version never is.
-
-    Where the latest was erased, that is the entry of its successor.
-    """
-    gone, heirs = retractions(entries), successors(entries)
-    head = None
-    for entry in entries:
-        standing = heirs.get(entry.id, entry)
-        if entry.kind in HEADS and standing.id not in gone:
-            head = standing
-    return head
-
-
-def successors(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
-    """Return the id of each erased version → the entry of the version that stands in its place now."""
-    found: dict[str, LogEntry] = {}
-    for entry in reversed(entries):  # later ones first: a successor may have been erased in turn
-        if entry.kind == "erase":
-            found |= {parent: found.get(entry.id, entry) for parent in entry.parents}
-    return found
-
-
-def predecessors(entries: Sequence[LogEntry], version_id: str) -> list[str]:
-    """Return the ids of the erased versions whose place a version took, sorted."""
-    found = {version_id}
-    for entry in reversed(entries):
-        if entry.kind == "erase" and entry.id in found:
-            found |= set(entry.parents)
-    return sorted(found - {version_id})
-
-
-def retractions(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
-    """Return version id → the entry that retracted it first, or that retracted the erased version in whose place it is.
-
-    Taking rows out does not mend what a version was retracted for.
-    """
-    found: dict[str, LogEntry] = {}
-    for entry in entries:
-        if entry.kind == "retract":
-            found.setdefault(entry.id, entry)
-    for entry in entries:
-        for parent in entry.parents if entry.kind == "erase" else ():
-            if parent in found:
-                found.setdefault(entry.id, found[parent])
-    return found
-
-
-def tags(entries: Sequence[LogEntry]) -> dict[str, str]:
-    """Return tag → version id; the last entry of a tag counts, the earlier ones stay in the log.
-
-    The tag of an erased version means its successor.
-    """
-    heirs = successors(entries)
-    return {entry.tag: heirs.get(entry.id, entry).id for entry in entries if entry.kind == "tag"}
-
-
-def publications(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
-    """Return version id → the entry that published it, oldest first."""
-    found: dict[str, LogEntry] = {}
-    for entry in entries:
-        if entry.kind in NUMBERED:
-            found.setdefault(entry.id, entry)
-    return found
 
 
 @overload

@@ -149,10 +149,12 @@ def without_teacher(
     teachers: pa.Table | None = None,
     *,
     elsewhere: str | None = None,
+    classified: bool = False,
 ) -> tuple[list[Check], CheckResult]:
     """Return the checks whose teachers have answered, and what is said of the others.
 
-    A check whose kind of teacher the spec does not have has no subject; one whose teachers gave nothing did not run,
+    A check whose kind of teacher the spec does not have has no subject (with `classified` images, probes and classifiers
+    do have one: then it did not run); one whose teachers gave nothing did not run,
     and is errored where a teacher failed (`teachers`: their statistics). `elsewhere` says why probes and classifiers of
     one label have no say.
     """
@@ -164,6 +166,8 @@ def without_teacher(
     kinds = {_ANSWERS.get(teacher.kind, schema.PROB_PREFIX) for teacher in spec.teachers} or {schema.PROB_PREFIX}
     ready = [one for one in checks if any(name.startswith(str(one.teacher_prefix)) for name in columns)]
     silent = [one for one in checks if one not in ready]
+    if classified:
+        kinds.add(schema.PROB_PREFIX)
     if elsewhere:
         kinds -= {schema.PROB_PREFIX}
     elif schema.PROB_PREFIX in kinds:  # the same teachers, asked about each class

@@ -36,7 +36,9 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
         said = found.predictions.statistics if found.predictions else None
         tasks = set(view["task"].to_pylist())
         elsewhere = _ELSEWHERE.get(next(iter(tasks))) if len(tasks) == 1 else None
-        chosen, silent = check.without_teacher(context.spec, chosen, view.column_names, said, elsewhere=elsewhere)
+        chosen, silent = check.without_teacher(
+            context.spec, chosen, view.column_names, said, elsewhere=elsewhere, classified="classification" in tasks
+        )
         found.add(silent)
     found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
     if not after_teachers and found.labels.num_rows:

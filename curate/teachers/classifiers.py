@@ -74,8 +74,19 @@ def _fit_linear(features: Matrix, shares: Matrix, inner: np.ndarray, seed: int) 
 
 
 def _fit_neighbours(features: Matrix, shares: Matrix, inner: np.ndarray, seed: int) -> Predict:
-    """Nearest neighbours by cosine, weighted by similarity; in blocks, so that memory is bounded."""
+    """Nearest neighbours by cosine, weighted by similarity."""
     del inner, seed
+    return neighbours_vote(features, shares, np.full(shares.shape[1], 1.0 / shares.shape[1]))
+
+
+def neighbours_vote(features: Matrix, shares: Matrix, prior: Matrix) -> Predict:
+    """Return what the nearest rows say of each class, weighted by similarity; in blocks, so that memory is bounded.
+
+    Args:
+        features: (n, d).
+        shares: (n, K) what each row says of each class.
+        prior: (K,) what `PRIOR_ROWS` further rows say.
+    """
     directions = _directions(features)
     n_neighbours = min(N_NEIGHBOURS, len(directions))
 
@@ -87,8 +98,8 @@ def _fit_neighbours(features: Matrix, shares: Matrix, inner: np.ndarray, seed: i
             nearest = np.argpartition(-similar, n_neighbours - 1, axis=1)[:, :n_neighbours]
             weights = np.take_along_axis(similar, nearest, axis=1)
             weights = np.exp((weights - weights.max(axis=1, keepdims=True)) / NEIGHBOUR_TEMPERATURE)
-            cast = np.einsum("nk,nkc->nc", weights, shares[nearest]) + PRIOR_ROWS / shares.shape[1]
-            probs[start : start + block] = cast / cast.sum(axis=1, keepdims=True)
+            cast = np.einsum("nk,nkc->nc", weights, shares[nearest]) + PRIOR_ROWS * prior
+            probs[start : start + block] = cast / (weights.sum(axis=1, keepdims=True) + PRIOR_ROWS)
         return probs
 
     return predict

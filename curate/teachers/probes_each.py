@@ -15,12 +15,10 @@ import numpy as np
 from curate.adapters.execution import map_shards
 from curate.teachers.classifiers import (
     LINEAR_C,
-    N_NEIGHBOURS,
-    NEIGHBOUR_TEMPERATURE,
     NETWORK_BATCH,
     NETWORK_DECAY,
     NETWORK_STEPS,
-    PRIOR_ROWS,
+    neighbours_vote,
 )
 from curate.teachers.folds import assign_folds
 
@@ -104,23 +102,7 @@ def _one_vs_rest(strength: float, features: Matrix, label: np.ndarray, seed: int
 
 def _neighbours(features: Matrix, given: Matrix, inner: np.ndarray, seed: int) -> Predict:
     del inner, seed
-    directions = _directions(features)
-    prior, shares = given.mean(axis=0), given.astype(np.float64)
-    n_neighbours = min(N_NEIGHBOURS, len(directions))
-
-    def predict(matrix: Matrix) -> Matrix:
-        probs = np.empty((len(matrix), given.shape[1]))
-        block = max(1, 8_000_000 // len(directions))
-        for start in range(0, len(matrix), block):
-            similar = _directions(matrix[start : start + block]) @ directions.T
-            nearest = np.argpartition(-similar, n_neighbours - 1, axis=1)[:, :n_neighbours]
-            weights = np.take_along_axis(similar, nearest, axis=1)
-            weights = np.exp((weights - weights.max(axis=1, keepdims=True)) / NEIGHBOUR_TEMPERATURE)
-            cast = np.einsum("nk,nkc->nc", weights, shares[nearest]) + PRIOR_ROWS * prior
-            probs[start : start + block] = cast / (weights.sum(axis=1, keepdims=True) + PRIOR_ROWS)
-        return probs
-
-    return predict
+    return neighbours_vote(features, given.astype(np.float64), given.mean(axis=0))
 
 
 def _network(features: Matrix, given: Matrix, inner: np.ndarray, seed: int) -> Predict:
