@@ -147,7 +147,7 @@ def _explain(located: LocatedYaml, item: Any) -> str:  # noqa: ANN401 - pydantic
     if expected and isinstance(given_word, str):
         words = [word.strip().strip("'") for word in str(expected).replace(" or ", ", ").split(",")]
         hint = did_you_mean(given_word, words)
-    return f"{where}: '{dotted}': {item['msg']}.{given} {hint}".rstrip()
+    return f"{where}: '{dotted}': {item['msg'].removeprefix('Value error, ')}.{given} {hint}".rstrip()
 
 
 def _known_keys(loc: tuple[Any, ...]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Action = Literal["keep", "review", "relabel", "soften", "drop"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -112,6 +112,13 @@ class Policy(_Frozen):
         description="objectness from which a box that only detectors see is stored beside the released ones",
     )
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
+
+    @field_validator("release_review", mode="before")
+    @classmethod
+    def _a_known_word(cls, value: object) -> object:
+        if not (isinstance(value, bool) or value == "soft"):
+            raise ValueError("release_review is true, false or soft")
+        return value
 
     @property
     def releases_softly(self) -> bool:

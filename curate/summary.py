@@ -50,8 +50,8 @@ def summarize(result: RunResult) -> dict[str, Any]:
     return summary
 
 
-def summary_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return the lines for people."""
+def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]:
+    """Return the lines for people; `options`: what the next commands need to find the run, with a space before it."""
     counts = summary["counts"]
     lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
     lines += _quality_lines(summary)
@@ -79,7 +79,9 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
     if "report" in summary:
         lines.append(f"  report         {summary['report']}")
-    lines.append(f"  next           curate review {summary['name']} · curate verify {summary['name']}")
+    name, releases = summary["name"], options  # review asks for no place of releases
+    review = options.partition(" --manifests")[0]
+    lines.append(f"  next           curate review {name}{review} · curate verify {name}{releases}")
     return lines
 
 

@@ -182,6 +182,10 @@ def test_boxes_that_a_person_accepts_are_released_and_those_refused_hold_nothing
     assert again["action"] == "keep"
     waiting = {row["sample_id"] for row in second.tables["verdicts"].to_pylist() if row["action"] == "review"}
     assert waiting <= {row["sample_id"] for row in found if row["label_id"] is not None}
+    asked = {row["finding_id"] for row in [missing, *others]}
+    assert not asked & set(second.tables["findings"]["finding_id"].to_pylist()), (
+        "what was answered waits for nobody"
+    )
     report = verify_version(tmp_path / "manifests", "shapes")
     assert report.lines()[-1] == "Every promise is kept.", report.lines()
     third = curate.run(spec, workspace=tmp_path, review=False)

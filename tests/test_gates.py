@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -167,3 +167,16 @@ def test_a_broken_bound_of_the_interval_is_not_told_as_the_value() -> None:
     ).rows.to_pylist()
     told = SENTENCES[row["reason_code"]].format(**json.loads(row["reason_args"]))
     assert told == "noise.rate (all) is 0.1 and may be 0.25; at most 0.2 is allowed."
+
+
+@pytest.mark.parametrize(("level", "expected"), [("warn", "passed"), ("info", "passed"), ("fail", "failed")])
+def test_a_check_without_a_subject_warns_of_nothing_and_passes_no_gate_that_must_hold(
+    level: Literal["warn", "info", "fail"], expected: str
+) -> None:
+    gate = Gate(statistic="noise.rate", max=0.2, level=level)
+    table = statistics({"name": "applies", "value": 0.0, "detail": {"why": "no such labels"}})
+    told = gate_result(table, [gate])
+    assert told.outcome == expected
+    (row,) = told.rows.to_pylist()
+    assert row["outcome"] == "errored"
+    assert "no such labels" in row["reason_args"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -59,7 +60,9 @@ def run(
     from curate.summary import summarize, summary_lines  # noqa: PLC0415 - as above
 
     summary = summarize(result)
-    terminal.tell(summary, lambda: summary_lines(summary))
+    where = {"--workspace": workspace, "--manifests": manifests}
+    said = "".join(f" {option} {shlex.quote(str(place))}" for option, place in where.items() if place)
+    terminal.tell(summary, lambda: summary_lines(summary, options=said))
     raise typer.Exit(result.exit_code)
 
 

@@ -2,7 +2,7 @@
 
 _NEAR = (
     "; {n_near_suggested} of the {n_near} nearest of {n_searched:,} images searched are labeled {suggested}, "
-    "{n_near_given} {given}"
+    "{n_near_given} of them {given}"
 )
 FURTHER = {"teachers_disagree": _NEAR, "teachers_doubt": _NEAR}  # said where its arguments are there
 
