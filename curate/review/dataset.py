@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.errors import ConfigError, did_you_mean
-from curate.review import suggested
+from curate.review import regions, suggested
 from curate.review.documents import FIELDS, GROUND_TRUTH, LABEL_FIELDS, TEACHER_PREFIX
 
 PREFIX = "curate-"
@@ -93,9 +93,10 @@ def declare_fields(dataset: Any, kind: str, extra: Sequence[str], teachers: Sequ
     path = label_path(kind)
     wanted |= {f"{path}.{name}": _field(kind_of) for name, kind_of in LABEL_FIELDS.items()}
     if kind == "Detections":
-        wanted[suggested.FIELD] = label | {"embedded_doc_type": fo.Detections}
-        inside = f"{suggested.FIELD}.detections"
-        wanted |= {f"{inside}.{name}": _field(kind_of) for name, kind_of in suggested.FIELDS.items()}
+        for beside in (suggested, regions):
+            wanted[beside.FIELD] = label | {"embedded_doc_type": fo.Detections}
+            inside = f"{beside.FIELD}.detections"
+            wanted |= {f"{inside}.{name}": _field(kind_of) for name, kind_of in beside.FIELDS.items()}
     for teacher in teachers:
         wanted[TEACHER_PREFIX + teacher] = label | {"embedded_doc_type": fo.Classification}
     missing = {name: arguments for name, arguments in wanted.items() if name not in present}
@@ -124,6 +125,7 @@ def owned_fields(extra: Sequence[str], teachers: Sequence[str]) -> set[str]:
         *FIELDS,
         *extra,
         GROUND_TRUTH,
+        regions.FIELD,
         suggested.FIELD,
         "metadata",
         "filepath",
