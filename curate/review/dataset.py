@@ -12,6 +12,7 @@ from curate.review.documents import FIELDS, GROUND_TRUTH, LABEL_FIELDS, TEACHER_
 PREFIX = "curate-"
 MARK = "curate"  # key of dataset.info that says who made it
 LAYOUT = 1  # raised when the documents change shape
+ON_TILES = ("issues", "suggested_label")  # words on each picture of the grid: why it is looked at
 TESTED_FIFTYONE = "1.22."
 
 
@@ -112,6 +113,17 @@ def declare_fields(dataset: Any, kind: str, extra: Sequence[str], teachers: Sequ
     fields = {name: foo.create_field(name.rsplit(".", 1)[-1], **arguments) for name, arguments in missing.items()}
     for nested in (False, True):  # the ground truth has to be there before what is inside it
         dataset._merge_sample_field_schema({n: f for n, f in fields.items() if ("." in n) == nested})  # noqa: SLF001
+
+
+def declare_looks(dataset: Any, kind: str) -> None:  # noqa: ANN401 - see above
+    """Say how the App draws the dataset at first, where the user has said nothing: a color a class, what to show."""
+    import fiftyone as fo  # noqa: PLC0415 - costs seconds to import
+
+    if dataset.app_config.color_scheme is None:
+        dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
+    if dataset.app_config.active_fields is None:
+        paths = [GROUND_TRUTH, *((suggested.FIELD, regions.FIELD) if kind == "Detections" else ()), *ON_TILES]
+        dataset.app_config.active_fields = fo.ActiveFields(paths=paths)
 
 
 def label_path(kind: str) -> str:

@@ -93,7 +93,12 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         SWAPPED_BOXES: (boxed, lambda: boxes("swap")),
         WRONG_REGIONS: (
             (regions.FIELD, "label_risk"),
-            lambda: dataset.filter_labels(regions.FIELD, F("risk") > 0).sort_by("label_risk", reverse=True),
+            # without the ground truth, which covers every pixel: the regions are of it
+            lambda: (
+                dataset.filter_labels(regions.FIELD, F("risk") > 0)
+                .sort_by("label_risk", reverse=True)
+                .exclude_fields(GROUND_TRUTH)
+            ),
         ),
         CROSS_SPLIT: (("leakage_family",), lambda: family("leakage_family")),
         NEAR: (("near_family",), lambda: family("near_family")),

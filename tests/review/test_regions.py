@@ -71,3 +71,17 @@ def test_no_region_without_findings(street: Any) -> None:
     empty = schema.table_from_rows([], toy.arguments["findings"].schema)
     load_dataset("no-doubts", **(toy.arguments | {"findings": empty}))
     assert dataset.open_dataset("no-doubts").load_saved_view(views.WRONG_REGIONS).count() == 0
+
+
+def test_how_the_app_draws_is_said_once_and_left_to_the_user_then(street: Any) -> None:
+    load_dataset("looks", **street.arguments)
+    opened = dataset.open_dataset("looks")
+    assert opened.app_config.color_scheme.color_by == "value"
+    assert {"ground_truth", "regions", "issues"} <= set(opened.app_config.active_fields.paths)
+    opened.app_config.color_scheme.color_by = "field"
+    opened.app_config.active_fields.paths = ["ground_truth"]
+    opened.save()
+    load_dataset("looks", **street.arguments)
+    opened.reload()
+    assert opened.app_config.color_scheme.color_by == "field"
+    assert opened.app_config.active_fields.paths == ["ground_truth"]
