@@ -73,7 +73,7 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
         if summary["excluded_by_reason"]:
             lines.append(f"                 {_listed(summary['excluded_by_reason'])}")
         lines.append(f"  gates          {summary['gates']}")
-        lines += [f"                 {gate['outcome']}: {gate['message']}" for gate in summary["gates_not_passed"]]
+        lines += [f"                 {_word(gate)}: {gate['message']}" for gate in summary["gates_not_passed"]]
     lines += [f"  note           {note}" for note in summary["notes"]]
     if "manifest" in summary:
         state = "published" if summary["is_new"] else "unchanged, nothing published"
@@ -260,6 +260,11 @@ def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
         "message": message,
         "value": row["value"],
     }
+
+
+def _word(gate: Mapping[str, Any]) -> str:
+    """Return how a gate that did not pass is called; one that only informs has no say in the outcome."""
+    return "for information" if gate["level"] == "info" else str(gate["outcome"])
 
 
 def _listed(counts: Mapping[str, int]) -> str:
