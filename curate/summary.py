@@ -31,6 +31,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "actions": _counts(result.tables["verdicts"]["action"]),
             "excluded_by_reason": _excluded_reasons(release.excluded),
             "n_without_label": _n_without_label(release.data),
+            "n_to_ignore": 0 if release.ignore is None else release.ignore.num_rows,
             "findings": _finding_counts(result.tables["findings"]),
             "teachers_failed": _teachers_failed(result.tables["statistics"]),
             "label_noise": _label_noise(result.tables["statistics"]),
@@ -64,6 +65,10 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
         if n := summary["n_without_label"]:
             lines.append(
                 f"                 {n:,} without a label, which only teachers doubt: their soft label leaves"
+            )
+        if n := summary.get("n_to_ignore"):
+            lines.append(
+                f"                 {n:,} places in released images where nobody vouches for what is there (ignore/)"
             )
         if summary["excluded_by_reason"]:
             lines.append(f"                 {_listed(summary['excluded_by_reason'])}")

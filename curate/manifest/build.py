@@ -15,6 +15,7 @@ from curate import schema
 from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
+from curate.manifest.ignore import ignored
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
 from curate.manifest.soft import key_of
 from curate.manifest.soft_release import SoftLabels, make_soft
@@ -37,6 +38,7 @@ class Release:
         soft: `soft.soft_schema`, same rows in the same order as `data`, with detectors `soft_boxes.OBJECTNESS` too;
             None without soft labels.
         soft_boxes: `soft_boxes.teacher_only_schema`, what only detectors see in released images; None without any.
+        ignore: `tables.IGNORE`, what nobody vouches for in released images; None where there is nothing of it.
         excluded: `tables.EXCLUDED`.
         findings: `schema.FINDINGS`, what the verdicts were made from.
         decisions: `tables.DECISIONS` in ledger order, those that stand.
@@ -56,6 +58,7 @@ class Release:
     statistics: pa.Table
     gates: GateResult
     soft_boxes: pa.Table | None = None
+    ignore: pa.Table | None = None
 
 
 def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
@@ -164,6 +167,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         statistics=judged,
         gates=gates,
         soft_boxes=made.boxes,
+        ignore=ignored(data, excluded, findings, stands, policy),
     )
 
 

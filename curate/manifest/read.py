@@ -18,7 +18,7 @@ from curate.manifest.place import Place, parquet_file, place_of
 from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
 
 _LISTED = re.compile(
-    r"(?:(?:data|soft|soft_boxes|excluded|findings|decisions)/part-\d{5}\.parquet|evidence/[A-Za-z0-9][\w.-]*\.json)"
+    r"(?:(?:data|soft|soft_boxes|ignore|excluded|findings|decisions)/part-\d{5}\.parquet|evidence/[A-Za-z0-9][\w.-]*\.json)"
 )
 
 
@@ -32,6 +32,7 @@ class LoadedRelease:
     data: pa.Table
     soft: pa.Table | None
     soft_boxes: pa.Table | None
+    ignore: pa.Table | None
     excluded: pa.Table
     findings: pa.Table
     decisions: pa.Table
@@ -60,6 +61,7 @@ def load_release(version: str | Place) -> LoadedRelease:
         data=tables["data"],
         soft=tables.get("soft"),
         soft_boxes=tables.get("soft_boxes"),
+        ignore=tables.get("ignore"),
         excluded=tables["excluded"],
         findings=tables["findings"],
         decisions=tables["decisions"],

@@ -58,6 +58,7 @@ def write_version(release: Release, folder: Path, name: str) -> str:
         "data": release.data,
         "soft": release.soft,
         "soft_boxes": release.soft_boxes,
+        "ignore": release.ignore,
         "excluded": release.excluded,
         "findings": release.findings,
         "decisions": release.decisions,
@@ -79,7 +80,7 @@ def write_version(release: Release, folder: Path, name: str) -> str:
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "schema_version": schema.SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION if release.ignore is not None else 1,
         "name": name,
         "files": [entry.to_json() for entry in entries],
         "tables": described,
