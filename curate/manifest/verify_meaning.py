@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,8 +15,9 @@ from curate.manifest.place import Place, parquet_file
 from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_evidence, load_table
 from curate.manifest.soft import MADE_FOR, image_keys
-from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers
+from curate.manifest.stale import refuse_other_images
 from curate.manifest.store import describe
+from curate.manifest.verify_maps import refuse_other_words, wrong_maps
 from curate.policy import Policy
 from curate.verdicts import decide
 
@@ -63,8 +63,18 @@ def _counts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str
 
 
 def _soft(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
-    if "soft" not in manifest["tables"]:
-        return [], "none in this version"
+    wrong: list[str] = []
+    told: list[str] = []
+    if "soft" in manifest["tables"]:
+        found, detail = _soft_rows(version, manifest)
+        wrong, told = wrong + found, [*told, detail]
+    if "soft_masks" in manifest["tables"]:
+        found, detail = wrong_maps(version, manifest)
+        wrong, told = wrong + found, [*told, detail]
+    return wrong, "; ".join(told) or "none in this version"
+
+
+def _soft_rows(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
     ids = ["sample_id", "label_id"]
     soft = load_table(version, manifest, "soft", [*ids, MADE_FOR.name]).combine_chunks()
     data = load_table(version, manifest, "data", [*ids, "uri", "content_sha256"]).combine_chunks()
@@ -76,7 +86,7 @@ def _soft(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
         if MADE_FOR.name in soft.column_names:
             refuse_other_images(data, soft[MADE_FOR.name], image_keys(data["content_sha256"]))
         wrong = _soft_boxes(version, manifest, data)
-        _refuse_other_words(version, manifest)
+        refuse_other_words(version, manifest, ("soft/", "soft_boxes/"), manifest["soft"])
     except InputError as error:
         return [str(error)], detail
     return wrong, detail
@@ -93,18 +103,6 @@ def _soft_boxes(version: Place, manifest: Mapping[str, Any], data: pa.Table) -> 
     of_image = data.take(at)
     refuse_other_images(of_image, boxes[MADE_FOR.name], image_keys(of_image["content_sha256"]))
     return []
-
-
-def _refuse_other_words(version: Place, manifest: Mapping[str, Any]) -> None:
-    """Refuse soft files that name other classes or another temperature, and teachers that are not those of the cards."""
-    for entry in manifest["files"]:
-        if entry["path"].startswith(("soft/", "soft_boxes/")):
-            words = parquet_file(version / entry["path"]).schema_arrow.metadata or {}
-            refuse_other_classes(json.loads(words.get(b"classes", b"[]")), manifest["classes"])
-            if words.get(b"temperature", b"").decode() != manifest["soft"]["temperature"]:
-                raise InputError(f"{entry['path']} has another temperature than the manifest")
-    cards = {card["name"]: card for card in load_evidence(version, "teachers") if "name" in card}
-    refuse_other_teachers(manifest["soft"].get("teachers", {}), cards)
 
 
 def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:

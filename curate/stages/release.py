@@ -44,6 +44,8 @@ def build(context: Context, found: Gathered) -> Release:
             places=taught.places if taught else None,
             cards=taught.cards if taught else (),
             teacher_weights=teach.weights(found.statistics, taught) if taught else None,
+            class_maps=taught.class_maps if taught else (),
+            mask_weights=teach.mask_weights(found.statistics, taught) if taught else None,
             evidence={**found.evidence, **about(context.spec)},
             digests={"spec": runs.digest_json(spec_content(context.spec))},
             seed=context.spec.seed,
