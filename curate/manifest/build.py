@@ -22,6 +22,7 @@ from curate.manifest.soft_release import SoftLabels, make_soft
 from curate.manifest.stale import refuse_stale_predictions
 from curate.manifest.stream import RowStream
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
+from curate.manifest.vouched import vouched
 from curate.policy import Policy
 from curate.runs import digest_table
 from curate.verdict_people import standing
@@ -128,7 +129,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     stands = stands.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
     rows = joined_rows(samples, labels, verdicts, stands, policy, salt)
     out = _is_out(rows, policy)
-    data = rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks()
+    data = vouched(rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks(), findings)
     excluded = pa.concat_tables(
         [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
     ).combine_chunks()
