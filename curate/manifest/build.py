@@ -84,6 +84,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     teacher_weights: Mapping[str, float] | None = None,
     class_maps: Sequence[ClassMaps] = (),
     mask_weights: Mapping[str, float] | None = None,
+    mask_sharpness: float = 1.0,
     evidence: Mapping[str, Any] | None = None,
     digests: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -112,6 +113,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         teacher_weights: teacher -> weight in the ensemble; None = all alike.
         class_maps: of segmenters, on disk.
         mask_weights: segmenter -> weight; None = all alike.
+        mask_sharpness: exponent of their mean (`teachers.regions.sharpness`).
         evidence: name -> JSON value, further evidence without clock or absolute path.
         digests: name -> sha256 of what else decides the content: spec, suites, …
         seed: the run's seed.
@@ -142,7 +144,9 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         made = make_soft(data, predictions, places, classes, policy, teacher_weights, teachers, seed)
     soft_masks, maps_head = None, None
     if policy.soft_labels and class_maps:
-        soft_masks, maps_head = make_soft_masks(data, class_maps, classes, policy, mask_weights, teachers, seed)
+        soft_masks, maps_head = make_soft_masks(
+            data, class_maps, classes, policy, mask_weights, teachers, seed, mask_sharpness
+        )
     given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
     judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())

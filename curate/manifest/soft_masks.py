@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -24,7 +23,7 @@ from curate.manifest.stale import (
 from curate.manifest.stream import RowStream
 from curate.policy import Policy
 from curate.runs import digest_json
-from curate.teachers.regions.class_maps import ClassMaps
+from curate.teachers.regions.class_maps import ClassMaps, MapRow, merged_rows, summed
 
 GROUP_ROWS = 8  # images in a row group: what a reader of one image has to read
 PART_ROWS = 8_192
@@ -36,7 +35,6 @@ IDS = (
     pa.field("n_columns", pa.int32(), nullable=False),
 )
 Maps = NDArray[np.float32]  # (K, n_rows, n_columns)
-_Row = tuple[str, str, str | None, Maps]  # sample id, teacher, content_sha256, mass
 
 
 def soft_masks_schema(layout: Layout, teachers: Sequence[str] = ()) -> pa.Schema:
@@ -66,11 +64,12 @@ def make_soft_masks(
     weights: Mapping[str, float] | None,
     cards: Sequence[Mapping[str, Any]],
     seed: int,
+    sharpness: float = 1.0,
 ) -> tuple[RowStream, dict[str, Any]]:
     """Return the class maps of released images, and what the manifest says of them.
 
     The ensemble of a cell is the weighted mean of the teachers, each with as much of the cell as it says anything of,
-    raised to 1 / temperature and normalised before anything is cut off.
+    raised to sharpness / temperature and normalised before anything is cut off; a teacher alone to 1 / temperature.
 
     Args:
         data: `tables.DATA`.
@@ -80,6 +79,7 @@ def make_soft_masks(
         weights: teacher -> weight; None = all alike.
         cards: of the teachers.
         seed: of the draws of `sampled`.
+        sharpness: exponent of the ensemble, as fitted to the given labels (`teachers.regions.sharpness`).
 
     Raises:
         InputError: maps were made for other images, classes or teachers than those of the release.
@@ -96,13 +96,14 @@ def make_soft_masks(
     told = _refuse_other_images(data, used)
     chosen = pc.is_in(released, value_set=told)
     columns = soft_masks_schema(layout, alone)
+    powers = (policy.temperature / sharpness, policy.temperature)
     wanted = frozenset(released.filter(chosen).to_pylist())
 
     def batches() -> Iterator[pa.Table]:
         waiting: list[list[Any]] = []
-        for sample, rows in groupby(_merged(used), key=lambda row: row[0]):
+        for sample, rows in groupby(merged_rows(used), key=lambda row: row[0]):
             if sample in wanted:
-                waiting.append(_encoded(sample, list(rows), shares, alone, layout, policy.temperature, seed))
+                waiting.append(_encoded(sample, list(rows), shares, alone, layout, powers, seed))
             if len(waiting) == GROUP_ROWS:
                 yield _table(waiting, columns)
                 waiting = []
@@ -116,6 +117,7 @@ def make_soft_masks(
         "n_draws": layout.n_draws or None,
         "longest_cells": max((one.longest for one in maps), default=0),
         "n_missing": len(released) - len(wanted),
+        "sharpness": repr(float(sharpness)),
         "temperature": repr(float(policy.temperature)),
         "weights": {name: repr(float(share)) for name, share in sorted(shares.items())},
         "each_teacher": alone,
@@ -136,34 +138,16 @@ def _refuse_other_images(data: pa.Table, maps: Sequence[ClassMaps]) -> pa.Array:
     return pa.concat_arrays([pa.array([], pa.string()), *known])
 
 
-def _merged(maps: Sequence[ClassMaps]) -> Iterator[_Row]:
-    """Yield the rows of all teachers by sample id, then teacher."""
-    return heapq.merge(*(_rows(one) for one in maps), key=lambda row: row[:2])
-
-
-def _rows(one: ClassMaps) -> Iterator[_Row]:
-    for batch in pq.ParquetFile(one.path).iter_batches(batch_size=GROUP_ROWS):
-        for at in range(batch.num_rows):
-            size = (batch["n_rows"][at].as_py(), batch["n_columns"][at].as_py())
-            mass = batch["mass"][at].values.to_numpy(zero_copy_only=False).reshape(len(one.classes), *size)
-            yield (
-                batch["sample_id"][at].as_py(),
-                one.teacher,
-                batch["content_sha256"][at].as_py(),
-                mass.astype("f4"),
-            )
-
-
 def _encoded(
     sample: str,
-    rows: Sequence[_Row],
+    rows: Sequence[MapRow],
     shares: Mapping[str, float],
     alone: Sequence[str],
     layout: Layout,
-    temperature: float,
+    temperatures: tuple[float, float],
     seed: int,
 ) -> list[Any]:
-    """Return the values of a row of `soft_masks_schema`."""
+    """Return the values of a row of `soft_masks_schema`; temperatures of the ensemble and of a teacher alone."""
     size = rows[0][3].shape[1:]
     offsets = np.zeros(size[0] * size[1])
     if layout.name == "sampled":
@@ -174,10 +158,7 @@ def _encoded(
         if not own:
             values += [None] * len(layout.fields())
             continue
-        mass = np.zeros_like(own[0][3])
-        for row in own:
-            mass += np.float32(shares[row[1]]) * row[3]
-        values += _columns(mass, layout, temperature, offsets)
+        values += _columns(summed(own, shares), layout, temperatures[only is not None], offsets)
     return values
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +19,14 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.adapters.execution import map_shards
-from curate.teachers.regions.canvas import Floats
+from curate.ingest.rle import decode_mask
+from curate.teachers.regions.answers import Answer
+from curate.teachers.regions.canvas import NONE, Floats
 from curate.teachers.regions.cells import cell_mass, grid_size
 from curate.teachers.regions.teacher import Asked
 
 GROUP_ROWS = 16
+MapRow = tuple[str, str, str | None, Floats]  # sample id, teacher, content_sha256, mass
 SCHEMA = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
@@ -137,6 +143,50 @@ def read_maps(path: Path, teacher: str) -> ClassMaps | None:
     except (OSError, KeyError, ValueError):
         path.unlink(missing_ok=True)
         return None
+
+
+def merged_rows(maps: Sequence[ClassMaps]) -> Iterator[MapRow]:
+    """Yield the rows of all teachers by sample id, then teacher."""
+    return heapq.merge(*(_rows(one) for one in maps), key=lambda row: row[:2])
+
+
+def _rows(one: ClassMaps) -> Iterator[MapRow]:
+    for batch in pq.ParquetFile(one.path).iter_batches(batch_size=GROUP_ROWS):
+        for at in range(batch.num_rows):
+            size = (batch["n_rows"][at].as_py(), batch["n_columns"][at].as_py())
+            mass = batch["mass"][at].values.to_numpy(zero_copy_only=False).reshape(len(one.classes), *size)
+            hashed = batch["content_sha256"][at].as_py()
+            yield batch["sample_id"][at].as_py(), one.teacher, hashed, mass.astype(np.float32)
+
+
+def pooled_mass(maps: Sequence[ClassMaps], shares: Mapping[str, float]) -> Iterator[tuple[str, Floats]]:
+    """Yield sample id and the sum of the teachers' mass, each times its share, of every image that any answers for."""
+    for sample, rows in groupby(merged_rows(maps), key=lambda row: row[0]):
+        yield sample, summed(list(rows), shares)
+
+
+def summed(rows: Sequence[MapRow], shares: Mapping[str, float]) -> Floats:
+    """Return the (K, n_rows, n_columns) sum of rows of one image, each times the share of its teacher."""
+    mass = np.zeros_like(rows[0][3])
+    for _, teacher, _, own in rows:
+        mass += np.float32(shares[teacher]) * own
+    return mass
+
+
+def given_mass(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], size: tuple[int, ...]) -> Floats:
+    """Return the (K, n_rows, n_columns) shares of the cells by the labels of one image.
+
+    Args:
+        rows: `label` and `mask` of each; of two on a pixel the first counts.
+        classes: K names.
+        size: of the grid.
+    """
+    shape = (rows[0]["mask"]["height_px"], rows[0]["mask"]["width_px"])
+    codes = np.full(shape, NONE, dtype=np.int32)
+    for row in reversed(rows):
+        if (row["mask"]["height_px"], row["mask"]["width_px"]) == shape and row["label"] in classes:
+            codes[decode_mask(row["mask"]).astype(np.bool_)] = classes.index(row["label"])
+    return cell_mass(Answer(len(classes), codes=codes), (size[0], size[1]))
 
 
 def _table(rows: Sequence[tuple[Picture, Floats]]) -> pa.Table:
