@@ -117,6 +117,9 @@ class Policy(_Frozen):
         default=0.05,
         description="objectness from which a box that only detectors see is stored beside the released ones",
     )
+    soft_masks_cells: Annotated[int, Field(ge=0, le=4096)] = Field(
+        default=64, description="cells on the longer side of an image in the class maps of segmenters; 0 = no maps"
+    )
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
 
     @field_validator("release_review", mode="before")

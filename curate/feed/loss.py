@@ -19,7 +19,13 @@ NO_LABEL = -1
 
 
 def targets(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `distillation_loss` (or `multi_label_loss`) takes from a batch: soft, hard, weight, settled."""
+    """Return what `distillation_loss`, `multi_label_loss` or `mask_distillation_loss` takes from a batch."""
+    if "mask" in batch:
+        return {
+            "soft": batch.get("soft"),
+            "hard": batch["mask"],
+            **{key: batch[key] for key in ("weight", "settled")},
+        }
     if "label" not in batch:
         raise ConfigError(
             "targets() needs a batch of images with one label or several; this one has boxes. Their labels, weights and "

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
+from curate.feed.masks import COLUMNS as MASK_COLUMNS
+from curate.feed.masks import MapReader
 from curate.feed.regions import crowds, regions, with_boxes
 from curate.manifest.soft_layout import Layout
 from curate.manifest.tables import IGNORE
@@ -92,6 +94,8 @@ class Rows:
         tags: (n_items, K) float32 where an image has several labels: 1 there, 0 not there, NaN not known; else None.
         ignore: where items are images with boxes; else None.
         teacher_boxes: None where no detector judged, or no soft labels of all teachers were asked for.
+        are_masks: whether an item is an image with its masks, which stand in `table`.
+        class_maps: of segmenters; None where the version has none, or none were asked for.
     """
 
     table: pa.Table
@@ -104,6 +108,8 @@ class Rows:
     tags: NDArray[np.float32] | None = None
     ignore: Ignore | None = None
     teacher_boxes: TeacherBoxes | None = None
+    are_masks: bool = False
+    class_maps: MapReader | None = None
 
     def __len__(self) -> int:
         return self.starts.size - 1
@@ -111,7 +117,7 @@ class Rows:
     def ids(self) -> list[str]:
         """Return the id of each item: of the label, or of the image where an item is one or has no label."""
         first = self.table.select(["sample_id", "label_id"]).take(pa.array(self.starts[:-1]))
-        if self.boxes is not None or self.tags is not None:
+        if self.boxes is not None or self.tags is not None or self.are_masks:
             return list(first["sample_id"].to_pylist())
         return list(pc.coalesce(first["label_id"], first["sample_id"]).to_pylist())
 
@@ -144,7 +150,7 @@ def rows_of(
 
     Raises:
         ConfigError: no such split.
-        InputError: nothing is left, or masks, which a feed does not hand out.
+        InputError: nothing is left, or masks beside labels of another task.
     """
     ignored = IGNORE.empty_table() if ignored is None else ignored
     splits = sorted(set(data["split"].to_pylist()) - {None})
@@ -152,24 +158,21 @@ def rows_of(
         raise ConfigError(
             f"There is no split {split!r}. Splits: {', '.join(splits) or 'none'}. {did_you_mean(split, splits)}".rstrip()
         )
-    if pc.any(pc.equal(data["task"], "segmentation")).as_py():
-        raise InputError(
-            "A feed hands out classes and boxes; this version holds masks. Export them: curate export --format coco."
-        )
+    are_masks = _are_masks(data)
     keep = pc.not_equal(data["label_state"], "unlabeled")
     if split is not None:
         keep = pc.and_(keep, pc.equal(data["split"], split))
     at = np.flatnonzero(keep.to_numpy())
     if not at.size:
         raise InputError(f"No labeled row is left{f' in the split {split}' if split else ''}.")
-    table = data.select((*COLUMNS, *SAID)).take(pa.array(at)).combine_chunks()
+    table = data.select((*COLUMNS, *SAID, *(MASK_COLUMNS if are_masks else ()))).take(pa.array(at)).combine_chunks()
     labels = pc.index_in(table["released_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
     indices = pc.fill_null(labels, -1).to_numpy().astype(np.int64)
     if by_image and "flags" in data.column_names:  # versions of earlier curates have no such column
         is_crowd = crowds(data["flags"].take(pa.array(at)))
         indices[is_crowd] = -1
         ignored = pa.concat_tables([ignored, regions(data.take(pa.array(at[is_crowd])))])
-    starts = _starts(table, by_image=by_image or several)
+    starts = _starts(table, by_image=by_image or are_masks or several)
     return Rows(
         table=table,
         starts=starts,
@@ -180,7 +183,20 @@ def rows_of(
         soft=soft if soft is None or at.size == data.num_rows else _taken(soft, at),
         tags=_tags(table["sample_id"], starts, indices, ignored, classes) if several else None,
         ignore=_ignore(table["sample_id"], starts, ignored) if by_image else None,
+        are_masks=are_masks,
     )
+
+
+def _are_masks(data: pa.Table) -> bool:
+    tasks = set(data["task"].to_pylist()) - {None}
+    if "segmentation" not in tasks:
+        return False
+    if tasks != {"segmentation"}:
+        raise InputError(
+            f"The version holds masks beside labels of other tasks ({', '.join(sorted(tasks))}); a feed hands out one. "
+            f"Publish them as datasets of their own."
+        )
+    return True
 
 
 def _settled(reason_codes: pa.ChunkedArray) -> NDArray[np.bool_]:

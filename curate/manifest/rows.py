@@ -70,6 +70,7 @@ def joined_rows(
     columns |= {name: verdicts[name].take(verdict_at) for name in _FROM_VERDICTS}
     columns["given_label"] = rows["label"]
     moved = moved_boxes(decisions, rows["label_id"], rows["content_sha256"])
+    columns["given_mask"] = pa.nulls(rows.num_rows, schema.MASK_RLE)
     columns["given_bbox"], columns["bbox"] = _boxes(columns["bbox"], decisions["to_bbox"], moved)
     columns["attributes"] = _text_map(sample, schema.ATTRIBUTE_PREFIX, policy.attributes_released, ())
     columns["groups"] = _text_map(sample, schema.GROUP_PREFIX, policy.attributes_released, ("subject",))

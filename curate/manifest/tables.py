@@ -34,7 +34,8 @@ DATA = pa.schema(
         pa.field("subject_key", pa.string()),  # keyed hash of the subject; null without a salt
         pa.field("bbox", schema.BBOX),  # as released
         pa.field("given_bbox", schema.BBOX),  # where a person moved the box: as it was given; else null
-        pa.field("mask", schema.MASK_RLE),
+        pa.field("mask", schema.MASK_RLE),  # as released
+        pa.field("given_mask", schema.MASK_RLE),  # where regions wait for review: as it was given; else null
         pa.field("polygons", schema.POLYGONS),
         pa.field("track_id", pa.string()),
         pa.field("frame", pa.int64()),
