@@ -18,7 +18,7 @@ from curate import schema
 from curate.check import CheckResult
 from curate.policy import Policy, Rule
 from curate.teachers.regions.doubt import share_in_doubt
-from curate.verdict_boxes import answered
+from curate.verdict_boxes import answered, open_places
 from curate.verdict_limits import hold_back, is_mislabel, limited
 from curate.verdict_people import People
 from curate.verdict_rows import (
@@ -64,8 +64,10 @@ def decide(
     say which, goes to review and says so. A decision made for other bytes does not apply and is listed as
     `decision_stale`; one that was withdrawn is as if it had never been made.
 
-    A finding about a missing box is answered by a box that a person put there, accepted or refused: it holds nothing
-    back any more, see `verdict_boxes`.
+    A finding that a box (or one class of several) is missing says nothing against the labels that are there: where its
+    rule asks for review, the image is released and the place is one to ignore, see `manifest.ignore`; with
+    `missing_labels: hold_back` the whole image waits. A box that a person put there, accepted or refused, answers it: it
+    counts no more, see `verdict_boxes`.
 
     Unreadable images (`samples.error_code` not null) are dropped whatever rules and people say.
 
@@ -86,7 +88,7 @@ def decide(
     rows = row_table(samples, labels)
     people = People.of(decisions if decisions is not None else schema.empty(schema.DECISIONS), rows)
     findings = findings.filter(pa.array(~answered(findings, people.decisions, rows)))
-    found = _Found.of(findings, rows, policy.all_rules())
+    found = _Found.of(findings, rows, policy)
     action, weight = found.strongest(rows.num_rows)
     suggestion = found.best_suggestion(rows)
     action[(action == RELABEL) & (suggestion < 0)] = REVIEW
@@ -165,9 +167,14 @@ class _Found:
     risk: Floats
 
     @classmethod
-    def of(cls, findings: pa.Table, rows: pa.Table, rules: Sequence[Rule]) -> _Found:
+    def of(cls, findings: pa.Table, rows: pa.Table, policy: Policy) -> _Found:
+        rules = policy.all_rules()
         chosen = rule_of_each(findings, rules)
         actions = np.array([STRENGTH.index(rule.action) for rule in rules] + [KEEP])[chosen]
+        if (
+            policy.missing_labels == "ignore"
+        ):  # the place waits (`manifest.ignore`), the labels that are there do not
+            actions[open_places(findings) & (actions == REVIEW)] = KEEP
         weights = np.array([rule.weight for rule in rules] + [1.0])[chosen]
         finding, row = pairs_of(findings, rows)
         risk = _risk(findings)[finding]

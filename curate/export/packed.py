@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from curate import schema
 from curate.errors import ConfigError
@@ -120,17 +121,25 @@ def _about(feed: Feed, at: int, extra: Mapping[str, Sequence[Any]]) -> dict[str,
         }
     kept = [row for row in range(start, stop) if rows.labels[row] >= 0]
     width, height = extra["width_px"][start], extra["height_px"][start]
-    x0, y0, x1, y1 = rows.boxes[kept].astype(np.float64).T if kept else np.zeros((4, 0))
-    boxes = np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1).round(3)
     objects = {
         "id": [rows.table["label_id"][row].as_py() for row in kept],
-        "bbox": boxes.tolist(),
+        "bbox": _pixels(rows.boxes[kept], width, height),
         "category": rows.labels[kept].tolist(),
         "weight": rows.weights[kept].tolist(),
         "given_label": [extra["given_label"][row] for row in kept],
         "action": [extra["action"][row] for row in kept],
     }
-    return {"id": rows.table["sample_id"][start].as_py(), "width": width, "height": height, "objects": objects}
+    about = {"id": rows.table["sample_id"][start].as_py(), "width": width, "height": height, "objects": objects}
+    return about | {"ignore": _pixels(rows.ignore.of(at), width, height) if rows.ignore is not None else []}
+
+
+def _pixels(boxes: NDArray[np.float32], width: int, height: int) -> list[list[float]]:
+    """Return relative corners as x, y, w, h in pixels."""
+    x0, y0, x1, y1 = boxes.astype(np.float64).T
+    corners: list[list[float]] = (
+        np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1).round(3).tolist()
+    )
+    return corners
 
 
 def _extra(feed: Feed) -> dict[str, list[Any]]:
@@ -189,6 +198,7 @@ def _hf_columns(feed: Feed) -> tuple[list[pa.Field], dict[str, Any]]:
         plain = [pa.field("id", pa.string()), pa.field("width", pa.int32()), pa.field("height", pa.int32())]
         inner = [("id", pa.string()), ("bbox", pa.list_(pa.float32(), 4)), ("category", pa.int64())]
         inner += [("weight", pa.float32()), ("given_label", pa.string()), ("action", pa.string())]
+        plain.append(pa.field("ignore", pa.list_(pa.list_(pa.float32(), 4))))
         plain.append(pa.field("objects", pa.struct([(name, pa.list_(kind)) for name, kind in inner])))
     fields = [image, *plain, *_soft_fields(feed)]
     features = {"image": {"_type": "Image"}}

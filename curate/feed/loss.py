@@ -29,7 +29,8 @@ def targets(batch: Mapping[str, Any]) -> dict[str, Any]:
     if "label" not in batch:
         raise ConfigError(
             "targets() needs a batch of images with one label or several; this one has boxes. Their labels, weights and "
-            "soft labels are batch['labels'], batch['weights'] and batch['soft'], a list with an entry for each image."
+            "soft labels are batch['labels'], batch['weights'] and batch['soft'], places where nothing is to be learnt "
+            "batch['ignore'], a list with an entry for each image."
         )
     told = {"soft": batch.get("soft"), "hard": batch["label"], "weight": batch["weight"]}
     return {**told, "settled": batch["settled"]} if "settled" in batch else told

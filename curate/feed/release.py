@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
@@ -21,6 +19,7 @@ from curate.feed.warp import Warp
 from curate.manifest import log
 from curate.manifest.place import Place, parquet_file, place_of
 from curate.manifest.read import load_evidence, load_manifest, load_table
+from curate.manifest.read_ignored import load_ignored
 from curate.manifest.soft_layout import Layout
 from curate.manifest.stale import refuse_other_classes, refuse_other_teachers
 from curate.manifest.used import record_use
@@ -212,7 +211,8 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
         manifest["classes"],
         split=split,
         by_image=by_image,
-        undecided=_undecided(path, manifest) if _have_several(tasks, reference) else None,
+        several=_have_several(tasks, reference),
+        ignored=load_ignored(path, manifest),
     )
     rows = replace(rows, class_maps=maps if rows.are_masks else None)
     if soft == ENSEMBLE and "soft_boxes" in manifest["tables"]:
@@ -237,12 +237,6 @@ def _have_several(tasks: set[str], reference: str) -> bool:
             f"as datasets of their own."
         )
     return True
-
-
-def _undecided(path: Place, manifest: Mapping[str, Any]) -> pa.Table:
-    """Return the labels that wait for a person: neither there nor not there for who trains."""
-    held = load_table(path, manifest, "excluded", ["sample_id", "given_label", "action"])
-    return held.filter(pc.and_(pc.equal(held["action"], "review"), pc.is_valid(held["given_label"])))
 
 
 def _refuse_unfit(

@@ -87,10 +87,11 @@ def item_of(rows: Rows, at: int, image: Any, frame: Frame, item_id: str) -> Item
 
     One row: `image`, `label` (int64, -1 without one), `weight` (float32), `settled` (bool: a person decided the label),
     `id` (of the label), `index`; with soft labels `soft`: a mapping of tensors that `distillation_loss` takes. Where
-    images have several labels, an image: the same, with `label` (K,) float32 (1 there, 0 not there, NaN not decided)
+    images have several labels, an image: the same, with `label` (K,) float32 (1 there, 0 not there, NaN not known)
     for `multi_label_loss`; `id` of the image.
     With boxes, all of an image: `boxes` (n, 4) float32 x0, y0, x1, y1 relative to the image, so that a resize leaves
-    them right; `labels`, `weights`, `soft` (n, …) beside them; `id` of the image. A negative image has n = 0. Where
+    them right; `labels`, `weights`, `soft` (n, …) beside them; `id` of the image. A negative image has n = 0. `ignore`
+    (m, 4): places where a label was held back or may be missing, so that nothing found there is wrong. Where
     detectors judged, `soft` holds their `objectness`, and `teacher_boxes` the boxes that only they see: `boxes` (m, 4)
     with their soft labels.
     With masks, all of an image: `mask` (h, w) int64, `masks.IGNORE` where nobody vouches for a class; `weight` and
@@ -114,6 +115,7 @@ def item_of(rows: Rows, at: int, image: Any, frame: Frame, item_id: str) -> Item
         item["boxes"] = torch.from_numpy(rows.boxes[labeled])
         item["labels"] = torch.from_numpy(rows.labels[labeled])
         item["weights"] = torch.from_numpy(rows.weights[labeled])
+        item["ignore"] = torch.from_numpy(rows.ignore.of(at)) if rows.ignore is not None else torch.zeros((0, 4))
     if rows.soft is not None:
         item["soft"] = tensors(rows.soft.take(taken))
     if rows.teacher_boxes is not None:

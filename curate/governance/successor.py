@@ -14,6 +14,7 @@ from curate import schema
 from curate.gates import gate_result, judge
 from curate.governance.traces import Traces
 from curate.manifest.build import Release, own_statistics, sorted_statistics
+from curate.manifest.ignore import ignored
 from curate.manifest.read import LoadedRelease
 from curate.manifest.stream import RowStream
 from curate.policy import Policy
@@ -38,7 +39,7 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
         sample_ids: string, of the samples that go.
         traces: what of them is taken out of texts and evidence.
     """
-    policy = Policy.model_validate(version.evidence["policy"])
+    policy = Policy.of_version(version.evidence["policy"])
     findings, renamed = _findings(version.findings, sample_ids, traces)
     decisions = _without(version.decisions, sample_ids)
     decisions = _replaced(decisions, "finding_id", _mapped(decisions["finding_id"], renamed))
@@ -76,6 +77,9 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
         gates=gates,
         soft_boxes=soft_boxes,
         soft_masks=soft_masks,
+        ignore=None
+        if version.ignore is None
+        else ignored(data, excluded, findings, decisions.combine_chunks(), policy),
     )
 
 

@@ -15,6 +15,7 @@ from curate import schema
 from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
+from curate.manifest.ignore import ignored
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
 from curate.manifest.soft import key_of
 from curate.manifest.soft_masks import make_soft_masks
@@ -44,6 +45,7 @@ class Release:
             None without soft labels.
         soft_boxes: `soft_boxes.teacher_only_schema`, what only detectors see in released images; None without any.
         soft_masks: `soft_masks.soft_masks_schema`, class maps of released images; None without segmenters.
+        ignore: `tables.IGNORE`, what nobody vouches for in released images; None where there is nothing of it.
         excluded: `tables.EXCLUDED`.
         findings: `schema.FINDINGS`, what the verdicts were made from.
         decisions: `tables.DECISIONS` in ledger order, those that stand.
@@ -64,6 +66,7 @@ class Release:
     gates: GateResult
     soft_boxes: pa.Table | None = None
     soft_masks: RowStream | None = None
+    ignore: pa.Table | None = None
 
 
 def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
@@ -186,6 +189,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         gates=gates,
         soft_boxes=made.boxes,
         soft_masks=soft_masks,
+        ignore=ignored(data, excluded, findings, stands, policy),
     )
 
 

@@ -21,7 +21,8 @@ from curate.manifest.stream import RowStream
 STREAMED = {"soft_masks": 8}  # table -> rows that are read at once: it may be larger than memory
 
 _LISTED = re.compile(
-    r"(?:(?:data|soft|soft_boxes|soft_masks|excluded|findings|decisions)/part-\d{5}\.parquet|evidence/[A-Za-z0-9][\w.-]*\.json)"
+    r"(?:(?:data|soft|soft_boxes|soft_masks|ignore|excluded|findings|decisions)/part-\d{5}\.parquet"
+    r"|evidence/[A-Za-z0-9][\w.-]*\.json)"
 )
 
 
@@ -36,6 +37,7 @@ class LoadedRelease:
     soft: pa.Table | None
     soft_boxes: pa.Table | None
     soft_masks: RowStream | None
+    ignore: pa.Table | None
     excluded: pa.Table
     findings: pa.Table
     decisions: pa.Table
@@ -65,6 +67,7 @@ def load_release(version: str | Place) -> LoadedRelease:
         soft=tables.get("soft"),
         soft_boxes=tables.get("soft_boxes"),
         soft_masks=stream_table(version, manifest, "soft_masks") if "soft_masks" in manifest["tables"] else None,
+        ignore=tables.get("ignore"),
         excluded=tables["excluded"],
         findings=tables["findings"],
         decisions=tables["decisions"],

@@ -21,7 +21,7 @@ from curate.verdict_rows import row_table
 NOT_SCANNED = "not_scanned"
 _FROM_SCAN = ("content_sha256", "n_bytes", "width_px", "height_px", "error_code", "error_args")
 _FROM_SAMPLES = ("source", "uri", "container", "container_offset", "split", "license", "label_state", *_FROM_SCAN)
-_FROM_LABELS = ("task", "bbox", "mask", "polygons", "track_id", "frame", "annotator")
+_FROM_LABELS = ("task", "bbox", "mask", "polygons", "track_id", "frame", "annotator", "flags")
 _FROM_VERDICTS = ("action", "released_label", "weight", "risk", "reasons", "reason_codes")
 
 

@@ -61,6 +61,7 @@ def write_version(release: Release, folder: Path, name: str) -> str:
         "soft": release.soft,
         "soft_boxes": release.soft_boxes,
         "soft_masks": release.soft_masks,
+        "ignore": release.ignore,
         "excluded": release.excluded,
         "findings": release.findings,
         "decisions": release.decisions,
@@ -82,7 +83,7 @@ def write_version(release: Release, folder: Path, name: str) -> str:
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "schema_version": schema.SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION if release.ignore is not None else 1,
         "name": name,
         "files": [entry.to_json() for entry in entries],
         "tables": described,

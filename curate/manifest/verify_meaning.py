@@ -14,6 +14,7 @@ from curate.gates import gate_result
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_evidence, load_table
+from curate.manifest.read_ignored import ignored_in
 from curate.manifest.soft import MADE_FOR, image_keys
 from curate.manifest.stale import refuse_other_images
 from curate.manifest.store import describe
@@ -124,7 +125,7 @@ def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], s
         [("content_sha256", "first"), ("error_code", "first")]
     )
     samples = first.rename_columns(["sample_id", "content_sha256", "error_code"])
-    policy = Policy.model_validate(load_evidence(version, "policy"))
+    policy = Policy.of_version(load_evidence(version, "policy"))
     findings, decisions = (load_table(version, manifest, kind) for kind in ("findings", "decisions"))
     again = decide(samples, labels, findings, policy, decisions)
     different = [name for name in verdict if not again[name].combine_chunks().equals(rows[name].combine_chunks())]
@@ -134,7 +135,13 @@ def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], s
         else []
     )
     wrong += _masks(version, manifest, findings)
-    return wrong, f"{rows.num_rows} recomputed from findings, policy and decisions"
+    told = f"{rows.num_rows} recomputed from findings, policy and decisions"
+    if "ignore" not in manifest["tables"]:
+        return wrong, told
+    stored, found = load_table(version, manifest, "ignore").combine_chunks(), ignored_in(version, manifest)
+    if found is None or not all(stored[name].equals(found[name]) for name in stored.column_names):
+        wrong.append("ignore/ is not what was held back in released images")
+    return wrong, f"{told}; so are {stored.num_rows} places to ignore"
 
 
 def _masks(version: Place, manifest: Mapping[str, Any], findings: pa.Table) -> list[str]:
@@ -166,7 +173,7 @@ def _gates(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]
         {key: float(value) if key in numbers and value is not None else value for key, value in row.items()}
         for row in load_evidence(version, "statistics")
     ]
-    policy = Policy.model_validate(load_evidence(version, "policy"))
+    policy = Policy.of_version(load_evidence(version, "policy"))
     again = gate_result(schema.table_from_rows(rows, schema.STATISTICS), policy.all_gates()).outcome
     said = manifest["gates"]
     wrong = [] if again == said else [f"the manifest says {said}, statistics and policy say {again}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from curate.review import suggested
+from curate.review import regions, suggested
 from curate.review.dataset import ground_truth_kind
 from curate.review.documents import GROUND_TRUTH
 
@@ -14,6 +14,7 @@ WAITING = "waiting for review"
 MISSING_BOXES = "missing boxes"
 MISPLACED_BOXES = "misplaced boxes"
 SWAPPED_BOXES = "boxes of another class"
+WRONG_REGIONS = "regions that teachers contradict"
 CROSS_SPLIT = "near duplicates across splits"
 NEAR = "near duplicates"
 EXACT = "exact duplicates"
@@ -28,6 +29,7 @@ DESCRIPTIONS = {
     MISSING_BOXES: "a thing that nobody drew; tag the suggested box curate:accept or curate:reject",
     MISPLACED_BOXES: "boxes that detectors place elsewhere, with the suggested place",
     SWAPPED_BOXES: "boxes that detectors give another class, with the suggested one",
+    WRONG_REGIONS: "parts of masks in doubt, worst first; `issue` in the sidebar says which",
     CROSS_SPLIT: "copies of one picture in several splits, family by family",
     NEAR: "pictures that look alike, family by family",
     EXACT: "the same picture more than once, family by family",
@@ -89,6 +91,15 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         MISSING_BOXES: (boxed, lambda: boxes("missing")),
         MISPLACED_BOXES: (boxed, lambda: boxes("location")),
         SWAPPED_BOXES: (boxed, lambda: boxes("swap")),
+        WRONG_REGIONS: (
+            (regions.FIELD, "label_risk"),
+            # without the ground truth, which covers every pixel: the regions are of it
+            lambda: (
+                dataset.filter_labels(regions.FIELD, F("risk") > 0)
+                .sort_by("label_risk", reverse=True)
+                .exclude_fields(GROUND_TRUTH)
+            ),
+        ),
         CROSS_SPLIT: (("leakage_family",), lambda: family("leakage_family")),
         NEAR: (("near_family",), lambda: family("near_family")),
         EXACT: (("exact_family",), lambda: family("exact_family")),
