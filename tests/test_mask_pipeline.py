@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tarfile
@@ -303,6 +304,17 @@ def test_a_small_net_learns_from_what_the_feed_gives(released: Path) -> None:
     guess = net(item["image"][None].float() / 255 - 0.5).argmax(dim=1)[0]
     known = item["mask"] != IGNORE
     assert (guess == item["mask"])[known].float().mean() > 0.9
+
+
+def test_the_snippets_of_the_pages_run(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "workspace").symlink_to(released)
+    monkeypatch.chdir(tmp_path)
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    for page in ("feed.md", "soft_labels.md"):
+        blocks = re.findall(r"```python\n(.*?)```", (docs / page).read_text(encoding="utf-8"), re.DOTALL)
+        (block,) = (one for one in blocks if "drive" in one)
+        block = block.replace("drive", "scenes").replace("/ID/", f"/{version_of(released).name}/")
+        exec(block.replace("(11,", "(3,").replace("[24]", "[6]"), {})  # noqa: S102 - what the page tells people to run
 
 
 def test_geometry_hidden_in_a_transform_is_refused(released: Path) -> None:

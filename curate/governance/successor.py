@@ -76,10 +76,10 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
         statistics=judged,
         gates=gates,
         soft_boxes=soft_boxes,
+        soft_masks=soft_masks,
         ignore=None
         if version.ignore is None
         else ignored(data, excluded, findings, decisions.combine_chunks(), policy),
-        soft_masks=soft_masks,
     )
 
 

@@ -44,8 +44,8 @@ class Release:
         soft: `soft.soft_schema`, same rows in the same order as `data`, with detectors `soft_boxes.OBJECTNESS` too;
             None without soft labels.
         soft_boxes: `soft_boxes.teacher_only_schema`, what only detectors see in released images; None without any.
-        ignore: `tables.IGNORE`, what nobody vouches for in released images; None where there is nothing of it.
         soft_masks: `soft_masks.soft_masks_schema`, class maps of released images; None without segmenters.
+        ignore: `tables.IGNORE`, what nobody vouches for in released images; None where there is nothing of it.
         excluded: `tables.EXCLUDED`.
         findings: `schema.FINDINGS`, what the verdicts were made from.
         decisions: `tables.DECISIONS` in ledger order, those that stand.
@@ -65,8 +65,8 @@ class Release:
     statistics: pa.Table
     gates: GateResult
     soft_boxes: pa.Table | None = None
-    ignore: pa.Table | None = None
     soft_masks: RowStream | None = None
+    ignore: pa.Table | None = None
 
 
 def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
@@ -188,8 +188,8 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         statistics=judged,
         gates=gates,
         soft_boxes=made.boxes,
-        ignore=ignored(data, excluded, findings, stands, policy),
         soft_masks=soft_masks,
+        ignore=ignored(data, excluded, findings, stands, policy),
     )
 
 

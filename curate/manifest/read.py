@@ -36,8 +36,8 @@ class LoadedRelease:
     data: pa.Table
     soft: pa.Table | None
     soft_boxes: pa.Table | None
-    ignore: pa.Table | None
     soft_masks: RowStream | None
+    ignore: pa.Table | None
     excluded: pa.Table
     findings: pa.Table
     decisions: pa.Table
@@ -66,8 +66,8 @@ def load_release(version: str | Place) -> LoadedRelease:
         data=tables["data"],
         soft=tables.get("soft"),
         soft_boxes=tables.get("soft_boxes"),
-        ignore=tables.get("ignore"),
         soft_masks=stream_table(version, manifest, "soft_masks") if "soft_masks" in manifest["tables"] else None,
+        ignore=tables.get("ignore"),
         excluded=tables["excluded"],
         findings=tables["findings"],
         decisions=tables["decisions"],
