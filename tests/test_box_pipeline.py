@@ -211,8 +211,8 @@ def test_a_format_without_places_to_ignore_says_so(waiting: Path, tmp_path: Path
     told = export_version(waiting, "shapes", format=form, out=tmp_path / form, images="none")
     (version,) = (waiting / "manifests" / "shapes" / "versions").iterdir()
     n = pq.read_table(version / "ignore").num_rows
-    assert told["left_out_by_reason"]["export_no_ignore"] == n
-    assert f"{n} export no ignore" in "\n".join(export_lines(told))
+    assert told["left_out_by_reason"]["places_to_ignore"] == n
+    assert f"{n} places to ignore" in "\n".join(export_lines(told))
 
 
 def test_a_version_of_before_there_were_places_to_ignore_is_read_and_verified(
