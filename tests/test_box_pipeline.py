@@ -420,6 +420,20 @@ def test_erasing_an_image_takes_what_detectors_see_in_it(released: Path, tmp_pat
     assert all(promise.ok is not False for promise in verify(after))
 
 
+def test_erasing_an_image_takes_its_places_to_ignore_and_leaves_the_others(waiting: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    shutil.copytree(waiting, workspace)
+    before = pq.read_table(next((workspace / "manifests" / "shapes" / "versions").iterdir()) / "ignore")
+    gone = before["sample_id"][0].as_py()
+    asked = ["erase", "shapes", "--sample", gone, "--yes", "--workspace", str(workspace), "--quiet"]
+    assert subprocess.run([sys.executable, "-m", "curate", *asked], check=False).returncode == 0
+    (after,) = (workspace / "manifests" / "shapes" / "versions").iterdir()
+    left = pq.read_table(after / "ignore")
+    assert left.equals(before.filter(pc.not_equal(before["sample_id"], gone)))
+    assert left.num_rows > 0
+    assert all(promise.ok is not False for promise in verify(after))
+
+
 @pytest.mark.parametrize(
     ("units", "told"),
     [
