@@ -70,6 +70,15 @@ def test_average_precision_is_that_of_pycocotools_and_an_image_may_count_twice(s
     assert (high == 0).all()
 
 
+def test_a_detector_that_finds_nothing_scores_nothing() -> None:
+    nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int), "scores": np.zeros(0)}
+    cell = box_metrics.matched(
+        [nothing] * 2, np.array([[0, 0, 1, 1]]), np.array([1]), np.array([0]), np.full((2, 2), 10), 3
+    )
+    assert cell["hit"].shape == (0, 10)
+    assert box_metrics.map_and_ap50(cell).tolist() == [0.0, 0.0] == cell["stats"].tolist()
+
+
 def _target(boxes: list[list[float]], ignore: list[list[float]]) -> Any:  # noqa: ANN401 - Targets
     n = len(boxes)
     arrays = (np.array(some, np.float32).reshape(-1, 4) for some in (boxes, ignore))
