@@ -211,8 +211,8 @@ def test_a_format_without_places_to_ignore_says_so(waiting: Path, tmp_path: Path
     told = export_version(waiting, "shapes", format=form, out=tmp_path / form, images="none")
     (version,) = (waiting / "manifests" / "shapes" / "versions").iterdir()
     n = pq.read_table(version / "ignore").num_rows
-    assert told["left_out_by_reason"]["export_no_ignore"] == n
-    assert f"{n} export no ignore" in "\n".join(export_lines(told))
+    assert told["left_out_by_reason"]["places_to_ignore"] == n
+    assert f"{n} places to ignore" in "\n".join(export_lines(told))
 
 
 def test_a_version_of_before_there_were_places_to_ignore_is_read_and_verified(
@@ -417,6 +417,20 @@ def test_erasing_an_image_takes_what_detectors_see_in_it(released: Path, tmp_pat
     (after,) = (workspace / "manifests" / "shapes" / "versions").iterdir()
     assert gone not in pq.read_table(after / "soft_boxes")["sample_id"].to_pylist()
     assert pq.read_table(after / "soft_boxes").num_rows > 0
+    assert all(promise.ok is not False for promise in verify(after))
+
+
+def test_erasing_an_image_takes_its_places_to_ignore_and_leaves_the_others(waiting: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    shutil.copytree(waiting, workspace)
+    before = pq.read_table(next((workspace / "manifests" / "shapes" / "versions").iterdir()) / "ignore")
+    gone = before["sample_id"][0].as_py()
+    asked = ["erase", "shapes", "--sample", gone, "--yes", "--workspace", str(workspace), "--quiet"]
+    assert subprocess.run([sys.executable, "-m", "curate", *asked], check=False).returncode == 0
+    (after,) = (workspace / "manifests" / "shapes" / "versions").iterdir()
+    left = pq.read_table(after / "ignore")
+    assert left.equals(before.filter(pc.not_equal(before["sample_id"], gone)))
+    assert left.num_rows > 0
     assert all(promise.ok is not False for promise in verify(after))
 
 

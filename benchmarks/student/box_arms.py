@@ -30,48 +30,19 @@ def arms(world: World, given: Boxes, truth: Boxes, items: Mapping[int, Item]) ->
     released = [items.get(row) for row in rows]
     return {
         "raw labels": [*hard_targets(given, n, world.train)],
-        "curate release": [one and hard_of(one, n) for one in released],
-        "release and soft boxes": [one and soft_of(one, n) for one in released],
-        "release, holes as background": [one and hard_of(one, n, ignore=False) for one in released],
+        "curate release": [one and of_item(one, n) for one in released],
+        "release and soft boxes": [one and of_item(one, n, soft=True) for one in released],
+        "release, holes as background": [one and of_item(one, n, ignore=False) for one in released],
         "oracle": [*hard_targets(truth, n, world.train)],
     }
 
 
-def hard_of(item: Item, n_classes: int, *, ignore: bool = True) -> Targets:
-    """Return what a detector learns from the released boxes of an image and their weights."""
-    scores = np.eye(n_classes, dtype=np.float32)[item["labels"].numpy()]
-    places = item["ignore"].numpy() if ignore else np.zeros((0, 4), np.float32)
-    return Targets(item["boxes"].numpy(), scores, item["weights"].numpy(), places)
-
-
-def soft_of(item: Item, n_classes: int) -> Targets:
-    """Return released boxes and boxes that only teachers see, each with the chance of each class there.
-
-    Of a released box half of what the teachers believe of its label is taken from the label, the rest from them, as
-    `distillation_loss` does, "nothing there" being one more class: h = r / 2, r = p(label) / max p.
-    """
-    hard = hard_of(item, n_classes)
-    chance = chances(item["soft"])
-    known = np.isfinite(chance).all(1)
-    p = np.where(known[:, None], chance, 0.0)
-    highest = np.maximum(p.max(1, initial=0.0), 1.0 - p.sum(1))
-    share = np.where(known, 0.5 * (p * hard.scores).sum(1) / np.maximum(highest, 1e-6), 1.0)[:, None]
-    scores = share * hard.scores + (1 - share) * p
-    theirs = item["teacher_boxes"]
-    beside = np.nan_to_num(chances(theirs))
-    return Targets(
-        np.concatenate([hard.boxes, theirs["boxes"].numpy()]).astype(np.float32),
-        np.concatenate([scores, beside]).astype(np.float32),
-        np.concatenate([hard.weights, np.ones(len(beside), np.float32)]),
-        hard.ignore,
-    )
-
-
-def chances(soft: Mapping[str, Any]) -> np.ndarray:
-    """Return (n, K) objectness times class mass; NaN where no teacher looked; 0 where they see nothing."""
-    objectness = soft["objectness"].numpy().astype(np.float64)
-    probs = np.nan_to_num(soft["probs"].numpy().astype(np.float64))
-    return objectness[:, None] * probs
+def of_item(item: Item, n_classes: int, *, soft: bool = False, ignore: bool = True) -> Targets:
+    """Return what a detector learns of an image of the release: `curate.feed.box_targets`, or its boxes as labeled."""
+    how: Any = {} if soft else {"alpha": 0.0, "trust": "full", "teacher_boxes": False}
+    made = {name: value.numpy() for name, value in curate.feed.box_targets(item, n_classes, **how).items()}
+    places = made["ignore"] if ignore else np.zeros((0, 4), np.float32)
+    return Targets(made["boxes"], made["scores"], made["weights"], places)
 
 
 def curated(

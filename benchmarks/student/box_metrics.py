@@ -59,11 +59,13 @@ def matched(
         judged.summarize()
     parts = [one for one in judged.evalImgs if one is not None and one["aRng"] == judged.params.areaRng[0]]
     parts = [one for one in parts if one["dtScores"]]
+    n_found = [len(one["dtScores"]) for one in parts]
+    hits = [np.asarray(one["dtMatches"]).T > 0 for one in parts]
     return {
-        "k": np.concatenate([np.full(len(one["dtScores"]), one["category_id"] - 1) for one in parts]),
-        "image": np.concatenate([np.full(len(one["dtScores"]), one["image_id"] - 1) for one in parts]),
-        "score": np.concatenate([one["dtScores"] for one in parts]),
-        "hit": np.concatenate([np.asarray(one["dtMatches"]).T > 0 for one in parts]),
+        "k": np.repeat(np.array([one["category_id"] - 1 for one in parts], np.int64), n_found),
+        "image": np.repeat(np.array([one["image_id"] - 1 for one in parts], np.int64), n_found),
+        "score": np.concatenate([np.zeros(0), *(one["dtScores"] for one in parts)]),
+        "hit": np.concatenate([np.zeros((0, len(judged.params.iouThrs)), bool), *hits]),
         "n_true": n_true,
         "stats": np.asarray(judged.stats[:2]),
     }

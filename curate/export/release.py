@@ -165,7 +165,7 @@ def say_unheld(images: Iterable[Image], left_out: LeftOut, format_name: str) -> 
     """Say of a format without regions to ignore which of them its images have: readers take them for background."""
     for image in images:
         for label in image.ignored:
-            left_out.add(image, label, "ignore", "export_no_ignore", format=format_name)
+            left_out.add(image, label, "ignore", "places_to_ignore", format=format_name)
 
 
 def class_order(images: Iterable[Image], classes: Sequence[str] | None) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curate.feed.batches import collate as collate
+    from curate.feed.box_targets import box_targets as box_targets
     from curate.feed.loss import distillation_loss as distillation_loss
     from curate.feed.loss import multi_label_loss as multi_label_loss
     from curate.feed.loss import targets as targets
@@ -26,6 +27,7 @@ _PUBLIC = {
     "IGNORE": ("masks", "IGNORE"),
     "open": ("release", "open_feed"),
     "Feed": ("release", "Feed"),
+    "box_targets": ("box_targets", "box_targets"),
     "collate": ("batches", "collate"),
     "distillation_loss": ("loss", "distillation_loss"),
     "multi_label_loss": ("loss", "multi_label_loss"),
@@ -36,6 +38,7 @@ _PUBLIC = {
 __all__ = [
     "IGNORE",
     "Feed",
+    "box_targets",
     "collate",
     "distillation_loss",
     "mask_distillation_loss",

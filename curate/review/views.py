@@ -11,6 +11,7 @@ from curate.review.documents import GROUND_TRUTH
 
 SUSPECTS = "suspect labels"
 WAITING = "waiting for review"
+LEFT_OUT = ("missing", "missing_label")
 MISSING_BOXES = "missing boxes"
 MISPLACED_BOXES = "misplaced boxes"
 SWAPPED_BOXES = "boxes of another class"
@@ -25,7 +26,7 @@ _MAX_CLASS_VIEWS = 200  # a list of a thousand views helps nobody: filter by lab
 
 DESCRIPTIONS = {
     SUSPECTS: "labels that a check found something about, worst first",
-    WAITING: "what the policy holds back until somebody decides",
+    WAITING: "what the policy holds back until somebody decides, and images that may lack a label",
     MISSING_BOXES: "a thing that nobody drew; tag the suggested box curate:accept or curate:reject",
     MISPLACED_BOXES: "boxes that detectors place elsewhere, with the suggested place",
     SWAPPED_BOXES: "boxes that detectors give another class, with the suggested one",
@@ -73,6 +74,8 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         chosen = dataset.filter_labels(suggested.FIELD, F("issue") == issue)
         return chosen.sort_by("label_risk", reverse=True)
 
+    # such an image is released, with its labels; the place where one may be missing waits
+    lacks_a_label = F("issues").exists().if_else(F("issues").contains(list(LEFT_OUT)), False)  # noqa: FBT003
     boxed = (suggested.FIELD, "label_risk")
     makers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
         SUSPECTS: (
@@ -82,9 +85,9 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
             ),
         ),
         WAITING: (
-            ("actions", "risk"),
+            ("actions", "issues", "risk"),
             lambda: only_labels(
-                dataset.match(F("actions").contains("review")).sort_by("risk", reverse=True),
+                dataset.match(F("actions").contains("review") | lacks_a_label).sort_by("risk", reverse=True),
                 F("action") == "review",
             ),
         ),
