@@ -219,8 +219,8 @@ class Break:
     boxes: Ints
 
 
-MAX_EXCURSION_BREAKS = 4
-MAX_RESTLESS = 10  # boxes: an excursion with further breaks in it is not longer
+MAX_EXCURSION_BREAKS = 20
+MAX_RESTLESS = 20  # boxes: an excursion with further breaks in it is not longer
 SHORT = 5  # boxes: a start as short as this is off itself, not what follows
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from curate.teachers.tracks.boxes import NONE, Floats, Ints, TrackBoxes, iou
 from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, scene_of, voted
 from curate.teachers.tracks.partners import Partners
+from curate.teachers.tracks.pauses import pause_odds
 from curate.teachers.tracks.switches import switched_boxes, switches_and_jumps
 
 MAX_GAP_CHECKED = 50  # missing frames of a gap that teachers are asked about
@@ -89,8 +90,7 @@ def _gaps(scene: Scene, wrong: Mapping[int, str]) -> Iterator[Found]:
     links = np.flatnonzero(motion.n_frames > 1)
     if not len(links):
         return
-    n_tracks = len(np.unique(boxes.track[motion.before]))
-    usual = len(np.unique(boxes.track[motion.before[links]])) / n_tracks  # where most ids pause, pauses are meant
+    odds_of = pause_odds(boxes, motion)
     owed: dict[tuple[int, int, str], list[int]] = {}
     for box, name in sorted(wrong.items()):
         owed.setdefault((int(boxes.sequence[box]), int(boxes.frame[box]), name), []).append(box)
@@ -98,7 +98,7 @@ def _gaps(scene: Scene, wrong: Mapping[int, str]) -> Iterator[Found]:
         start, end = int(motion.before[link]), int(motion.after[link])
         frames = np.arange(int(boxes.frame[start]) + 1, int(boxes.frame[end]))
         n_for, n_against, names, where = _seen_in_gap(scene, start, end, frames[:MAX_GAP_CHECKED])
-        odds = voted(2.0 * max(1.0 - usual, 0.05), n_for, n_against)
+        odds = voted(odds_of[int(link)], n_for, n_against)
         if _is_explained(scene, start, frames[:MAX_GAP_CHECKED], owed):
             odds = EXPLAINED_ODDS
         elif motion.distance[link] > motion.cut_of(boxes)[link]:
