@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from curate.teachers.tracks.boxes import NONE, Ints
+from curate.teachers.tracks.boxes import NONE, Floats, Ints
 from curate.teachers.tracks.exchanges import SURE
-from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, voted
-from curate.teachers.tracks.motion import Break, continued
+from curate.teachers.tracks.found import SECOND, TEACHER_ODDS, Found, Scene, risk_of, voted
+from curate.teachers.tracks.motion import N_DEVIATIONS, Break, continued, doubtful_boxes
 from curate.teachers.tracks.partners import REACH, diagonals_apart, where_followed
 
 MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may lie to be that one
 COMPARED_ODDS = 0.2  # at most, of one that the courses of both ids do not show: one teacher alone is not enough
 MAX_LOG_ODDS = 20.0
-N_SHAKES = 6.0  # standard deviations of a drawn centre: two boxes of one thing are less far apart
 NEXT = 2  # links: a break so near an exchange is the exchange
+SMALL_ODDS = 0.9  # at most, of a box that is off without breaking the course of its id, before teachers are heard
 QUIET_ODDS = 0.1  # of a change of hands that only teachers see, before they are heard
 
 
@@ -60,6 +60,7 @@ def switches_and_jumps(scene: Scene) -> list[Found]:
             changes += seen
         else:
             jumps += _jump(scene, broken)
+    jumps += _small_jumps(scene, changes)
     changes += _only_seen_by_teachers(scene, taken)
     changes += _new_names(scene)
     return jumps + _who_is_who(scene, changes)
@@ -130,28 +131,72 @@ def _changes_at(scene: Scene, broken: Break) -> Iterator[Change]:
 
 
 def _jump(scene: Scene, broken: Break) -> Iterator[Found]:
-    """Return the boxes of a break as jumps; a teacher whose track makes the same move speaks against it."""
+    """Return the boxes of a break as jumps."""
     motion = scene.motion
     start, end = int(motion.before[broken.link]), int(motion.after[broken.link])
     anchor, first = (start, end) if int(broken.boxes[0]) > start else (end, start)
-    away = float(motion.distance[broken.link] * motion.n_frames[broken.link])
-    shaky = N_SHAKES * scene.exchanges.noise.shake  # as far apart as two boxes that are drawn so unsteadily
-    n_against, names, where = 0, [], None
-    for teacher in scene.teachers:
-        seen = where_followed(scene.given, teacher, anchor, first)
-        if seen is None:
-            continue
-        if diagonals_apart(seen, scene.given.box[first]) < max(away / 2, shaky):
-            n_against += 1
-            continue
-        names.append(teacher.name)
-        where = seen if where is None else where
-    risk = risk_of(voted(_odds(scene, broken.link), len(names), n_against))
+    vote, names, where = _seen_elsewhere(scene, anchor, first, broken.back)
+    risk = risk_of(_odds(scene, broken.link) * TEACHER_ODDS**vote)
     code = "track_jump_start" if first == start else "track_jump_seen" if names else "track_jump"
     args = {**_about(scene, broken.link), "teachers": ", ".join(names), "n_teachers": len(names)}
     for box in broken.boxes.tolist():
         told = {**args, "frame": scene.number(box), "frame_after": args["frame"]}
         yield Found(box, "jump", risk, risk >= 0.5, code, told, suggested_box=where if box == first else None)
+
+
+def _small_jumps(scene: Scene, changes: Sequence[Change]) -> Iterator[Found]:
+    """Return boxes that are off their course by less than what breaks it, but by more than boxes shake.
+
+    Worth a line, but no flag: how far off a box may be well is known of most, not of all.
+    """
+    motion = scene.motion
+    changed = [change.box for change in changes if change.odds >= COMPARED_ODDS]
+    for off, deviations in doubtful_boxes(scene.boxes, motion, scene.breaks, changed):
+        link = _link_to(scene, int(off[0]))
+        vote, names, where = _seen_elsewhere(scene, int(motion.before[link]), int(off[0]), link + len(off))
+        odds = min((deviations / N_DEVIATIONS) ** 4, SMALL_ODDS) * TEACHER_ODDS ** (vote / 2)
+        args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
+        args |= {"deviations": round(deviations, 1)}
+        code = "track_jump_small_seen" if names else "track_jump_small"
+        for box in off.tolist():
+            told = {**args, "frame": scene.number(box)}
+            where = where if box == off[0] else None
+            yield Found(box, "jump", min(risk_of(odds), SECOND), flagged=False, code=code, args=told, suggested_box=where)
+
+
+def _seen_elsewhere(scene: Scene, anchor: int, first: int, back: int) -> tuple[float, list[str], Floats | None]:
+    """Return the sum of what teachers say about a jump, those that see the thing elsewhere, and where.
+
+    A teacher counts for a jump as far as it is nearer to the course of the id than to the labeled box: from -1 to 1.
+
+    Args:
+        scene: all there is.
+        anchor: a box of the id beside the jump.
+        first: the box next to it that may have jumped.
+        back: link on which the id comes back; NONE where it does not.
+    """
+    motion, frame = scene.motion, int(scene.boxes.frame[first])
+    if back >= 0:
+        end = int(motion.after[back])
+        span = int(scene.boxes.frame[end] - scene.boxes.frame[anchor])
+        share = (frame - int(scene.boxes.frame[anchor])) / span
+        course = scene.boxes.box[anchor] * (1 - share) + scene.boxes.box[end] * share
+    elif first > anchor:
+        course = continued(scene.boxes, motion, anchor, frame)
+    else:
+        course = scene.boxes.box[anchor]
+    course = scene.in_picture(course, int(scene.boxes.sequence[first]), frame)
+    vote, names, where = 0.0, [], None
+    for teacher in scene.teachers:
+        seen = where_followed(scene.given, teacher, anchor, first)
+        if seen is None:
+            continue
+        to_box, to_course = diagonals_apart(seen, scene.given.box[first]), diagonals_apart(seen, course)
+        vote += (to_box - to_course) / max(to_box + to_course, 1e-9)
+        if to_course < to_box:
+            names.append(teacher.name)
+            where = seen if where is None else where
+    return vote, names, where
 
 
 def donor_of(scene: Scene, start: int, end: int, away: float) -> int:
