@@ -272,7 +272,8 @@ def _return_of(boxes: TrackBoxes, motion: Motion, broken: Ints, at: int) -> int 
             return None
         n_frames = int(boxes.frame[end] - boxes.frame[start])
         step = boxes.centre[end] - boxes.centre[start]
-        options = (motion.before_velocity[link], motion.after_velocity[other])
+        sides = (motion.before_velocity[link], motion.after_velocity[other])
+        options = (*sides, (sides[0] + sides[1]) / 2)  # boxes that shake make each side's uncertain
         diagonal = max(boxes.diagonal_px[start], boxes.diagonal_px[end])
         apart = min(float(np.hypot(*(step - velocity * n_frames))) for velocity in options) / diagonal
         away = min(motion.distance[link] * motion.n_frames[link], motion.distance[other] * motion.n_frames[other])

@@ -19,7 +19,6 @@ MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may 
 COMPARED_ODDS = 0.2  # at most, of one that the courses of both ids do not show: one teacher alone is not enough
 MAX_LOG_ODDS = 20.0
 NEXT = 2  # links: a break so near an exchange is the exchange
-SMALL_ODDS = 0.9  # at most, of a box that is off without breaking the course of its id, before teachers are heard
 QUIET_ODDS = 0.1  # of a change of hands that only teachers see, before they are heard
 
 
@@ -119,7 +118,10 @@ def _changes_at(scene: Scene, broken: Break) -> Iterator[Change]:
     motion, link = scene.motion, broken.link
     start, end = int(motion.before[link]), int(motion.after[link])
     other = donor_of(scene, start, end, float(motion.distance[link] * motion.n_frames[link]))
-    other = _seen_before(scene, link, lost_at=end) if other < 0 else other
+    if other < 0:
+        if broken.back >= 0 and scene.n_denies[link] <= scene.n_confirms[link]:
+            return  # it comes back, and of the teachers as many follow it there as follow another
+        other = _seen_before(scene, link, lost_at=end)
     compared = _odds_between(scene, link, other)
     if other < 0 or (compared is not None and compared < 1):
         return  # the two were compared already, and each goes on better as itself
@@ -150,18 +152,18 @@ def _small_jumps(scene: Scene, changes: Sequence[Change]) -> Iterator[Found]:
     Worth a line, but no flag: how far off a box may be well is known of most, not of all.
     """
     motion = scene.motion
-    changed = [change.box for change in changes if change.odds >= COMPARED_ODDS]
+    changed = [change.box for change in changes if change.odds >= 1]
     for off, deviations in doubtful_boxes(scene.boxes, motion, scene.breaks, changed):
         link = _link_to(scene, int(off[0]))
         vote, names, where = _seen_elsewhere(scene, int(motion.before[link]), int(off[0]), link + len(off))
-        odds = min((deviations / N_DEVIATIONS) ** 4, SMALL_ODDS) * TEACHER_ODDS ** (vote / 2)
+        risk = SECOND * risk_of((deviations / N_DEVIATIONS) ** 4 * TEACHER_ODDS**vote)
         args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
         args |= {"deviations": round(deviations, 1)}
         code = "track_jump_small_seen" if names else "track_jump_small"
         for box in off.tolist():
             told = {**args, "frame": scene.number(box)}
             where = where if box == off[0] else None
-            yield Found(box, "jump", min(risk_of(odds), SECOND), flagged=False, code=code, args=told, suggested_box=where)
+            yield Found(box, "jump", risk, flagged=False, code=code, args=told, suggested_box=where)
 
 
 def _seen_elsewhere(scene: Scene, anchor: int, first: int, back: int) -> tuple[float, list[str], Floats | None]:
