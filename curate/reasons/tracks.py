@@ -11,6 +11,8 @@ SENTENCES: dict[str, str] = {
     "{other} before.",
     "track_id_after_change": "The id {track} changed hands in frame {frame}; this box comes after it.",
     "track_id_returns": "In frame {frame} the id {track} is back on what it stood on before it changed hands.",
+    "track_id_reused": "The id {track} is not there for {n_missing} annotated frame(s) and comes back in frame {frame} "
+    "too far from where it was, or too different in size: another thing under its name.",
     "track_renamed": "The id {track} begins in frame {frame} where the id {other}, last seen in frame {frame_before}, "
     "would be: one thing under two ids.",
     "track_renamed_seen": "The id {track} begins in frame {frame} where the id {other}, last seen in frame "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def search(boxes: TrackBoxes, teachers: Sequence[Partners] = ()) -> list[Found]:
     twice = list(_twice(scene))
     found += twice
     wrong = {one.box: one.suggested_id for one in found if one.flagged and one.suggested_id is not None}
-    found += list(_gaps(scene, wrong))
+    found += list(_gaps(scene, wrong, set(switched_boxes(found).tolist())))
     found += list(_flips(scene, found))
     best: dict[tuple[int, int, int, str], Found] = {}
     for one in found:
@@ -84,7 +84,7 @@ def _between(scene: Scene, last: int, frame: int) -> Floats:
     return np.asarray(boxes.box[last] * (1 - weight) + boxes.box[end] * weight)
 
 
-def _gaps(scene: Scene, wrong: Mapping[int, str]) -> Iterator[Found]:
+def _gaps(scene: Scene, wrong: Mapping[int, str], changed: Container[int]) -> Iterator[Found]:
     """Return each pause of an id: at the box after it, beside it, and one row a missing label."""
     boxes, motion = scene.boxes, scene.motion
     links = np.flatnonzero(motion.n_frames > 1)
@@ -99,8 +99,8 @@ def _gaps(scene: Scene, wrong: Mapping[int, str]) -> Iterator[Found]:
         frames = np.arange(int(boxes.frame[start]) + 1, int(boxes.frame[end]))
         n_for, n_against, names, where = _seen_in_gap(scene, start, end, frames[:MAX_GAP_CHECKED])
         odds = voted(odds_of[int(link)], n_for, n_against)
-        if _is_explained(scene, start, frames[:MAX_GAP_CHECKED], owed):
-            odds = EXPLAINED_ODDS
+        if end in changed or _is_explained(scene, start, frames[:MAX_GAP_CHECKED], owed):
+            odds = min(odds, EXPLAINED_ODDS)
         elif motion.distance[link] > motion.cut_of(boxes)[link]:
             odds /= 2  # it comes back elsewhere: a jump or another thing
         risk = risk_of(odds)

@@ -14,11 +14,13 @@ from curate.teachers.tracks.exchanges import SURE
 from curate.teachers.tracks.found import SECOND, TEACHER_ODDS, Found, Scene, risk_of, voted
 from curate.teachers.tracks.motion import N_DEVIATIONS, Break, continued, doubtful_boxes
 from curate.teachers.tracks.partners import REACH, diagonals_apart, where_followed
+from curate.teachers.tracks.reuse import doubtful
 
 MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may lie to be that one
 COMPARED_ODDS = 0.2  # at most, of one that the courses of both ids do not show: one teacher alone is not enough
 MAX_LOG_ODDS = 20.0
 NEXT = 2  # links: a break so near an exchange is the exchange
+LEAST_ODDS = 0.1  # of an id that comes back as another thing, that are worth a line
 QUIET_ODDS = 0.1  # of a change of hands that only teachers see, before they are heard
 
 
@@ -59,6 +61,7 @@ def switches_and_jumps(scene: Scene) -> list[Found]:
             changes += seen
         else:
             jumps += _jump(scene, broken)
+    changes += _come_back(scene, taken)
     jumps += _small_jumps(scene, changes)
     changes += _only_seen_by_teachers(scene, taken)
     changes += _new_names(scene)
@@ -144,6 +147,25 @@ def _jump(scene: Scene, broken: Break) -> Iterator[Found]:
     for box in broken.boxes.tolist():
         told = {**args, "frame": scene.number(box), "frame_after": args["frame"]}
         yield Found(box, "jump", risk, risk >= 0.5, code, told, suggested_box=where if box == first else None)
+
+
+def _come_back(scene: Scene, taken: list[int]) -> Iterator[Change]:
+    """Return pauses after which an id is another thing: the one that another id stood on, or a new one."""
+    boxes, motion = scene.boxes, scene.motion
+    track = boxes.track[motion.after]
+    for link, odds in doubtful(boxes, motion, LEAST_ODDS):
+        if any(abs(link - one) <= NEXT and track[link] == track[one] for one in taken):
+            continue
+        start, end = int(motion.before[link]), int(motion.after[link])
+        odds = voted(odds, int(scene.n_denies[link]), int(scene.n_confirms[link]))
+        other = donor_of(scene, start, end, 1.0)
+        args = {**_about(scene, link), "n_missing": int(motion.n_frames[link]) - 1}
+        if odds >= 1:
+            taken.append(link)
+        if other >= 0:
+            yield _change(scene, link, other, odds)
+        else:
+            yield Change(end, NONE, odds, "track_id_reused", args)
 
 
 def _small_jumps(scene: Scene, changes: Sequence[Change]) -> Iterator[Found]:
