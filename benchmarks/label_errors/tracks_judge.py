@@ -35,7 +35,7 @@ from tracks_stress import SCENES, write
 from curate.teachers.tracks.flag_tracks import flag_tracks
 
 FRAME, ID, XY, WH, CONSIDER, CLASS = 0, 1, slice(2, 4), slice(4, 6), 6, 7
-ISSUE_OF = {"reuse": "id_switch", "copy": "duplicate_id"}
+ISSUE_OF = {"reuse": "id_switch", "copy": "duplicate_id", "cut": "cut_short"}
 KINDS = ("id_switch", "reuse", "class_flip", "gap", "cut", "jump", "duplicate_id", "copy")
 STYLES = dict.fromkeys(("brief", "long"), ("switch", "flip", "gap", "jump", "twice")) | {"ends": ("reuse", "cut")}
 

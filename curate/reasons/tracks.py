@@ -31,6 +31,10 @@ SENTENCES: dict[str, str] = {
     "track_gap_seen": "The id {track} misses {n_missing} annotated frame(s) between frames {frame_before} and {frame}; "
     "{n_teachers} teacher(s) ({teachers}) see it there.",
     "track_gap_follows": "After this box the id {track} misses {n_missing} annotated frame(s), up to frame {frame}.",
+    "track_ends_seen": "The id {track} ends in frame {frame}; {n_teachers} teacher(s) ({teachers}) follow the same thing "
+    "in {n_missing} more annotated frame(s).",
+    "track_begins_seen": "The id {track} begins in frame {frame}; {n_teachers} teacher(s) ({teachers}) follow the same "
+    "thing in {n_missing} annotated frame(s) before.",
     "track_duplicate_id": "The id {track} stands {n} times in frame {frame}.",
     "track_duplicate_id_worse": "The id {track} stands {n} times in frame {frame}; of these this box is furthest from "
     "where the id is before and after.",
@@ -39,6 +43,8 @@ SENTENCES: dict[str, str] = {
     "track_class_flip": "The class {label} stands on {n_own} of the {n} boxes of the id {track}; most say {usual}.",
     "track_class_tie": "The class {label} stands on {n_own} of the {n} boxes of the id {track}, and another on as "
     "many.",
+    "track_class_seen": "The class {label} stands on {n_own} of the {n} boxes of the id {track}; {n_teachers} teacher(s) "
+    "({teachers}) see {usual}.",
     "track_box_ignored": "The labels say not to consider the box of the id {track} in frame {frame} (0 in the seventh "
     "column), so it was not judged.",
     "track_box_unusable": "The box of the id {track} in frame {frame} has no area or is not finite, so it could not be "

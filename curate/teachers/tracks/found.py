@@ -13,7 +13,7 @@ from curate.teachers.tracks.exchanges import Exchanges, exchanges
 from curate.teachers.tracks.motion import Break, Motion, breaks_of, motion_of, steadied
 from curate.teachers.tracks.partners import Partners, Statements, statements
 
-ISSUES = ("id_switch", "class_flip", "gap", "jump", "duplicate_id")
+ISSUES = ("id_switch", "class_flip", "gap", "jump", "duplicate_id", "cut_short")
 TEACHER_ODDS = 4.0  # a teacher that speaks is taken to be right four times in five
 SECOND = 0.5  # share of the risk at boxes beside or after the one to look at: each error is ranked high once
 

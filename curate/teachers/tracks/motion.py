@@ -37,8 +37,6 @@ class Motion:
         after_velocity: (L, 2) of the links after.
         cut: (S,) distance from which on a link is broken, by sequence.
         noise: how unsteady the boxes are.
-        deviations: (K, N) of the mean place of each box and the k - 1 after it from where the boxes before and after
-            these put it, in units of that noise; NaN where nothing can be said.
         is_extra: (N,) boxes that are in the way: their id has a box that fits better in this frame.
         misfit: (N,) of boxes whose id stands more than once in a frame: share of the distances to where the id
             should be, in [0, 1]; NaN elsewhere.
@@ -52,7 +50,6 @@ class Motion:
     after_velocity: Floats
     cut: Floats
     noise: Noise
-    deviations: Floats
     is_extra: Bools
     misfit: Floats
 
@@ -100,12 +97,7 @@ def motion_of(boxes: TrackBoxes) -> Motion:
     misfit = _misfit(boxes)
     is_extra = _extra(boxes, misfit)
     used = usable(boxes, is_extra)
-    scale = scales_of(boxes, used)
-    noise = fitted_noise(boxes, used, scale)
-    deviations = np.full((MOST_TOGETHER, boxes.n), np.nan)
-    deviations[:, used] = off_course(
-        boxes.track[used], boxes.frame[used], boxes.box[used], scale, noise, MOST_TOGETHER
-    )
+    noise = fitted_noise(boxes, used, scales_of(boxes, used))
     same = boxes.track[used[1:]] == boxes.track[used[:-1]]
     before, after = used[:-1][same], used[1:][same]
     n_frames = boxes.frame[after] - boxes.frame[before]
@@ -122,7 +114,7 @@ def motion_of(boxes: TrackBoxes) -> Motion:
     distance = np.minimum(np.minimum(*apart), still)
     cut = _cuts(distance[n_frames == 1], boxes.sequence[before][n_frames == 1], len(boxes.sequences))
     cut = np.clip(N_DEVIATIONS * noise.of_a_step, CUT_RANGE[0], cut)
-    return Motion(before, after, n_frames, distance, left, right, cut, noise, deviations, is_extra, misfit)
+    return Motion(before, after, n_frames, distance, left, right, cut, noise, is_extra, misfit)
 
 
 def _median_of_side(step: Floats, track: Ints, sign: int) -> tuple[Floats, Ints]:
@@ -230,9 +222,9 @@ class Break:
 
 MAX_EXCURSION_BREAKS = 20
 MAX_RESTLESS = 20  # boxes: an excursion with further breaks in it is not longer
-DOUBT = 3.0  # standard deviations of the fitted noise from which on a box is worth a line
+DOUBT = 6.0  # standard deviations of the fitted noise from which on a box is worth a line
 MOST_TOGETHER = 6  # boxes in a row that may be off together without breaking the course of their id
-ALONE = 3  # boxes: within so many of others that are further off, of a break or of a change of hands, nothing is new
+ALONE = 3  # boxes: within so many of others that are further off, nothing is new
 SHORT = 5  # boxes: a start as short as this is off itself, not what follows
 
 
@@ -298,21 +290,29 @@ def doubtful_boxes(
 ) -> list[tuple[Ints, float]]:
     """Return boxes in a row that are off between breaks, and by how many standard deviations.
 
-    The furthest first; none is within `ALONE` boxes of others that are further off, of a break, or of a box in
-    `changed`, at which the id changes hands.
+    The furthest first; none is within `ALONE` boxes of others that are further off. Boxes that a break puts off their
+    course have no say in where it leads, and where an id changes hands (at a box in `changed`) or breaks for good, one
+    course ends and another begins.
     """
-    links = np.asarray([link for one in breaks for link in (one.link, one.back) if link >= 0], dtype=np.int64)
-    taken = np.zeros(boxes.n + 2 * ALONE + MOST_TOGETHER, dtype=np.bool_)  # box i stands at i + ALONE
-    odd = [motion.before[links], motion.after[links], np.asarray(changed, dtype=np.int64)]
-    taken[np.concatenate([*odd, *(one.boxes for one in breaks)]) + ALONE] = True
-    worth = np.nan_to_num(motion.deviations, nan=0.0)
+    off = np.concatenate([np.zeros(0, dtype=np.int64), *(one.boxes for one in breaks)])
+    ends = np.asarray([motion.after[one.link] for one in breaks if one.back < 0], dtype=np.int64)
+    used = usable(boxes, motion.is_extra)
+    is_new = np.zeros(boxes.n, dtype=np.bool_)
+    is_new[np.concatenate([ends, np.asarray(changed, dtype=np.int64)])] = True
+    piece = (np.cumsum(is_new) + boxes.track * 2 * boxes.n)[used]  # of two ids, never equal
+    kept = ~np.isin(used, off[~np.isin(off, ends)])
+    used, piece = used[kept], piece[kept]
+    scale = scales_of(boxes, used)
+    deviations = off_course(piece, boxes.frame[used], boxes.box[used], scale, motion.noise, MOST_TOGETHER)
+    worth = np.round(np.nan_to_num(deviations, nan=0.0), 6)  # equal is equal, in whatever order it was summed
+    taken = np.zeros(len(used) + 2 * ALONE + MOST_TOGETHER, dtype=np.bool_)  # box i stands at i + ALONE
     more, start = np.nonzero(worth > DOUBT)
     found = []
     for place in np.lexsort([more, start, -worth[more, start]]).tolist():
         first, n = int(start[place]), int(more[place]) + 1
         if not taken[first : first + n + 2 * ALONE].any():
             taken[first + ALONE : first + ALONE + n] = True
-            found.append((np.arange(first, first + n, dtype=np.int64), float(worth[n - 1, first])))
+            found.append((used[first : first + n], float(worth[n - 1, first])))
     return found
 
 

@@ -74,10 +74,22 @@ def _missing(boxes: TrackBoxes, motion: Motion, links: Ints) -> _Missing:
     return _Missing(link, boxes.sequence[before], boxes.frame[before] + step, box, step == 1)
 
 
+def hidden_share(boxes: TrackBoxes, rows: Ints) -> Floats:
+    """Return (n,) how much of some labeled boxes others hide: the share of the area, those twice that two hide twice."""
+    here = np.flatnonzero(np.isfinite(boxes.box).all(axis=1))
+    return _hidden(boxes, here, boxes.sequence[rows], boxes.frame[rows], boxes.box[rows], rows)
+
+
 def _cover_class(
     boxes: TrackBoxes, here: Ints, sequence: Ints, frame: Ints, box: Floats, own: Ints | None
 ) -> Ints:
-    """Return the class of cover of some boxes: of the labeled ones in front in their frame, that is, further down."""
+    """Return the class of cover of some boxes."""
+    hidden = _hidden(boxes, here, sequence, frame, box, own)
+    return np.searchsorted(COVERS, hidden, side="right").astype(np.int64)
+
+
+def _hidden(boxes: TrackBoxes, here: Ints, sequence: Ints, frame: Ints, box: Floats, own: Ints | None) -> Floats:
+    """Return how much of some boxes labeled ones in front in their frame hide, that is, those further down."""
     wide = int(boxes.frame.max(initial=0)) + 2
     keys = boxes.sequence[here] * wide + boxes.frame[here]
     there = here[np.argsort(keys, kind="stable")]
@@ -97,4 +109,4 @@ def _cover_class(
         if own is not None:
             in_front &= own[rows][:, None] != others[None, :]
         hidden[rows] = (shared * in_front).sum(axis=1) / box[rows, 2:].prod(axis=1)
-    return np.searchsorted(COVERS, hidden, side="right").astype(np.int64)
+    return hidden

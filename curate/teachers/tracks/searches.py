@@ -7,6 +7,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 import numpy as np
 
 from curate.teachers.tracks.boxes import NONE, Floats, Ints, TrackBoxes, iou
+from curate.teachers.tracks.classes import flips
+from curate.teachers.tracks.ends import short_ends
 from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, scene_of, voted
 from curate.teachers.tracks.partners import Partners
 from curate.teachers.tracks.pauses import pause_odds
@@ -32,7 +34,9 @@ def search(boxes: TrackBoxes, teachers: Sequence[Partners] = ()) -> list[Found]:
     found += twice
     wrong = {one.box: one.suggested_id for one in found if one.flagged and one.suggested_id is not None}
     found += list(_gaps(scene, wrong, set(switched_boxes(found).tolist())))
-    found += list(_flips(scene, found))
+    renamed = [one.box for one in found if one.issue == "id_switch" and one.risk > EXPLAINED_ODDS]
+    found += list(short_ends(scene, np.asarray(renamed, dtype=np.int64)))
+    found += list(flips(scene, switched_boxes(found)))
     best: dict[tuple[int, int, int, str], Found] = {}
     for one in found:
         key = (one.box, one.frame, one.track, one.issue)
@@ -156,34 +160,3 @@ def _is_explained(
         expected = _between(scene, start, frame)
         n_there += bool(rows) and bool((iou(expected[None], boxes.box[list(rows)]) >= MIN_IOU).any())
     return 2 * n_there >= len(frames)
-
-
-def _flips(scene: Scene, found: Sequence[Found]) -> Iterator[Found]:
-    """Return each box whose class differs from what most of its id says, between switches of the id."""
-    boxes = scene.boxes
-    cuts = np.zeros(boxes.n, dtype=np.int64)
-    cuts[switched_boxes(found)] = 1
-    piece = np.cumsum(cuts + np.concatenate([[0], (np.diff(boxes.track) != 0).astype(np.int64)]))
-    n_labels = len(boxes.labels)
-    cells, inverse, counts = np.unique(piece * n_labels + boxes.label, return_inverse=True, return_counts=True)
-    owner = cells // n_labels
-    order = np.lexsort([cells, -counts, owner])
-    first = order[np.concatenate([[True], np.diff(owner[order]) != 0])]
-    winner = np.zeros(int(piece.max()) + 1, dtype=np.int64)
-    winner[owner[first]] = first
-    most = winner[piece]
-    size = np.bincount(piece, weights=np.ones(boxes.n)).astype(np.int64)[piece]
-    n_own, n_most = counts[inverse], counts[most]
-    tied = np.bincount(owner, weights=counts == counts[winner[owner]])[piece] > 1
-    for row in np.flatnonzero((n_own < n_most) | (tied & (n_own == n_most))):
-        box = int(row)
-        label, usual = boxes.labels[int(boxes.label[box])], boxes.labels[int(cells[most[box]] % n_labels)]
-        is_tied = bool(n_own[box] == n_most[box])
-        args = {
-            "track": scene.name(box), "label": label, "n_own": int(n_own[box]), "n": int(size[box]),
-            "frame": scene.number(box), "usual": None if is_tied else usual,
-        }  # fmt: skip
-        yield Found(
-            box, "class_flip", float(n_most[box] + 1) / float(n_own[box] + n_most[box] + 2), not is_tied,
-            "track_class_tie" if is_tied else "track_class_flip", args, suggested_label=None if is_tied else usual,
-        )  # fmt: skip

@@ -177,7 +177,7 @@ def _small_jumps(scene: Scene, changes: Sequence[Change]) -> Iterator[Found]:
     changed = [change.box for change in changes if change.odds >= 1]
     for off, deviations in doubtful_boxes(scene.boxes, motion, scene.breaks, changed):
         link = _link_to(scene, int(off[0]))
-        vote, names, where = _seen_elsewhere(scene, int(motion.before[link]), int(off[0]), link + len(off))
+        vote, names, where = _seen_elsewhere(scene, int(motion.before[link]), int(off[0]), _link_to(scene, int(off[-1])) + 1)
         risk = SECOND * risk_of((deviations / N_DEVIATIONS) ** 4 * TEACHER_ODDS**vote)
         args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
         args |= {"deviations": round(deviations, 1)}
