@@ -87,7 +87,10 @@ class Judge:
         start = self.truth[row, FRAME]
         stop = np.inf if self.style == "brief" else start + self.random.integers(5, 61)
         span = (self.rows[:, FRAME] >= start) & (self.rows[:, FRAME] < stop)
-        ones, twos = np.flatnonzero(span & (self.rows[:, ID] == one)), np.flatnonzero(span & (self.rows[:, ID] == two))
+        ones, twos = (
+            np.flatnonzero(span & (self.rows[:, ID] == one)),
+            np.flatnonzero(span & (self.rows[:, ID] == two)),
+        )
         if one == two:
             return
         self.rows[ones, ID], self.rows[twos, ID] = two, one
@@ -212,9 +215,13 @@ def measured(judge: Judge, number: np.ndarray, rows: np.ndarray, table) -> dict[
             found[kind, "all"] = (risk[keep], changed[keep])
         if kind == "gap":
             missing = table[table["line"].isna() & (table["issue"] == "gap")]
-            cells = {(int(judge.truth[i, FRAME]), int(judge.rows[i, ID])) for i in judge.all["gap"] if judge.gone[i]}
+            cells = {
+                (int(judge.truth[i, FRAME]), int(judge.rows[i, ID])) for i in judge.all["gap"] if judge.gone[i]
+            }
             cells -= {(int(judge.truth[i, FRAME]), int(judge.rows[i, ID])) for i in judge.all["cut"]}
-            hit = np.array([cell in cells for cell in zip(missing["frame"], missing["id"], strict=True)], dtype=bool)
+            hit = np.array(
+                [cell in cells for cell in zip(missing["frame"], missing["id"], strict=True)], dtype=bool
+            )
             n_lost = len(cells) - int(hit.sum())
             found[kind, "rows"] = (
                 np.append(missing["risk"].to_numpy(), np.zeros(n_lost)), np.append(hit, np.ones(n_lost, dtype=bool))
@@ -259,7 +266,8 @@ def run_scene(name: str, folder: Path, seeds: int, *, apart: bool) -> list[list[
         lines[kind, style, way]["n"] = int(wrong.sum())
     order = sorted(lines, key=lambda key: ((*KINDS, "any").index(key[0]), key[1:]))
     return [
-        [name, *key, f"{lines[key]['alone']:.2f}", f"{lines[key]['both']:.2f}", str(lines[key]["n"])] for key in order
+        [name, *key, f"{lines[key]['alone']:.2f}", f"{lines[key]['both']:.2f}", str(lines[key]["n"])]
+        for key in order
     ]
 
 

@@ -21,10 +21,10 @@ SENTENCES: dict[str, str] = {
     "course.",
     "track_jump_seen": "Between frames {frame_before} and {frame} the id {track} jumps {diagonals} box diagonals off "
     "its course; {n_teachers} teacher(s) ({teachers}) see it elsewhere in frame {frame}.",
-    "track_jump_small": "In frame {frame} the id {track} is {deviations} standard deviations of how boxes shake here from "
-    "where its boxes before and after put it.",
-    "track_jump_small_seen": "In frame {frame} the id {track} is {deviations} standard deviations of how boxes shake here "
-    "from where its boxes before and after put it; {n_teachers} teacher(s) ({teachers}) see it nearer to there.",
+    "track_jump_small": "In frame {frame} the id {track} is {deviations} standard deviations of how boxes shake here "
+    "from where its boxes before and after put it.",
+    "track_jump_small_seen": "In frame {frame} the id {track} is {deviations} standard deviations of how boxes shake "
+    "here from where its boxes before and after put it; {n_teachers} teacher(s) ({teachers}) see it nearer to there.",
     "track_jump_start": "In frame {frame} the id {track} is {diagonals} box diagonals off the course that it takes from "
     "frame {frame_after} on.",
     "track_gap": "The id {track} misses {n_missing} annotated frame(s) between frames {frame_before} and {frame}.",

@@ -50,7 +50,13 @@ def flips(scene: Scene, switched: Ints) -> Iterator[Found]:
     for box in np.flatnonzero(_is_odd(boxes, pieces, seen, tied)).tolist():
         piece, own = int(pieces.of_box[box]), int(boxes.label[box])
         n_own, size = int(pieces.counts[piece, own]), int(pieces.counts[piece].sum())
-        args = {"track": scene.name(box), "label": names[own], "n_own": n_own, "n": size, "frame": scene.number(box)}
+        args = {
+            "track": scene.name(box),
+            "label": names[own],
+            "n_own": n_own,
+            "n": size,
+            "frame": scene.number(box),
+        }
         if piece in seen:
             other, odds, teachers = seen[piece]
             args |= {"usual": names[other], "teachers": ", ".join(teachers), "n_teachers": len(teachers)}

@@ -67,7 +67,6 @@ def _in_the_open(scene: Scene, ends: Ints) -> Floats:
 
 
 def _end(scene: Scene, end: int, sign: int, share: float, last: int) -> Iterator[Found]:
-    boxes = scene.boxes
     n_for = n_against = 0
     names: list[str] = []
     where: dict[int, list[Floats]] = {}

@@ -187,7 +187,9 @@ def reversed_course(course: Course) -> Course:
     )
 
 
-def log_fit(left: Course, right: Course, start: Ints, end: Ints, frame: Ints, scale: Floats, noise: Noise) -> Floats:
+def log_fit(
+    left: Course, right: Course, start: Ints, end: Ints, frame: Ints, scale: Floats, noise: Noise
+) -> Floats:
     """Return (2, n) the log-likelihood that the course up to one box goes on with the course from another on.
 
     Under a Student t and under a normal distribution, each up to its own constant; pixels and frames.

@@ -116,7 +116,9 @@ def flag_tracks(
     files = [read_mot(file, name) for name, file in mot_files(Path(labels)).items()]
     sequence, track, frame, box, number = columns_of(files)
     boxes = track_boxes(sequence, track, frame, box, _class_names(number, classes))
-    partners = [match(boxes, _teacher(name, Path(path), boxes, classes), name) for name, path in sorted(teachers.items())]
+    partners = [
+        match(boxes, _teacher(name, Path(path), boxes, classes), name) for name, path in sorted(teachers.items())
+    ]
     ignored = np.concatenate([file.ignored() for file in files])[boxes.row]
     found = [one for one in search(boxes, partners) if not ignored[one.box if one.box >= 0 else one.track]]
     table = _table(boxes, found, files, ignored)
@@ -157,7 +159,9 @@ def _teacher(name: str, path: Path, boxes: TrackBoxes, classes: Sequence[str] | 
             )
     files = [read_mot(found[one], one) for one in boxes.sequences]
     sequence, track, frame, box, number = columns_of(files)
-    tracks = track_boxes(sequence, track, frame, box, _class_names(number, classes, f"tracks of {name}"), like=boxes)
+    tracks = track_boxes(
+        sequence, track, frame, box, _class_names(number, classes, f"tracks of {name}"), like=boxes
+    )
     if not tracks.n:
         raise InputError(
             f"The teacher {name} has no box in any frame of the labels (frames {boxes.frames[0, 1]} to "

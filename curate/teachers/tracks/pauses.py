@@ -80,9 +80,7 @@ def hidden_share(boxes: TrackBoxes, rows: Ints) -> Floats:
     return _hidden(boxes, here, boxes.sequence[rows], boxes.frame[rows], boxes.box[rows], rows)
 
 
-def _cover_class(
-    boxes: TrackBoxes, here: Ints, sequence: Ints, frame: Ints, box: Floats, own: Ints | None
-) -> Ints:
+def _cover_class(boxes: TrackBoxes, here: Ints, sequence: Ints, frame: Ints, box: Floats, own: Ints | None) -> Ints:
     """Return the class of cover of some boxes."""
     hidden = _hidden(boxes, here, sequence, frame, box, own)
     return np.searchsorted(COVERS, hidden, side="right").astype(np.int64)
@@ -100,7 +98,10 @@ def _hidden(boxes: TrackBoxes, here: Ints, sequence: Ints, frame: Ints, box: Flo
     hidden = np.zeros(len(box))
     for low, high in pairwise(edges.tolist()):
         rows = order[low:high]
-        first, last = np.searchsorted(keys, wanted[rows[0]], "left"), np.searchsorted(keys, wanted[rows[0]], "right")
+        first, last = (
+            np.searchsorted(keys, wanted[rows[0]], "left"),
+            np.searchsorted(keys, wanted[rows[0]], "right"),
+        )
         others = there[first:last]
         one, other = box[rows][:, None, :], boxes.box[others][None, :, :]
         shared = np.minimum(one[..., :2] + one[..., 2:], other[..., :2] + other[..., 2:])

@@ -153,11 +153,11 @@ def _come_back(scene: Scene, taken: list[int]) -> Iterator[Change]:
     """Return pauses after which an id is another thing: the one that another id stood on, or a new one."""
     boxes, motion = scene.boxes, scene.motion
     track = boxes.track[motion.after]
-    for link, odds in doubtful(boxes, motion, LEAST_ODDS):
+    for link, alone in doubtful(boxes, motion, LEAST_ODDS):
         if any(abs(link - one) <= NEXT and track[link] == track[one] for one in taken):
             continue
         start, end = int(motion.before[link]), int(motion.after[link])
-        odds = voted(odds, int(scene.n_denies[link]), int(scene.n_confirms[link]))
+        odds = voted(alone, int(scene.n_denies[link]), int(scene.n_confirms[link]))
         other = donor_of(scene, start, end, 1.0)
         args = {**_about(scene, link), "n_missing": int(motion.n_frames[link]) - 1}
         if odds >= 1:
@@ -176,8 +176,8 @@ def _small_jumps(scene: Scene, changes: Sequence[Change]) -> Iterator[Found]:
     motion = scene.motion
     changed = [change.box for change in changes if change.odds >= 1]
     for off, deviations in doubtful_boxes(scene.boxes, motion, scene.breaks, changed):
-        link = _link_to(scene, int(off[0]))
-        vote, names, where = _seen_elsewhere(scene, int(motion.before[link]), int(off[0]), _link_to(scene, int(off[-1])) + 1)
+        link, back = _link_to(scene, int(off[0])), _link_to(scene, int(off[-1])) + 1
+        vote, names, where = _seen_elsewhere(scene, int(motion.before[link]), int(off[0]), back)
         risk = SECOND * risk_of((deviations / N_DEVIATIONS) ** 4 * TEACHER_ODDS**vote)
         args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
         args |= {"deviations": round(deviations, 1)}
