@@ -1,8 +1,9 @@
 """MOT Challenge: a folder a sequence, with frames (`img1/`), boxes with ids (`gt/gt.txt`) and `seqinfo.ini`.
 
 What is read as what:
-- an image of `img1/` whose name is a number is a sample; its sequence is the group `video` (the path of its
-  folder where two are called alike), a folder above it that is called train, val or test the split. `imDir` in `seqinfo.ini` may name another folder;
+- an image of `img1/` whose name is a number is a sample; its sequence is the group `video` (the path of its folder
+  where two are called alike), a folder above it that is called train, val or test the split. `imDir` in
+  `seqinfo.ini` may name another folder;
 - a line of `gt/gt.txt` (frame, id, left, top, width, height, consider, class, visibility) is a `tracking` label. Its
   `frame` counts from 0: MOT's frame 1 is frame 0, as the teacher `mot` expects;
 - boxes reach beyond the picture where things do: they are cut at its edge and get the flag "truncated"; one that is
@@ -184,10 +185,10 @@ def _read_labels(
         collector.put_out(path, "label", "annotation_file_unreadable", {"file": path, "why": shown(str(error))})
         return
     lines: list[_Line] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
+    for number, words in enumerate(text.splitlines(), 1):
+        if not words.strip():
             continue
-        parsed = _parsed(number, line)
+        parsed = _parsed(number, words)
         if isinstance(parsed, Problem):
             collector.put_out(f"{path} line {number}", "label", parsed.code, parsed.args)
         else:

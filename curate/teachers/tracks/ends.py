@@ -18,6 +18,7 @@ from curate.teachers.tracks.pauses import hidden_share
 LEAST_SEEN = 5  # annotated frames beyond an end in which a teacher has to follow the thing
 MOST_TOLD = 50  # missing boxes that get a row
 PRIOR_ODDS = 0.4  # of an end that somebody could see: one teacher makes it more likely than not
+AT_THE_EDGE = 0.25  # share of these odds that is left for an end that has a reason
 EDGE = 0.1  # of the picture's sides: nearer to its edge, things leave
 
 
@@ -82,7 +83,7 @@ def _end(scene: Scene, end: int, sign: int, share: float, last: int) -> Iterator
                 where.setdefault(frame, []).append(box)
     if not names:
         return  # things do end where nobody sees why
-    odds = voted(PRIOR_ODDS * (0.1 + 0.9 * share), n_for, n_against)
+    odds = voted(PRIOR_ODDS * (AT_THE_EDGE + (1 - AT_THE_EDGE) * share), n_for, n_against)
     risk = risk_of(odds)
     args = {"track": scene.name(end), "frame": scene.number(end), "teachers": ", ".join(names)}
     args |= {"n_teachers": len(names), "n_missing": len(where)}

@@ -87,6 +87,24 @@ class Scene:
         """Return the id of a box as the input calls it."""
         return str(self.boxes.track_name[box])
 
+    def link_to(self, box: int) -> int:
+        """Return the link that leads to a box, which has to have one."""
+        return int(np.searchsorted(self.motion.after, box))
+
+    def odds(self, link: int) -> float:
+        """Return how far a link is off its course, in units of the cut."""
+        return float(self.motion.distance[link] / self.motion.cut_of_link(self.boxes, link))
+
+    def about(self, link: int) -> dict[str, Any]:
+        """Return what a reason says of a link: the id, the frames on its sides, how far it is off."""
+        start, end = int(self.motion.before[link]), int(self.motion.after[link])
+        return {
+            "track": self.name(start),
+            "frame_before": self.number(start),
+            "frame": self.number(end),
+            "diagonals": round(float(self.motion.distance[link]), 2),
+        }
+
     def in_picture(self, box: Floats, sequence: int, frame: int) -> Floats:
         """Return a box of the steady view in pixels of the picture."""
         first = int(np.searchsorted(self.boxes.frames[:, 0], sequence))

@@ -7,13 +7,12 @@ takes off what most ids of a frame share: a camera that moves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from curate.teachers.tracks.boxes import NONE, Bools, Floats, Ints, TrackBoxes
-from curate.teachers.tracks.course import Noise, fitted_noise, off_course, scales_of, usable
+from curate.teachers.tracks.course import Noise, fitted_noise, scales_of, usable
 
 N_STEPS = 5
 FEW_STEPS = 4  # around a link: so few may all be off, so a box that hardly moves has not jumped whatever they say
@@ -222,9 +221,6 @@ class Break:
 
 MAX_EXCURSION_BREAKS = 20
 MAX_RESTLESS = 20  # boxes: an excursion with further breaks in it is not longer
-DOUBT = 6.0  # standard deviations of the fitted noise from which on a box is worth a line
-MOST_TOGETHER = 6  # boxes in a row that may be off together without breaking the course of their id
-ALONE = 3  # boxes: within so many of others that are further off, nothing is new
 SHORT = 5  # boxes: a start as short as this is off itself, not what follows
 
 
@@ -283,37 +279,6 @@ def _short_start(boxes: TrackBoxes, motion: Motion, link: int) -> Ints | None:
     if len(start) >= SHORT or last - int(motion.after[link]) <= len(start):
         return None
     return start.astype(np.int64)
-
-
-def doubtful_boxes(
-    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int]
-) -> list[tuple[Ints, float]]:
-    """Return boxes in a row that are off between breaks, and by how many standard deviations.
-
-    The furthest first; none is within `ALONE` boxes of others that are further off. Boxes that a break puts off their
-    course have no say in where it leads, and where an id changes hands (at a box in `changed`) or breaks for good, one
-    course ends and another begins.
-    """
-    off = np.concatenate([np.zeros(0, dtype=np.int64), *(one.boxes for one in breaks)])
-    ends = np.asarray([motion.after[one.link] for one in breaks if one.back < 0], dtype=np.int64)
-    used = usable(boxes, motion.is_extra)
-    is_new = np.zeros(boxes.n, dtype=np.bool_)
-    is_new[np.concatenate([ends, np.asarray(changed, dtype=np.int64)])] = True
-    piece = (np.cumsum(is_new) + boxes.track * 2 * boxes.n)[used]  # of two ids, never equal
-    kept = ~np.isin(used, off[~np.isin(off, ends)])
-    used, piece = used[kept], piece[kept]
-    scale = scales_of(boxes, used)
-    deviations = off_course(piece, boxes.frame[used], boxes.box[used], scale, motion.noise, MOST_TOGETHER)
-    worth = np.round(np.nan_to_num(deviations, nan=0.0), 6)  # equal is equal, in whatever order it was summed
-    taken = np.zeros(len(used) + 2 * ALONE + MOST_TOGETHER, dtype=np.bool_)  # box i stands at i + ALONE
-    more, start = np.nonzero(worth > DOUBT)
-    found = []
-    for place in np.lexsort([more, start, -worth[more, start]]).tolist():
-        first, n = int(start[place]), int(more[place]) + 1
-        if not taken[first : first + n + 2 * ALONE].any():
-            taken[first + ALONE : first + ALONE + n] = True
-            found.append((used[first : first + n], float(worth[n - 1, first])))
-    return found
 
 
 def continued(boxes: TrackBoxes, motion: Motion, box: int, frame: int) -> Floats:

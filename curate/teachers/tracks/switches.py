@@ -1,4 +1,4 @@
-"""Ids that change hands, and boxes that leave the course of their id."""
+"""Ids that change hands, and breaks that are that or else jumps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from curate.teachers.tracks.boxes import NONE, Floats, Ints
+from curate.teachers.tracks.boxes import NONE, Ints
 from curate.teachers.tracks.exchanges import SURE
-from curate.teachers.tracks.found import SECOND, TEACHER_ODDS, Found, Scene, risk_of, voted
-from curate.teachers.tracks.motion import N_DEVIATIONS, Break, continued, doubtful_boxes
-from curate.teachers.tracks.partners import REACH, diagonals_apart, where_followed
+from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, voted
+from curate.teachers.tracks.jumps import jump_of, small_jumps
+from curate.teachers.tracks.motion import Break, continued
+from curate.teachers.tracks.partners import REACH, diagonals_apart
 from curate.teachers.tracks.reuse import doubtful
 
 MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may lie to be that one
@@ -51,7 +52,7 @@ def switches_and_jumps(scene: Scene) -> list[Found]:
     """Return each break as an id switch, where the box goes on as another id, or else as a jump."""
     changes = list(_exchanged(scene))
     jumps: list[Found] = []
-    taken = [_link_to(scene, change.box) for change in changes if change.odds >= 1]
+    taken = [scene.link_to(change.box) for change in changes if change.odds >= 1]
     for broken in scene.breaks:
         if _is_exchange(scene, broken, taken):
             continue
@@ -60,9 +61,9 @@ def switches_and_jumps(scene: Scene) -> list[Found]:
             taken.append(broken.link)
             changes += seen
         else:
-            jumps += _jump(scene, broken)
+            jumps += jump_of(scene, broken)
     changes += _come_back(scene, taken)
-    jumps += _small_jumps(scene, changes)
+    jumps += small_jumps(scene, [change.box for change in changes if change.odds >= 1])
     changes += _only_seen_by_teachers(scene, taken)
     changes += _new_names(scene)
     return jumps + _who_is_who(scene, changes)
@@ -74,7 +75,7 @@ def _exchanged(scene: Scene) -> Iterator[Change]:
     for before, after, frame, ratio in zip(
         pairs.before.tolist(), pairs.after.tolist(), pairs.frame.tolist(), pairs.log_ratio.tolist(), strict=True
     ):
-        links = [_link_to(scene, box) for box in after]
+        links = [scene.link_to(box) for box in after]
         n_for = max(int(scene.n_denies[link]) for link in links)
         n_against = max(int(scene.n_confirms[link]) for link in links)
         odds = voted(_motion_odds(ratio), n_for, n_against if not n_for else 0)
@@ -86,11 +87,6 @@ def _motion_odds(log_ratio: float) -> float:
     return float(np.exp(np.clip((log_ratio - SURE) / 2, -MAX_LOG_ODDS, MAX_LOG_ODDS)))
 
 
-def _link_to(scene: Scene, box: int) -> int:
-    """Return the link that leads to a box, which has to have one."""
-    return int(np.searchsorted(scene.motion.after, box))
-
-
 def _is_exchange(scene: Scene, broken: Break, taken: Sequence[int]) -> bool:
     """Return whether one of the links of a break is where its id was exchanged, or next to it."""
     track = scene.boxes.track[scene.motion.after]
@@ -100,20 +96,6 @@ def _is_exchange(scene: Scene, broken: Break, taken: Sequence[int]) -> bool:
         for link in (broken.link, broken.back)
         if link >= 0
     )
-
-
-def _about(scene: Scene, link: int) -> dict[str, Any]:
-    start, end = int(scene.motion.before[link]), int(scene.motion.after[link])
-    return {
-        "track": scene.name(start),
-        "frame_before": scene.number(start),
-        "frame": scene.number(end),
-        "diagonals": round(float(scene.motion.distance[link]), 2),
-    }
-
-
-def _odds(scene: Scene, link: int) -> float:
-    return float(scene.motion.distance[link] / scene.motion.cut_of_link(scene.boxes, link))
 
 
 def _changes_at(scene: Scene, broken: Break) -> Iterator[Change]:
@@ -128,25 +110,11 @@ def _changes_at(scene: Scene, broken: Break) -> Iterator[Change]:
     compared = _odds_between(scene, link, other)
     if other < 0 or (compared is not None and compared < 1):
         return  # the two were compared already, and each goes on better as itself
-    odds = voted(_odds(scene, link), int(scene.n_denies[link]), int(scene.n_confirms[link]))
+    odds = voted(scene.odds(link), int(scene.n_denies[link]), int(scene.n_confirms[link]))
     yield _change(scene, link, other, odds)
     if broken.back >= 0:
         back = int(motion.after[broken.back])
-        yield Change(back, NONE, odds, "track_id_returns", _about(scene, broken.back), comes_back=True)
-
-
-def _jump(scene: Scene, broken: Break) -> Iterator[Found]:
-    """Return the boxes of a break as jumps."""
-    motion = scene.motion
-    start, end = int(motion.before[broken.link]), int(motion.after[broken.link])
-    anchor, first = (start, end) if int(broken.boxes[0]) > start else (end, start)
-    vote, names, where = _seen_elsewhere(scene, anchor, first, broken.back)
-    risk = risk_of(_odds(scene, broken.link) * TEACHER_ODDS**vote)
-    code = "track_jump_start" if first == start else "track_jump_seen" if names else "track_jump"
-    args = {**_about(scene, broken.link), "teachers": ", ".join(names), "n_teachers": len(names)}
-    for box in broken.boxes.tolist():
-        told = {**args, "frame": scene.number(box), "frame_after": args["frame"]}
-        yield Found(box, "jump", risk, risk >= 0.5, code, told, suggested_box=where if box == first else None)
+        yield Change(back, NONE, odds, "track_id_returns", scene.about(broken.back), comes_back=True)
 
 
 def _come_back(scene: Scene, taken: list[int]) -> Iterator[Change]:
@@ -159,68 +127,13 @@ def _come_back(scene: Scene, taken: list[int]) -> Iterator[Change]:
         start, end = int(motion.before[link]), int(motion.after[link])
         odds = voted(alone, int(scene.n_denies[link]), int(scene.n_confirms[link]))
         other = donor_of(scene, start, end, 1.0)
-        args = {**_about(scene, link), "n_missing": int(motion.n_frames[link]) - 1}
+        args = {**scene.about(link), "n_missing": int(motion.n_frames[link]) - 1}
         if odds >= 1:
             taken.append(link)
         if other >= 0:
             yield _change(scene, link, other, odds)
         else:
             yield Change(end, NONE, odds, "track_id_reused", args)
-
-
-def _small_jumps(scene: Scene, changes: Sequence[Change]) -> Iterator[Found]:
-    """Return boxes that are off their course by less than what breaks it, but by more than boxes shake.
-
-    Worth a line, but no flag: how far off a box may be well is known of most, not of all.
-    """
-    motion = scene.motion
-    changed = [change.box for change in changes if change.odds >= 1]
-    for off, deviations in doubtful_boxes(scene.boxes, motion, scene.breaks, changed):
-        link, back = _link_to(scene, int(off[0])), _link_to(scene, int(off[-1])) + 1
-        vote, names, where = _seen_elsewhere(scene, int(motion.before[link]), int(off[0]), back)
-        risk = SECOND * risk_of((deviations / N_DEVIATIONS) ** 4 * TEACHER_ODDS**vote)
-        args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
-        args |= {"deviations": round(deviations, 1)}
-        code = "track_jump_small_seen" if names else "track_jump_small"
-        for box in off.tolist():
-            told = {**args, "frame": scene.number(box)}
-            where = where if box == off[0] else None
-            yield Found(box, "jump", risk, flagged=False, code=code, args=told, suggested_box=where)
-
-
-def _seen_elsewhere(scene: Scene, anchor: int, first: int, back: int) -> tuple[float, list[str], Floats | None]:
-    """Return the sum of what teachers say about a jump, those that see the thing elsewhere, and where.
-
-    A teacher counts for a jump as far as it is nearer to the course of the id than to the labeled box: from -1 to 1.
-
-    Args:
-        scene: all there is.
-        anchor: a box of the id beside the jump.
-        first: the box next to it that may have jumped.
-        back: link on which the id comes back; NONE where it does not.
-    """
-    motion, frame = scene.motion, int(scene.boxes.frame[first])
-    if back >= 0:
-        end = int(motion.after[back])
-        span = int(scene.boxes.frame[end] - scene.boxes.frame[anchor])
-        share = (frame - int(scene.boxes.frame[anchor])) / span
-        course = scene.boxes.box[anchor] * (1 - share) + scene.boxes.box[end] * share
-    elif first > anchor:
-        course = continued(scene.boxes, motion, anchor, frame)
-    else:
-        course = scene.boxes.box[anchor]
-    course = scene.in_picture(course, int(scene.boxes.sequence[first]), frame)
-    vote, names, where = 0.0, [], None
-    for teacher in scene.teachers:
-        seen = where_followed(scene.given, teacher, anchor, first)
-        if seen is None:
-            continue
-        to_box, to_course = diagonals_apart(seen, scene.given.box[first]), diagonals_apart(seen, course)
-        vote += (to_box - to_course) / max(to_box + to_course, 1e-9)
-        if to_course < to_box:
-            names.append(teacher.name)
-            where = seen if where is None else where
-    return vote, names, where
 
 
 def donor_of(scene: Scene, start: int, end: int, away: float) -> int:
@@ -267,7 +180,7 @@ def _seen_before(scene: Scene, link: int, lost_at: int = NONE) -> int:
 
 def _change(scene: Scene, link: int, other: int, odds: float) -> Change:
     names = [one.name for one, said in zip(scene.teachers, scene.said, strict=True) if said.denies[link]]
-    args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
+    args = {**scene.about(link), "teachers": ", ".join(names), "n_teachers": len(names)}
     if other < 0:
         return Change(int(scene.motion.after[link]), other, odds, "track_id_switch_unknown", args)
     args["other"] = scene.name(other)
