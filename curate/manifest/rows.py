@@ -15,7 +15,7 @@ from curate import schema
 from curate.errors import InputError
 from curate.manifest.tables import DATA, EXCLUDED
 from curate.policy import Policy
-from curate.verdict_people import moved_boxes
+from curate.verdict_people import moved_boxes, taken_ids
 from curate.verdict_rows import row_table
 
 NOT_SCANNED = "not_scanned"
@@ -48,7 +48,7 @@ def joined_rows(
     """Return `tables.DATA` columns plus error_code and error_args for every row, sorted by sample and label id.
 
     `decisions` are those that stand (`verdict_people.standing`); a box that a person moved is released in its new
-    place, the given one stays in `given_bbox`.
+    place, the given one stays in `given_bbox`; an id that a person took for it is its `track_id`.
 
     Raises:
         InputError: the verdicts are not exactly one a row.
@@ -72,6 +72,8 @@ def joined_rows(
     moved = moved_boxes(decisions, rows["label_id"], rows["content_sha256"])
     columns["given_mask"] = pa.nulls(rows.num_rows, schema.MASK_RLE)
     columns["given_bbox"], columns["bbox"] = _boxes(columns["bbox"], decisions["to_bbox"], moved)
+    taken = taken_ids(decisions, rows["label_id"], rows["content_sha256"])
+    columns["track_id"] = pc.coalesce(taken, columns["track_id"])
     columns["attributes"] = _text_map(sample, schema.ATTRIBUTE_PREFIX, policy.attributes_released, ())
     columns["groups"] = _text_map(sample, schema.GROUP_PREFIX, policy.attributes_released, ("subject",))
     columns["subject_key"] = _subject_keys(sample, salt)

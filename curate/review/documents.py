@@ -60,6 +60,7 @@ LABEL_FIELDS: dict[str, str] = {
     "reasons": "strings",
     "annotator": "string",
     "track_id": "string",
+    "suggested_id": "string",
 }
 _FAMILIES = (
     ("exact_family", rows.EXACT_ISSUES),
@@ -181,6 +182,7 @@ class Builder:
             one = {"id": row["label_id"], "label": row["label"], "bbox": document.get("bounding_box")}
             one |= {"finding": said.finding_id, "suggested": said.suggested_label}
             one |= {"extra": True} if said.extra else {}
+            one |= {"suggested_id": said.suggested_id}
             given.append({name: value for name, value in one.items() if value is not None})
         if kind == "Detections":
             return ({"_cls": "Detections", "detections": built} if built else None), given
@@ -265,6 +267,7 @@ def _said_of_label(row: Mapping[str, Any], said: Said) -> dict[str, Any]:
         "reasons": said.reasons or None,
         "annotator": row["annotator"],
         "track_id": row["track_id"],
+        "suggested_id": said.suggested_id,
     }
     return {name: value for name, value in found.items() if value is not None}
 

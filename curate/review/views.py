@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from curate.review import regions, suggested
@@ -21,7 +22,16 @@ NEAR = "near duplicates"
 EXACT = "exact duplicates"
 UNREADABLE = "unreadable"
 QUALITY = "image quality"
+TRACK_VIEWS = {  # view -> issue of a label on a track
+    "tracks: ids that change hands": "track_id_switch",
+    "tracks: jumps": "track_jump",
+    "tracks: gaps": "track_gap",
+    "tracks: an id twice in a frame": "track_duplicate_id",
+    "tracks: classes that flip": "track_class_flip",
+    "tracks: ids cut short": "track_cut_short",
+}
 CLASS_PREFIX = "class "
+VIDEO = "group_video"
 _MAX_CLASS_VIEWS = 200  # a list of a thousand views helps nobody: filter by label in the sidebar instead
 
 DESCRIPTIONS = {
@@ -35,6 +45,9 @@ DESCRIPTIONS = {
     NEAR: "pictures that look alike, family by family",
     EXACT: "the same picture more than once, family by family",
     UNREADABLE: "files that could not be decoded, with the reason in read_error",
+    **dict.fromkeys(
+        TRACK_VIEWS, "frames in order; filter by index to see one id; curate:accept takes suggested_id"
+    ),
     QUALITY: "dark, bright, blurry, blank, odd in size or shape",
 }
 
@@ -74,6 +87,10 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         chosen = dataset.filter_labels(suggested.FIELD, F("issue") == issue)
         return chosen.sort_by("label_risk", reverse=True)
 
+    def on_tracks(issue: str) -> Any:  # noqa: ANN401 - a view
+        chosen = dataset.filter_labels(GROUND_TRUTH, F("issues").contains(issue))
+        return chosen.sort_by([(VIDEO, 1), ("uri", 1)])
+
     # such an image is released, with its labels; the place where one may be missing waits
     lacks_a_label = F("issues").exists().if_else(F("issues").contains(list(LEFT_OUT)), False)  # noqa: FBT003
     boxed = (suggested.FIELD, "label_risk")
@@ -109,6 +126,8 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         UNREADABLE: (("read_error",), lambda: dataset.match(F("read_error").exists())),
         QUALITY: (("quality",), lambda: dataset.match(F("quality").length() > 0)),
     }
+    if is_list and dataset.has_sample_field(VIDEO):
+        makers |= {name: ((), partial(on_tracks, issue)) for name, issue in TRACK_VIEWS.items()}
     views: dict[str, Any] = {
         name: make() for name, (fields, make) in makers.items() if all(dataset.has_sample_field(f) for f in fields)
     }
