@@ -80,7 +80,7 @@ def flag_table(
         width = prob_widths(file, [name for name in teachers if name not in named], source)
         order = class_order(file, LABEL, width, classes, source)
         places = {name: class_places(name, listed, order, source) for name, listed in named.items()}
-        reader = Reader(file, teachers, order, places, IDS in file.schema_arrow.names)
+        reader = Reader(file, source, teachers, order, places, IDS in file.schema_arrow.names)
         model = _fit(reader, independent=independent)
         counts = _write(reader, model, Path(out), progress)
     return FlagSummary(
