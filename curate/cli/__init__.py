@@ -5,6 +5,7 @@ A verb is a function in one of the modules below and a line in `VERBS`.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -103,6 +104,7 @@ def main(*, own_process: bool = True) -> None:
         own_process: whether nothing else runs in the process later, so that what a verb never needs can be kept out.
     """
     if own_process and sys.argv[1:2] == ["flag"]:
+        gc.set_threshold(100_000)  # what is loaded stays, and arrays are freed without it
         keep_out("pandas")  # Arrow loads it with the first array that it converts: a fifth of a second for nothing
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the caller ignores Ctrl-C
         signal.signal(signal.SIGINT, interrupt)

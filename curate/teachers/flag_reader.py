@@ -17,7 +17,7 @@ from curate.errors import InputError
 from curate.teachers.label_columns import label_indices, label_strings, onto_places, prob_matrix
 from curate.teachers.noise import Floats, Ints
 from curate.teachers.parquet_pages import NotPlainError
-from curate.teachers.plain_lists import Place, PlainList, place_of
+from curate.teachers.plain_lists import Pages, Place, PlainList, place_of
 from curate.teachers.sampling import SmallestRows, order_keys
 
 LABEL = "label"
@@ -132,6 +132,7 @@ class Reader:
     places: Mapping[str, Ints]
     has_ids: bool
     _kept: dict[Run, list[list[Floats]]] = field(default_factory=dict)  # what Arrow decoded, for the second time
+    _pages: dict[Place, Pages] = field(default_factory=dict)  # of columns whose levels were looked at
     _not_plain: set[Run] = field(default_factory=set)  # seen to need Arrow after all
 
     @property
@@ -222,13 +223,17 @@ class Reader:
     def _read_plain(self, run: Run, n_rows: int) -> Iterator[list[Floats]]:
         total = self.file.metadata.row_group(run.groups[0]).num_rows
         with self.path.open("rb", buffering=0) as raw:
-            columns = [PlainList(self.file, raw, place) for place in run.places]
+            columns = [PlainList(self.file, raw, place, self._pages.get(place)) for place in run.places]
             rooms = [np.empty((min(n_rows, total), place.length), place.dtype) for place in run.places]
             for start, end in pairwise([*range(0, total, n_rows), total]):
                 probs = [room[: end - start] for room in rooms]
                 for column, rows in zip(columns, probs, strict=True):
                     column.read_into(rows)
                 yield probs
+        for place, column in zip(run.places, columns, strict=True):
+            pages = column.pages_for_next_time()
+            if pages is not None:
+                self._pages[place] = pages
 
     def _decode(self, run: Run, n_rows: int, n_done: int) -> Iterator[list[Floats]]:
         """Let Arrow decode, from row `n_done` of the run on; keep all of the run where there is room for it."""

@@ -32,6 +32,7 @@ from curate.teachers.parquet_pages import (
 _HEAD_BYTES = 32_768  # read at first for a page's header and levels
 _LARGEST_PAGE = 64_000_000
 _CODECS = {"SNAPPY", "ZSTD", "GZIP"}
+Pages = tuple[tuple[int, int], ...]
 _DICTIONARY = (PLAIN_DICTIONARY, RLE_DICTIONARY)
 
 
@@ -106,11 +107,15 @@ class PlainList:
         file: Arrow's view of the file, for values in a dictionary.
         raw: the file itself.
         place: of the chunk.
+        pages: offset and number of the values of each page, where an earlier look found all of them to stand in the
+            file as they are needed; None = not looked at.
     """
 
     file: pq.ParquetFile
     raw: RawIOBase
     place: Place
+    pages: Pages | None = None
+    _seen: list[tuple[int, int] | None] = field(init=False, default_factory=list)
     _next_page: int = field(init=False)
     _n_read: int = field(init=False, default=0)  # values handed out or at hand
     _at_hand: Floats | None = field(init=False, default=None)  # values of the page, where they are in memory
@@ -119,7 +124,15 @@ class PlainList:
     def __post_init__(self) -> None:
         """Begin at the first page."""
         self._next_page = self.place.start
-        self._begin()
+        if self.pages is None:
+            self._begin()
+
+    def pages_for_next_time(self) -> Pages | None:
+        """Return `pages` for another look at the chunk, after all of it was read; None where they have to be unpacked."""
+        if self.pages is not None:
+            return self.pages
+        seen = tuple(page for page in self._seen if page is not None)
+        return seen if sum(n for _, n in seen) == self.place.n_values else None
 
     def read_into(self, rows: Floats) -> None:
         """Fill (n, K) contiguous rows with the next ones of the chunk.
@@ -140,7 +153,7 @@ class PlainList:
         offset, n_left = self._in_file
         n = min(len(flat), n_left)
         if not n:
-            self._turn(self._header())
+            self._turn()
             return 0
         n_bytes = n * self.place.dtype.itemsize
         self.raw.seek(offset)
@@ -178,13 +191,18 @@ class PlainList:
         head = self._bytes(self._next_page, _HEAD_BYTES)
         return read_header(head), head
 
-    def _turn(self, found: tuple[PageHeader, bytes]) -> None:
+    def _turn(self) -> None:
         """Go on to the next page."""
-        page, head = found
+        if self.pages is not None:
+            self._in_file = self.pages[len(self._seen)]
+            self._seen.append(None)
+            return
+        page, head = self._header()
         if page.encoding != PLAIN or not page.n_values:
             raise NotPlainError
         values = self._values(page, head, self._n_read)
         self._at_hand, self._in_file = (None, values) if isinstance(values, tuple) else (values, (0, 0))
+        self._seen.append(values if isinstance(values, tuple) else None)
         self._n_read += page.n_values
         self._next_page += page.n_bytes_header + page.n_bytes
 

@@ -184,7 +184,7 @@ def judge(plan: Plan, room: Room, given: Ints, at_given: Floats, answered: Bools
     np.exp(joint, out=joint)
     others = top + np.log(np.einsum("ij->i", joint).astype(np.float64))
     odds = others - right
-    every = np.logaddexp(others, right)
+    every = np.maximum(others, right) + np.log1p(np.exp(-np.abs(odds)))
     distance: Floats
     score: Floats
     if model.rule == "channel":
@@ -203,11 +203,12 @@ def judge(plan: Plan, room: Room, given: Ints, at_given: Floats, answered: Bools
 
 def best_other(scores: Floats, given: Ints) -> tuple[Ints, Floats, Floats]:
     """Return (n,) the best class that is not the given one, its score and that of the given one, set to -inf."""
-    rows = np.arange(len(given))
-    right = scores[rows, given]
-    scores[rows, given] = -np.inf
+    flat, first_cells = scores.reshape(-1), np.arange(len(given)) * scores.shape[1]
+    at_given = first_cells + given
+    right = flat.take(at_given)
+    flat[at_given] = -np.inf
     best = scores.argmax(axis=1)
-    return best, scores[rows, best], right
+    return best, flat.take(first_cells + best), right
 
 
 def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, probs: Sequence[Floats]) -> None:
@@ -222,10 +223,9 @@ def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, pr
         probs: the part's (n, K) probabilities of all teachers.
     """
     y = np.where(out.outside[part], 0, given)
-    rows, n_kept = np.arange(len(y)), len(plan.kept)
-    bad = out.bad_teacher[part]
-    answered = np.empty((len(y), n_kept), dtype=bool)
-    at_given, total, top = np.empty((3, len(y), n_kept), dtype=np.float32)
+    n_kept, bad, first_cells = len(plan.kept), out.bad_teacher[part], np.arange(len(y)) * plan.model.n_classes
+    answered = np.empty((n_kept, len(y)), dtype=bool)
+    at_given, total, top = np.empty((3, n_kept, len(y)), dtype=np.float32)
     for teacher, answers in enumerate(probs):
         values = in_float32(answers, room.values)
         valid, sums = validity(values, teacher, bad)
@@ -235,34 +235,33 @@ def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, pr
         if not valid.all():
             values[~valid] = 1.0 / plan.model.n_classes
             sums[~valid] = 1.0
-        answered[:, place], total[:, place] = valid, sums
-        at_given[:, place] = values[rows, y] / sums
-        top[:, place] = highest(values)
+        answered[place], total[place], top[place] = valid, sums, highest(values)
+        np.divide(values.reshape(-1).take(first_cells + y), sums, out=at_given[place])
         add_to_pools(plan, room, place, values, valid)
     kept = [probs[teacher] for teacher in plan.kept]
-    share_out(plan, room, kept, answered)
-    found = judge(plan, room, y, at_given, answered)
+    share_out(plan, room, kept, answered.T)
+    found = judge(plan, room, y, at_given.T, answered.T)
     distance = found.distance
     if plan.model.offsets.size:
         distance = beyond(distance, plan.model.offsets[y])
     differs = found.doubt | (distance >= 0)
     suggested = np.where(differs, found.best, y)
-    n_answered = answered.sum(axis=1)
+    n_answered = answered.sum(axis=0)
     usable = ~out.outside[part] & (bad < 0) & (n_answered > 0)
-    at_suggested = np.stack([p[rows, suggested] for p in kept], axis=1).astype(np.float32)
+    at_suggested = np.stack([p.reshape(-1).take(first_cells + suggested) for p in kept]).astype(np.float32)
 
     def put(column: Floats | Ints | Bools, values: Floats | Ints | Bools) -> None:
         np.copyto(column[part], values, where=usable, casting="same_kind")
 
     def mean(values: Floats) -> Floats:
-        return np.asarray(np.where(answered, values, np.float32(0)).sum(axis=1) / np.maximum(n_answered, 1))
+        return np.asarray(np.where(answered, values, np.float32(0)).sum(axis=0) / np.maximum(n_answered, 1))
 
     put(out.judged, usable)
     put(out.risk, 0.5 + 0.5 * distance / (1.0 + np.abs(distance)))
     put(out.flagged, distance >= 0)
     put(out.suggested, suggested)
     put(out.suggested_prob, np.where(differs, found.prob_best, found.prob_given))
-    put(out.n_agree, ((at_suggested >= top) & answered).sum(axis=1))
+    put(out.n_agree, ((at_suggested >= top) & answered).sum(axis=0))
     put(out.n_teachers, n_answered)
     put(out.suggested_mean, mean(at_suggested / total))
     put(out.given_mean, mean(at_given))
