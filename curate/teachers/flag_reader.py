@@ -74,14 +74,14 @@ class Batch:
     Attributes:
         first_row: number of the first of n rows in the table.
         ids: (n,) strings; None where the table has none.
-        labels: (n,) strings.
+        others: strings, the labels that are none of the classes, in their order.
         given: (n,) class indices, -1 = none of the classes.
         probs: by teacher (n, K), as wide as they stand in the table; overwritten when the next batch is read.
     """
 
     first_row: int
     ids: pa.Array | None
-    labels: pa.Array
+    others: pa.Array
     given: Ints
     probs: list[Floats]
 
@@ -152,10 +152,11 @@ class Reader:
         for run in self._runs():
             for probs in self._probs(run, rows):
                 batch = told.take(len(probs[0]))
-                labels = label_strings(batch.column(LABEL))
-                ids = label_strings(batch.column(IDS)) if self.has_ids else None
+                labels = batch.column(LABEL)
                 given = label_indices(labels, self.classes)
-                yield Batch(first, ids, labels, given, self._onto_classes(probs, given))
+                others = label_strings(labels.filter(pa.array(given < 0)))
+                ids = label_strings(batch.column(IDS)) if self.has_ids else None
+                yield Batch(first, ids, others, given, self._onto_classes(probs, given))
                 first += len(given)
 
     def near(self, limit: int) -> Near:
@@ -163,7 +164,7 @@ class Reader:
         found = SmallestRows(limit)
         first = n_labeled = 0
         for batch in read_batches(self.file, _ID_ROWS, self._about):
-            labeled = label_indices(label_strings(batch.column(LABEL)), self.classes) >= 0
+            labeled = label_indices(batch.column(LABEL), self.classes) >= 0
             ids = label_strings(batch.column(IDS)).to_pylist() if self.has_ids else None
             keys = order_keys(ids, batch.num_rows, first_row=first)
             at = np.flatnonzero(labeled & (keys <= found.ceiling))

@@ -23,14 +23,14 @@ class Judged:
     Attributes:
         first_row: number of the first of n rows in the table.
         ids: (n,) strings; None where the table has none.
-        labels: (n,) strings.
+        others: strings, the labels that are none of the classes, in their order.
         given: (n,) class indices, -1 = none of the classes.
         scores: of n rows.
     """
 
     first_row: int
     ids: pa.Array | None
-    labels: pa.Array
+    others: pa.Array
     given: Ints
     scores: Scores
 
@@ -41,8 +41,8 @@ def joined(parts: Sequence[Judged]) -> Judged:
         return parts[0]
     columns = (np.concatenate([getattr(part.scores, f.name) for part in parts]) for f in fields(Scores))
     ids = None if parts[0].ids is None else pa.concat_arrays([part.ids for part in parts])
-    labels = pa.concat_arrays([part.labels for part in parts])
-    return Judged(parts[0].first_row, ids, labels, np.concatenate([part.given for part in parts]), Scores(*columns))
+    others = pa.concat_arrays([part.others for part in parts])
+    return Judged(parts[0].first_row, ids, others, np.concatenate([part.given for part in parts]), Scores(*columns))
 
 
 def flag_columns(rows: Judged, model: FlagModel, classes: Sequence[str], teachers: Sequence[str]) -> list[pa.Array]:
@@ -72,13 +72,11 @@ def _labels(rows: Judged, names: pa.Array) -> tuple[Ints, pa.Array]:
     other = rows.given < 0
     if not other.any():
         return rows.given, names
-    at = np.flatnonzero(other)
-    strange = rows.labels.take(pa.array(at))
-    texts = pc.unique(strange.drop_null())
-    place = pc.fill_null(pc.index_in(strange, value_set=texts), len(texts)).to_numpy(zero_copy_only=False)
-    null = pc.is_null(strange).to_numpy(zero_copy_only=False)
+    texts = pc.unique(rows.others.drop_null())
+    place = pc.fill_null(pc.index_in(rows.others, value_set=texts), len(texts)).to_numpy(zero_copy_only=False)
+    null = pc.is_null(rows.others).to_numpy(zero_copy_only=False)
     places = rows.given.copy()
-    places[at] = np.where(null, len(texts), place) + len(names)
+    places[other] = np.where(null, len(texts), place) + len(names)
     return places, pa.concat_arrays([names, texts])
 
 

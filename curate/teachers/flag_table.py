@@ -21,7 +21,8 @@ from curate.teachers.flag_rows import TEXT, Judged, flag_columns, joined
 from curate.teachers.flag_summary import FlagSummary, refuse_out, writing_beside
 from curate.teachers.label_columns import class_order, class_places, named_classes, prob_widths
 from curate.teachers.noise import Floats, Ints, transition_json
-from curate.teachers.scoring import score_flags, usable_rows
+from curate.teachers.score_kernel import in_float32
+from curate.teachers.scoring import Scorer, usable_rows
 
 READ_BYTES = 4_000_000  # of a column at once
 OUT_ROWS = 100_000  # of a row group
@@ -101,7 +102,7 @@ def is_list(kind: pa.DataType) -> bool:
 def _open(path: Path) -> pq.ParquetFile:
     try:
         # else every row group stays in memory once read, and a large one is read as a whole
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES, read_dictionary=[LABEL])
     except FileNotFoundError as error:
         raise InputError(f"Flagging needs a Parquet table; there is no file {path}.") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -158,7 +159,7 @@ def _read_sample(reader: Reader, near: Near, limit: int) -> _Sample:
         usable[into], answered, bad = usable_rows(batch.given[at], found)
         given[into] = batch.given[at]
         for teacher, values in enumerate(found):
-            probs[teacher, into] = values
+            probs[teacher, into] = in_float32(values, np.empty(values.shape, np.float32))
         counts += np.stack([answered.sum(axis=0), np.bincount(bad[bad >= 0], minlength=n_teachers)])
     chosen: Ints | slice = np.flatnonzero(usable)[:limit]
     if usable[:limit].all():
@@ -196,12 +197,12 @@ def _write(reader: Reader, model: FlagModel, out: Path, progress: Progress | Non
         "estimates_agree": model.estimates_agree,
         "transition": _transition(model, reader.classes),
     }
-    workers = os.cpu_count() or 1
     waiting: list[Judged] = []
-    with writing_beside(out, fields, about) as writer:
+    scorer = Scorer(model, reader.teachers, workers=os.cpu_count() or 1)
+    with scorer, writing_beside(out, fields, about) as writer:
         for batch in reader.batches():
-            scores = score_flags(model, batch.given, reader.teachers, batch.probs, workers=workers)
-            waiting.append(Judged(batch.first_row, batch.ids, batch.labels, batch.given, scores))
+            scores = scorer.score(batch.given, batch.probs)
+            waiting.append(Judged(batch.first_row, batch.ids, batch.others, batch.given, scores))
             n += len(batch.given)
             n_flagged += int(scores.flagged.sum())
             n_unjudged += int((~scores.judged).sum())

@@ -39,7 +39,8 @@ def softmax(logits: Floats) -> Floats:
 
 def log_probs(probs: Floats) -> Floats:
     """Return log probabilities, floored at PROB_FLOOR so that one zero of one teacher is no veto; their own width."""
-    return np.asarray(np.log(np.maximum(probs, probs.dtype.type(PROB_FLOOR))))
+    logs = np.maximum(probs, probs.dtype.type(PROB_FLOOR))
+    return np.asarray(np.log(logs, out=logs))
 
 
 def effective_weights(weights: Floats, answered: Bools) -> Floats:
