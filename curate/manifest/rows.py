@@ -21,7 +21,7 @@ from curate.verdict_rows import row_table
 NOT_SCANNED = "not_scanned"
 _FROM_SCAN = ("content_sha256", "n_bytes", "width_px", "height_px", "error_code", "error_args")
 _FROM_SAMPLES = ("source", "uri", "container", "container_offset", "split", "license", "label_state", *_FROM_SCAN)
-_FROM_LABELS = ("task", "bbox", "mask", "polygons", "track_id", "frame", "annotator")
+_FROM_LABELS = ("task", "bbox", "mask", "polygons", "track_id", "frame", "annotator", "flags")
 _FROM_VERDICTS = ("action", "released_label", "weight", "risk", "reasons", "reason_codes")
 
 
@@ -70,6 +70,7 @@ def joined_rows(
     columns |= {name: verdicts[name].take(verdict_at) for name in _FROM_VERDICTS}
     columns["given_label"] = rows["label"]
     moved = moved_boxes(decisions, rows["label_id"], rows["content_sha256"])
+    columns["given_mask"] = pa.nulls(rows.num_rows, schema.MASK_RLE)
     columns["given_bbox"], columns["bbox"] = _boxes(columns["bbox"], decisions["to_bbox"], moved)
     taken = taken_ids(decisions, rows["label_id"], rows["content_sha256"])
     columns["track_id"] = pc.coalesce(taken, columns["track_id"])

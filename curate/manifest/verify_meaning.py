@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,9 +14,12 @@ from curate.gates import gate_result
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_evidence, load_table
+from curate.manifest.read_ignored import ignored_in
 from curate.manifest.soft import MADE_FOR, image_keys
-from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers
+from curate.manifest.stale import refuse_other_images
 from curate.manifest.store import describe
+from curate.manifest.verify_maps import refuse_other_words, wrong_maps
+from curate.manifest.vouched import vouched
 from curate.policy import Policy
 from curate.verdicts import decide
 
@@ -63,8 +65,18 @@ def _counts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str
 
 
 def _soft(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
-    if "soft" not in manifest["tables"]:
-        return [], "none in this version"
+    wrong: list[str] = []
+    told: list[str] = []
+    if "soft" in manifest["tables"]:
+        found, detail = _soft_rows(version, manifest)
+        wrong, told = wrong + found, [*told, detail]
+    if "soft_masks" in manifest["tables"]:
+        found, detail = wrong_maps(version, manifest)
+        wrong, told = wrong + found, [*told, detail]
+    return wrong, "; ".join(told) or "none in this version"
+
+
+def _soft_rows(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
     ids = ["sample_id", "label_id"]
     soft = load_table(version, manifest, "soft", [*ids, MADE_FOR.name]).combine_chunks()
     data = load_table(version, manifest, "data", [*ids, "uri", "content_sha256"]).combine_chunks()
@@ -76,7 +88,7 @@ def _soft(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
         if MADE_FOR.name in soft.column_names:
             refuse_other_images(data, soft[MADE_FOR.name], image_keys(data["content_sha256"]))
         wrong = _soft_boxes(version, manifest, data)
-        _refuse_other_words(version, manifest)
+        refuse_other_words(version, manifest, ("soft/", "soft_boxes/"), manifest["soft"])
     except InputError as error:
         return [str(error)], detail
     return wrong, detail
@@ -93,18 +105,6 @@ def _soft_boxes(version: Place, manifest: Mapping[str, Any], data: pa.Table) -> 
     of_image = data.take(at)
     refuse_other_images(of_image, boxes[MADE_FOR.name], image_keys(of_image["content_sha256"]))
     return []
-
-
-def _refuse_other_words(version: Place, manifest: Mapping[str, Any]) -> None:
-    """Refuse soft files that name other classes or another temperature, and teachers that are not those of the cards."""
-    for entry in manifest["files"]:
-        if entry["path"].startswith(("soft/", "soft_boxes/")):
-            words = parquet_file(version / entry["path"]).schema_arrow.metadata or {}
-            refuse_other_classes(json.loads(words.get(b"classes", b"[]")), manifest["classes"])
-            if words.get(b"temperature", b"").decode() != manifest["soft"]["temperature"]:
-                raise InputError(f"{entry['path']} has another temperature than the manifest")
-    cards = {card["name"]: card for card in load_evidence(version, "teachers") if "name" in card}
-    refuse_other_teachers(manifest["soft"].get("teachers", {}), cards)
 
 
 def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
@@ -125,7 +125,7 @@ def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], s
         [("content_sha256", "first"), ("error_code", "first")]
     )
     samples = first.rename_columns(["sample_id", "content_sha256", "error_code"])
-    policy = Policy.model_validate(load_evidence(version, "policy"))
+    policy = Policy.of_version(load_evidence(version, "policy"))
     findings, decisions = (load_table(version, manifest, kind) for kind in ("findings", "decisions"))
     again = decide(samples, labels, findings, policy, decisions)
     different = [name for name in verdict if not again[name].combine_chunks().equals(rows[name].combine_chunks())]
@@ -134,7 +134,36 @@ def _verdicts(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], s
         if different
         else []
     )
-    return wrong, f"{rows.num_rows} recomputed from findings, policy and decisions"
+    wrong += _masks(version, manifest, findings)
+    told = f"{rows.num_rows} recomputed from findings, policy and decisions"
+    if "ignore" not in manifest["tables"]:
+        return wrong, told
+    stored, found = load_table(version, manifest, "ignore").combine_chunks(), ignored_in(version, manifest)
+    if found is None or not all(stored[name].equals(found[name]) for name in stored.column_names):
+        wrong.append("ignore/ is not what was held back in released images")
+    return wrong, f"{told}; so are {stored.num_rows} places to ignore"
+
+
+def _masks(version: Place, manifest: Mapping[str, Any], findings: pa.Table) -> list[str]:
+    """Take the regions in doubt out of the given masks again, and compare with what was released."""
+    columns = {column["name"] for column in manifest["tables"]["data"]["columns"]}
+    if "given_mask" not in columns:  # published by an earlier curate
+        return []
+    names = ["sample_id", "label_id", "task", "action", "mask", "given_mask"]
+    data = load_table(version, manifest, "data", names)
+    data = data.filter(pc.equal(data["task"], "segmentation")).combine_chunks()
+    if not data.num_rows:
+        return []
+    whole = pa.array(
+        [g or m for g, m in zip(data["given_mask"].to_pylist(), data["mask"].to_pylist(), strict=True)],
+        schema.MASK_RLE,
+    )
+    given = data.set_column(4, data.schema.field("mask"), whole)
+    again = vouched(
+        given.set_column(5, data.schema.field("given_mask"), pa.nulls(data.num_rows, schema.MASK_RLE)), findings
+    )
+    different = [name for name in ("mask", "given_mask") if again[name].to_pylist() != data[name].to_pylist()]
+    return [f"without the regions in doubt masks differ in: {', '.join(different)}"] if different else []
 
 
 def _gates(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
@@ -144,7 +173,7 @@ def _gates(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]
         {key: float(value) if key in numbers and value is not None else value for key, value in row.items()}
         for row in load_evidence(version, "statistics")
     ]
-    policy = Policy.model_validate(load_evidence(version, "policy"))
+    policy = Policy.of_version(load_evidence(version, "policy"))
     again = gate_result(schema.table_from_rows(rows, schema.STATISTICS), policy.all_gates()).outcome
     said = manifest["gates"]
     wrong = [] if again == said else [f"the manifest says {said}, statistics and policy say {again}"]

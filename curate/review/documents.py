@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.ingest.rle import decode_mask
-from curate.review import masks, rows, suggested
+from curate.review import masks, regions, rows, suggested
 from curate.review.rows import Said, Spoken
 
 UNREADABLE_TAG = "unreadable"
@@ -122,13 +122,16 @@ class Builder:
         ids = samples["sample_id"].combine_chunks()
         spoken = rows.spoken(_of(t.findings, ids), _of(t.verdicts, ids), t.render)
         labels = rows.labels_by_sample(t.labels, ids)
-        drawn = suggested.suggestions(_of(t.findings, ids), labels, t.render) if t.kind == "Detections" else {}
+        findings = _of(t.findings, ids) if t.kind == "Detections" else None
+        drawn = suggested.suggestions(findings, labels, t.render)
+        doubted = regions.regions(findings, labels, t.render)
         scanned = _of(t.scan, ids)
         scan = {row["sample_id"]: row for row in scanned.to_pylist()} if scanned is not None else {}
         return [
             _with_suggestions(
                 self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken),
                 drawn.get(row["sample_id"], []),
+                doubted.get(row["sample_id"]),
             )
             for row, path in zip(samples.to_pylist(), t.media_paths[start : start + n], strict=True)
         ]
@@ -204,9 +207,13 @@ class Builder:
         return document | _said_of_label(row, said)
 
 
-def _with_suggestions(prepared: Prepared, drawn: Sequence[Mapping[str, Any]]) -> Prepared:
-    """Add what is suggested for a sample, and the digest of the whole."""
+def _with_suggestions(
+    prepared: Prepared, drawn: Sequence[Mapping[str, Any]], doubted: Mapping[str, Any] | None
+) -> Prepared:
+    """Add what is suggested for a sample, the regions in doubt, and the digest of the whole."""
     document, baseline = prepared.document, prepared.baseline
+    if doubted:
+        document = {**document, regions.FIELD: doubted}
     if drawn:
         document = {**document, suggested.FIELD: suggested.document_of(drawn)}
         baseline = {**baseline, suggested.FIELD: suggested.baseline_of(drawn)}
