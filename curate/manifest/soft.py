@@ -154,8 +154,8 @@ def image_keys(hashes: pa.Array | pa.ChunkedArray) -> pa.Array:
     texts = pc.fill_null(pc.utf8_slice_codeunits(flat, 0, 16), "0" * 16)
     if len(texts) and not pc.all(pc.equal(pc.binary_length(texts), 16)).as_py():
         raise InputError("A content_sha256 is 64 hexadecimal digits; one of the rows has fewer.")
-    digits = bytes.fromhex("".join(texts.to_pylist()))
-    keys = np.frombuffer(digits, dtype=">u8").astype(np.uint64)
+    digits = texts.buffers()[2].slice(16 * texts.offset, 16 * len(texts)) if len(texts) else b""
+    keys = np.frombuffer(bytes.fromhex(bytes(digits).decode()), dtype=">u8").astype(np.uint64)
     return pa.array(keys, pa.uint64(), mask=pc.is_null(flat).to_numpy(zero_copy_only=False))
 
 

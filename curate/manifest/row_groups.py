@@ -1,0 +1,88 @@
+"""A table of a version in pieces: its row groups in order, each read by itself; and numbers that stand for ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from curate.manifest.place import Place, parquet_file
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
+_SHIFT = np.uint64(29)
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """A row group of a part: where it lies, and which rows of the table it holds."""
+
+    part: Place
+    footer: pq.FileMetaData
+    number: int
+    start: int
+    n_rows: int
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Return columns of its rows in the order asked for, those that are there; opens the part for itself."""
+        with parquet_file(self.part, footer=self.footer) as file:
+            found = file.read_row_group(self.number, columns=list(columns), use_threads=False)
+        return found.select([name for name in columns if name in found.column_names])
+
+
+def row_groups(version: Place, manifest: Mapping[str, Any], kind: str) -> list[RowGroup]:
+    """Return the row groups of a table of a version, in the order of its rows.
+
+    Raises:
+        OSError: a part is not there.
+        pyarrow.ArrowException: a part is no Parquet.
+    """
+    found: list[RowGroup] = []
+    start = 0
+    for path in sorted(entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/")):
+        with parquet_file(version / path) as file:
+            footer = file.metadata
+        for number in range(footer.num_row_groups):
+            n_rows = footer.row_group(number).num_rows
+            found.append(RowGroup(version / path, footer, number, start, n_rows))
+            start += n_rows
+    return found
+
+
+def read_rows(groups: Sequence[RowGroup], start: int, n_rows: int, columns: Sequence[str]) -> pa.Table:
+    """Return `n_rows` rows from `start` on of the table that these are all groups of; fewer where it ends before."""
+    stop = start + n_rows
+    touching = [group for group in groups if group.start < stop and group.start + group.n_rows > start]
+    if not touching:
+        return pa.table({})
+    return pa.concat_tables([group.read(columns) for group in touching]).slice(start - touching[0].start, n_rows)
+
+
+def id_numbers(ids: pa.Array) -> NDArray[np.uint64] | None:
+    """Return a number for each id: ids that are equal have equal numbers, others nearly always different ones.
+
+    Args:
+        ids: strings without nulls.
+
+    Returns:
+        (n,) uint64, or None where the ids are not all of one length, which must be at least 8 bytes.
+    """
+    n = len(ids)
+    if not n:
+        return np.zeros(0, np.uint64)
+    _, offsets, content = ids.buffers()
+    ends = np.frombuffer(offsets, np.int32, n + 1, ids.offset * 4)
+    width = int(ends[1] - ends[0])
+    if ids.null_count or not pa.types.is_string(ids.type) or width < 8 or (np.diff(ends) != width).any():
+        return None
+    numbers = np.zeros(n, np.uint64)
+    for at in (*range(0, width - 7, 8), width - 8):  # the last word may overlap the one before
+        words: NDArray[np.uint64] = np.ndarray((n,), "<u8", content, int(ends[0]) + at, (width,))
+        numbers ^= words
+        numbers *= _MULTIPLIER
+        numbers ^= numbers >> _SHIFT
+    return numbers
