@@ -148,13 +148,59 @@ def test_a_finding_under_the_name_of_another_sample_still_speaks_of_its_label(
     assert kept("verdicts", BY_MEANING["verdicts"], opened).ok is False
 
 
+def silent_rows(data: pa.Table) -> list[int]:
+    """Return the rows with a label of which nothing speaks."""
+    silent = pc.and_(pc.equal(pc.list_value_length(data["reasons"]), 0), pc.is_valid(data["label_id"]))
+    return [int(at) for at in np.flatnonzero(silent.to_numpy())]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("action", "soften"),
+        ("released_label", "no class"),
+        ("released_label", None),
+        ("given_label", "no class"),
+        ("weight", 0.5),
+        ("weight", float("nan")),
+        ("risk", 0.1),
+        ("reasons", ["x"]),
+        ("reason_codes", ["x"]),
+    ],
+)
+def test_a_row_of_which_nothing_speaks_is_held_against_silence(
+    tables: tuple[Tables, Mapping[str, Any]], tmp_path: Path, column: str, value: object
+) -> None:
+    whole, manifest = tables
+    changed = edited(whole, "data", column, silent_rows(whole["data"])[3], value)
+    promise = kept("verdicts", BY_MEANING["verdicts"], written(tmp_path, changed, manifest, 7))
+    assert promise.ok is False
+    assert promise.detail.endswith("released_label" if column == "given_label" else column)
+
+
+def test_a_row_without_label_beside_another_of_its_sample_is_found(
+    tables: tuple[Tables, Mapping[str, Any]], tmp_path: Path
+) -> None:
+    whole, manifest = tables
+    bare = pc.index(pc.is_null(whole["data"]["label_id"]), value=True).as_py()
+    silent = whole["data"].slice(silent_rows(whole["data"])[0], 1)
+    row = silent.set_column(0, whole["data"].schema.field(0), whole["data"]["sample_id"].slice(bare, 1))
+    doubled = pa.concat_tables([whole["data"].slice(0, bare), row, whole["data"].slice(bare)])
+    for group_rows in range(1, 5):  # also where a row group ends between the two
+        folder = tmp_path / str(group_rows)
+        folder.mkdir()
+        opened = written(folder, {**whole, "data": doubled}, manifest, group_rows)
+        assert kept("verdicts", BY_MEANING["verdicts"], opened).ok is False
+
+
 def test_a_sample_with_a_row_without_label_and_another_row_is_found(
     tables: tuple[Tables, Mapping[str, Any]], tmp_path: Path
 ) -> None:
     whole, manifest = tables
     bare = pc.index(pc.is_null(whole["data"]["label_id"]), value=True).as_py()
-    for group_rows in (1, 100):
-        twice = edited(whole, "data", "sample_id", bare + 1, whole["data"]["sample_id"][bare].as_py())
+    silent = silent_rows(whole["data"])[0]
+    for group_rows in (1, 100):  # anywhere, so that the rows no longer ascend; and beside it
+        twice = edited(whole, "data", "sample_id", silent, whole["data"]["sample_id"][bare].as_py())
         folder = tmp_path / str(group_rows)
         folder.mkdir()
         assert kept("verdicts", BY_MEANING["verdicts"], written(folder, twice, manifest, group_rows)).ok is False
