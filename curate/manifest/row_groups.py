@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.manifest.place import Place, parquet_file
+from curate.manifest.read import parts_of, unreadable
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing
 _SHIFT = np.uint64(29)
@@ -27,25 +28,64 @@ class RowGroup:
     start: int
     n_rows: int
 
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """Return columns of its rows in the order asked for, those that are there; opens the part for itself."""
-        with parquet_file(self.part, footer=self.footer) as file:
-            found = file.read_row_group(self.number, columns=list(columns), use_threads=False)
+    def read(self, columns: Sequence[str], *, coded: Sequence[str] = ()) -> pa.Table:
+        """Return columns of its rows in the order asked for, those that are there; opens the part for itself.
+
+        `coded`: text columns to be read as dictionary and codes.
+
+        Raises:
+            VerificationError: the part cannot be read.
+        """
+        try:
+            with parquet_file(self.part, footer=self.footer, coded=coded) as file:
+                empty = self._empty(file.schema_arrow, columns)
+                wanted = [name for name in columns if name not in empty]
+                found = file.read_row_group(self.number, columns=wanted, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(self.part, error) from error
+        for column in empty.values():
+            found = found.append_column(column, pa.nulls(self.n_rows, column.type))
         return found.select([name for name in columns if name in found.column_names])
 
+    def _empty(self, held: pa.Schema, columns: Sequence[str]) -> dict[str, pa.Field]:
+        """Return the columns that hold nothing but null, as the footer says: they need not be read."""
+        about = self.footer.row_group(self.number)
+        found = {}
+        for at in range(about.num_columns):
+            chunk = about.column(at)
+            name = chunk.path_in_schema.partition(".")[0]
+            if name not in columns or name not in held.names or not _is_plain(held.field(name).type):
+                continue
+            if chunk.is_stats_set and chunk.num_values == chunk.statistics.null_count == self.n_rows:
+                found[name] = held.field(name)
+        return found
 
-def row_groups(version: Place, manifest: Mapping[str, Any], kind: str) -> list[RowGroup]:
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether a null of a column's leaves can only be a null of the column: no list that may be empty, no struct."""
+    return pa.types.is_fixed_size_list(kind) or not pa.types.is_nested(kind)
+
+
+def row_groups(
+    version: Place, manifest: Mapping[str, Any], kind: str, *, but: Container[str] = ()
+) -> list[RowGroup]:
     """Return the row groups of a table of a version, in the order of its rows.
 
+    `but`: paths of parts that are left out, as if the table had none of their rows.
+
     Raises:
-        OSError: a part is not there.
-        pyarrow.ArrowException: a part is no Parquet.
+        VerificationError: a part is missing or cannot be read.
     """
     found: list[RowGroup] = []
     start = 0
-    for path in sorted(entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/")):
-        with parquet_file(version / path) as file:
-            footer = file.metadata
+    for path in parts_of(version, manifest, kind):
+        if path in but:
+            continue
+        try:
+            with parquet_file(version / path) as file:
+                footer = file.metadata
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(version / path, error) from error
         for number in range(footer.num_row_groups):
             n_rows = footer.row_group(number).num_rows
             found.append(RowGroup(version / path, footer, number, start, n_rows))
