@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from curate.manifest.diff_causes import causes_of, first_of, no_longer, policy_cause, source_cause, standing_alike
 from curate.manifest.diff_compare import shape_text
-from curate.manifest.diff_match import changed_rows, keys_of
+from curate.manifest.diff_match import Changed, changed_rows, keys_of
 from curate.manifest.place import Place, place_of
 from curate.manifest.read import load_manifest, load_table
 from curate.manifest.row_groups import RowGroup, row_groups
@@ -91,11 +92,12 @@ def diff(before: str | Place, after: str | Place) -> Diff:
         alike = standing_alike((old.version, old.manifest), (new.version, new.manifest))
         same = old.parts & new.parts
         changed = changed_rows(old.groups(but=same), new.groups(but=same), pool)
-    parts = [_added(old, changed.added, alike), _removed(new, changed.removed, alike)]
-    for change, text in _TEXT.items():
-        was, now = changed.of(change)
-        causes = causes_of(change, was, now, alike)
-        parts.append(_table(change, now, text(was), text(now), _why(was), _why(now), causes))
+        makers: list[Callable[[], pa.Table]] = [
+            lambda: _added(old, changed.added, alike),
+            lambda: _removed(new, changed.removed, alike),
+            *(partial(_differing, change, changed, alike) for change in _TEXT),
+        ]
+        parts = list(pool.map(lambda make: make(), makers))
     rows = pa.concat_tables(parts)
     return Diff(old.id, new.id, rows, _summary(old, new, rows))
 
@@ -146,6 +148,12 @@ def _removed(new: _Side, row: pa.Table, alike: pa.Array) -> pa.Table:
     return _table(
         "removed", row, row["released_label"], pa.nulls(row.num_rows, pa.string()), _why(row), why, causes
     )
+
+
+def _differing(change: str, changed: Changed, alike: pa.Array) -> pa.Table:
+    (was, now), text = changed.of(change), _TEXT[change]
+    causes = causes_of(change, was, now, alike)
+    return _table(change, now, text(was), text(now), _why(was), _why(now), causes)
 
 
 def _why(rows: pa.Table) -> list[Any]:

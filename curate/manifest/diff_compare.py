@@ -32,7 +32,9 @@ def flat_differs(was: pa.Array | pa.ChunkedArray, now: pa.Array | pa.ChunkedArra
 
 def _codes_differ(was: pa.DictionaryArray, now: pa.DictionaryArray) -> Mask:
     """Compare words by their codes, those of one side translated into those of the other."""
-    before, after = (pc.fill_null(side.indices, -1).to_numpy(zero_copy_only=False) for side in (was, now))
+    before, after = (
+        (pc.fill_null(side.indices, -1) if side.null_count else side.indices).to_numpy() for side in (was, now)
+    )
     if not was.dictionary.equals(now.dictionary):
         code = pc.fill_null(pc.index_in(was.dictionary, value_set=now.dictionary), -2).to_numpy()
         before = np.append(code, np.int32(-1))[before]
@@ -46,8 +48,9 @@ def box_differs(was: pa.Array, now: pa.Array) -> Mask:
         return np.zeros(len(was), dtype=np.bool_)
     if was.null_count or now.null_count or not pa.types.is_fixed_size_list(was.type):
         return list_differs(was, now)
-    sides = [values.flatten().to_numpy().reshape(len(values), -1) for values in (was, now)]
-    differs: Mask = (sides[0] != sides[1]).any(axis=1)
+    numbers = np.flatnonzero(was.flatten().to_numpy() != now.flatten().to_numpy())
+    differs: Mask = np.zeros(len(was), dtype=np.bool_)
+    differs[numbers // was.type.list_size] = True
     return differs
 
 

@@ -91,11 +91,9 @@ def changed_rows(old: Sequence[RowGroup], new: Sequence[RowGroup], pool: Executo
     found = _together(list(_compared(old, new, pool)))
     if pc.any(pc.is_in(keys_of(found.removed), value_set=keys_of(found.added)), min_count=0).as_py():
         found = _together([compare(*(Piece(0, _whole(groups)) for groups in (old, new)))])
-    return replace(
-        found,
-        old=_with_told(found.old, old, found.rows_old, pool),
-        new=_with_told(found.new, new, found.rows_new, pool),
-    )
+    wanted = [(group, rows) for groups, rows in ((old, found.rows_old), (new, found.rows_new)) for group in groups]
+    told = list(pool.map(lambda one: _told(*one), wanted))  # of both versions at once
+    return replace(found, old=_with_told(found.old, told[: len(old)]), new=_with_told(found.new, told[len(old) :]))
 
 
 def keys_of(table: pa.Table) -> pa.Array:
@@ -165,16 +163,16 @@ def _at(table: pa.Table, places: Rows, wanted: Rows) -> pa.Table:
     return table.take(pa.array(np.searchsorted(places, wanted)))
 
 
-def _with_told(table: pa.Table, groups: Sequence[RowGroup], rows: Rows, pool: Executor) -> pa.Table:
-    """Add `_TOLD` to these rows, which ascend; only row groups that hold one are read."""
+def _told(group: RowGroup, rows: Rows) -> pa.Table:
+    """Return `_TOLD` of those of these rows, which ascend, that are in a row group; it is read only if there are any."""
+    first, last = np.searchsorted(rows, [group.start, group.start + group.n_rows])
+    if first == last:
+        return _no_rows(_TOLD)
+    return _plain(group.read(_TOLD, coded=["given_label"]).take(pa.array(rows[first:last] - group.start)))
 
-    def of(group: RowGroup) -> pa.Table:
-        here = rows[(rows >= group.start) & (rows < group.start + group.n_rows)] - group.start
-        if not here.size:
-            return _no_rows(_TOLD)
-        return _plain(group.read(_TOLD, coded=["given_label"]).take(pa.array(here)))
 
-    told = pa.concat_tables([_no_rows(_TOLD), *pool.map(of, groups)]).combine_chunks()
+def _with_told(table: pa.Table, parts: Sequence[pa.Table]) -> pa.Table:
+    told = pa.concat_tables([_no_rows(_TOLD), *parts]).combine_chunks()
     for name in _TOLD:
         table = table.append_column(DATA.field(name), told[name])
     return table

@@ -50,19 +50,20 @@ class RowGroup:
     def _empty(self, held: pa.Schema, columns: Sequence[str]) -> dict[str, pa.Field]:
         """Return the columns that hold nothing but null, as the footer says: they need not be read."""
         about = self.footer.row_group(self.number)
-        found = {}
+        leaves: dict[str, list[bool]] = {}
         for at in range(about.num_columns):
             chunk = about.column(at)
+            nulls = chunk.statistics.null_count if chunk.is_stats_set else None
             name = chunk.path_in_schema.partition(".")[0]
-            if name not in columns or name not in held.names or not _is_plain(held.field(name).type):
-                continue
-            if chunk.is_stats_set and chunk.num_values == chunk.statistics.null_count == self.n_rows:
-                found[name] = held.field(name)
-        return found
+            leaves.setdefault(name, []).append(chunk.num_values == nulls == self.n_rows)
+        wanted = [held.field(name) for name in columns if name in held.names]
+        return {field.name: field for field in wanted if all(leaves[field.name]) and _is_plain(field.type)}
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether a null of a column's leaves can only be a null of the column: no list that may be empty, no struct."""
+    """Whether nulls in all leaves mean that nothing is there: not so in lists, which may be empty instead."""
+    if pa.types.is_struct(kind):
+        return all(_is_plain(field.type) for field in kind)
     return pa.types.is_fixed_size_list(kind) or not pa.types.is_nested(kind)
 
 
