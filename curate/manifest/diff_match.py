@@ -33,7 +33,7 @@ _IDS = ("sample_id", "label_id")
 _SHAPES = ("bbox", "mask", "polygons")
 _WALKED = (*_IDS, *_FLAT.values(), *_SHAPES)
 _TOLD = ("uri", "reasons", "reason_codes", "given_label", "given_bbox")  # read where rows differ, and only there
-_WAITING = 4  # windows that wait for their comparison
+_WAITING = 2  # windows that wait for their comparison
 _FEW = 32  # stretches of partners that are compared without copying
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from curate.manifest.row_groups import RowGroup
 from curate.manifest.tables import DATA
 
-_AHEAD = 2  # row groups of each version that are read before they are asked for
+_AHEAD = 1  # row groups of each version that are read before they are asked for
 
 
 @dataclass(frozen=True, slots=True)
