@@ -75,12 +75,13 @@ def terminal_for(as_json: bool, quiet: bool) -> Terminal:
 def listening(terminal: Terminal) -> Iterator[Any]:
     """Give a run's listener that draws bars on stderr; takes them away at the end."""
     from curate.cli.interrupt import Interruptible  # noqa: PLC0415 - as above
-    from curate.cli.progress import Bars  # noqa: PLC0415 - as above
     from curate.runs import Silent  # noqa: PLC0415 - `curate --help` needs none of it
 
     if terminal.quiet:
         yield Interruptible(Silent())
         return
+    from curate.cli.progress import Bars  # noqa: PLC0415 - as above
+
     bars = Bars(terminal.err)
     try:
         yield Interruptible(bars)

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.errors import VerificationError
 from curate.manifest.place import parquet_file
-from curate.manifest.read import load_evidence, load_table
+from curate.manifest.read import STREAMED, load_evidence, load_table
+from curate.manifest.verify_maps import no_map
 from curate.manifest.verify_meaning import Check
 from curate.manifest.verify_rows import Opened
 
@@ -29,7 +30,8 @@ def _values(opened: Opened) -> tuple[list[str], str]:
         if entry["rows"] is None:
             continue
         try:
-            for batch in parquet_file(version / entry["path"]).iter_batches():
+            n_rows = STREAMED.get(entry["path"].partition("/")[0], 65_536)
+            for batch in parquet_file(version / entry["path"]).iter_batches(batch_size=n_rows):
                 batch.validate(full=True)
                 n_values += batch.num_rows * batch.num_columns
                 if entry["path"].startswith("data/"):
@@ -37,6 +39,8 @@ def _values(opened: Opened) -> tuple[list[str], str]:
                 elif entry["path"].startswith(("soft/", "soft_boxes/")):
                     odd = _no_distribution(batch, len(manifest["classes"]), alone=_is_alone(manifest))
                     wrong += [f"{entry['path']} {told}" for told in odd]
+                elif entry["path"].startswith("soft_masks/"):
+                    wrong += [f"{entry['path']} {told}" for told in no_map(batch, manifest)]
         except (OSError, pa.ArrowException) as error:
             wrong.append(f"{entry['path']} cannot be decoded: {str(error).splitlines()[0]}")
     return sorted(

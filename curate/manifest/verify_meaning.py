@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,11 +15,14 @@ from curate.gates import gate_result
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_evidence, load_table
-from curate.manifest.row_groups import row_groups
+from curate.manifest.read_ignored import ignored_in
+from curate.manifest.row_groups import RowGroup
 from curate.manifest.soft import MADE_FOR, image_keys
-from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers, refuse_stale
+from curate.manifest.stale import refuse_other_images, refuse_stale
 from curate.manifest.store import describe
+from curate.manifest.verify_maps import refuse_other_words, wrong_maps
 from curate.manifest.verify_rows import Opened
+from curate.manifest.vouched import vouched
 from curate.verdicts import decide
 
 Check = Callable[[Opened], tuple[list[str], str]]
@@ -50,7 +52,7 @@ def _rows(version: Opened) -> tuple[list[str], str]:
 def _counts(version: Opened) -> tuple[list[str], str]:
     counts, tables = version.manifest["counts"], version.manifest["tables"]
     n_excluded = tables["excluded"]["rows"]
-    n_rows = sum(group.n_rows for group in row_groups(version.place, version.manifest, "data"))
+    n_rows = version.n_rows
     wrong = []
     if (counts["n_released"], counts["n_excluded"]) != (n_rows, n_excluded):
         wrong.append(f"data and excluded have {n_rows} and {n_excluded} rows, counted were {counts}")
@@ -75,18 +77,27 @@ def _holds_a_row_twice(version: Opened) -> bool:
 
 
 def _soft(version: Opened) -> tuple[list[str], str]:
-    manifest = version.manifest
-    if "soft" not in manifest["tables"]:
-        return [], "none in this version"
+    wrong: list[str] = []
+    told: list[str] = []
+    if "soft" in version.manifest["tables"]:
+        found, detail = _soft_rows(version)
+        wrong, told = wrong + found, [*told, detail]
+    if "soft_masks" in version.manifest["tables"]:
+        found, detail = wrong_maps(version.place, version.manifest)
+        wrong, told = wrong + found, [*told, detail]
+    return wrong, "; ".join(told) or "none in this version"
+
+
+def _soft_rows(version: Opened) -> tuple[list[str], str]:
+    manifest, seen = version.manifest, version.rows
     told = manifest["soft"]
     detail = f"{told['layout']}, beside data/ row by row, temperature {told['temperature']}; none is stale"
-    seen = version.rows
     if seen.soft:
         return [seen.soft], detail
     try:
-        refuse_stale(seen.stale, sum(group.n_rows for group in row_groups(version.place, manifest, "data")))
+        refuse_stale(seen.stale, version.n_rows)
         wrong = _soft_boxes(version.place, manifest)
-        _refuse_other_words(version.place, manifest)
+        refuse_other_words(version.place, manifest, ("soft/", "soft_boxes/"), manifest["soft"])
     except InputError as error:
         return [str(error)], detail
     return wrong, detail
@@ -104,18 +115,6 @@ def _soft_boxes(version: Place, manifest: Mapping[str, Any]) -> list[str]:
     of_image = data.take(at)
     refuse_other_images(of_image, boxes[MADE_FOR.name], image_keys(of_image["content_sha256"]))
     return []
-
-
-def _refuse_other_words(version: Place, manifest: Mapping[str, Any]) -> None:
-    """Refuse soft files that name other classes or another temperature, and teachers that are not those of the cards."""
-    for entry in manifest["files"]:
-        if entry["path"].startswith(("soft/", "soft_boxes/")):
-            words = parquet_file(version / entry["path"]).schema_arrow.metadata or {}
-            refuse_other_classes(json.loads(words.get(b"classes", b"[]")), manifest["classes"])
-            if words.get(b"temperature", b"").decode() != manifest["soft"]["temperature"]:
-                raise InputError(f"{entry['path']} has another temperature than the manifest")
-    cards = {card["name"]: card for card in load_evidence(version, "teachers") if "name" in card}
-    refuse_other_teachers(manifest["soft"].get("teachers", {}), cards)
 
 
 def _verdicts(version: Opened) -> tuple[list[str], str]:
@@ -138,8 +137,44 @@ def _verdicts(version: Opened) -> tuple[list[str], str]:
         if different
         else []
     )
-    n_rows = excluded.num_rows + sum(g.n_rows for g in row_groups(version.place, version.manifest, "data"))
-    return wrong, f"{n_rows} recomputed from findings, policy and decisions"
+    wrong += _masks(version)
+    told = f"{excluded.num_rows + version.n_rows} recomputed from findings, policy and decisions"
+    place, manifest = version.place, version.manifest
+    if "ignore" not in manifest["tables"]:
+        return wrong, told
+    stored, found = load_table(place, manifest, "ignore").combine_chunks(), ignored_in(place, manifest)
+    if found is None or not all(stored[name].equals(found[name]) for name in stored.column_names):
+        wrong.append("ignore/ is not what was held back in released images")
+    return wrong, f"{told}; so are {stored.num_rows} places to ignore"
+
+
+def _masks(version: Opened) -> list[str]:
+    """Take the regions in doubt out of the given masks again, and compare with what was released."""
+    columns = {column["name"] for column in version.manifest["tables"]["data"]["columns"]}
+    if "given_mask" not in columns:  # published by an earlier curate
+        return []
+    if not any(_has_masks(group) for group in version.groups):
+        return []
+    names = ["sample_id", "label_id", "task", "action", "mask", "given_mask"]
+    data = load_table(version.place, version.manifest, "data", names)
+    data = data.filter(pc.equal(data["task"], "segmentation")).combine_chunks()
+    if not data.num_rows:
+        return []
+    whole = pa.array(
+        [g or m for g, m in zip(data["given_mask"].to_pylist(), data["mask"].to_pylist(), strict=True)],
+        schema.MASK_RLE,
+    )
+    given = data.set_column(4, data.schema.field("mask"), whole)
+    again = vouched(
+        given.set_column(5, data.schema.field("given_mask"), pa.nulls(data.num_rows, schema.MASK_RLE)),
+        version.findings,
+    )
+    different = [name for name in ("mask", "given_mask") if again[name].to_pylist() != data[name].to_pylist()]
+    return [f"without the regions in doubt masks differ in: {', '.join(different)}"] if different else []
+
+
+def _has_masks(group: RowGroup) -> bool:
+    return "segmentation" in pc.unique(group.read(["task"])["task"]).to_pylist()
 
 
 def _gates(version: Opened) -> tuple[list[str], str]:

@@ -117,7 +117,17 @@ class Opened:
     @cached_property
     def policy(self) -> Policy:
         """The policy that the verdicts were made by."""
-        return Policy.model_validate(load_evidence(self.place, "policy"))
+        return Policy.of_version(load_evidence(self.place, "policy"))
+
+    @cached_property
+    def groups(self) -> list[RowGroup]:
+        """The row groups of `data/`."""
+        return row_groups(self.place, self.manifest, "data")
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in `data/`."""
+        return sum(group.n_rows for group in self.groups)
 
     @cached_property
     def findings(self) -> pa.Table:
@@ -159,12 +169,10 @@ class Opened:
 
     def _pass(self, spoken: Spoken, silence: Silence | None) -> Seen:
         soft = row_groups(self.place, self.manifest, "soft") if "soft" in self.manifest["tables"] else None
-        groups = row_groups(self.place, self.manifest, "data")
         look = partial(_look, soft=soft, spoken=spoken, silence=silence)
         with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-            seen = _together(list(pool.map(look, groups)))
-        n_rows, n_soft = (sum(group.n_rows for group in of or ()) for of in (groups, soft))
-        if soft is not None and n_soft != n_rows:
+            seen = _together(list(pool.map(look, self.groups)))
+        if soft is not None and sum(group.n_rows for group in soft) != self.n_rows:
             return replace(seen, soft=MISALIGNED)
         return seen
 

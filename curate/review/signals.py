@@ -5,6 +5,7 @@ A target is (sample_id, label_id); label_id is None for the sample as a whole. A
 | in the App | signal | decision |
 | --- | --- | --- |
 | tag `curate:accept` | accept | accept: the suggestion is right (to_label = the suggested label) |
+| tag `curate:accept` on a label with a suggested id | accept_id ID | accept, with the id in `why` |
 | tag `curate:reject` | reject | reject: the suggestion is wrong, the given label stands |
 | tag `curate:keep` | keep | keep: the given label stands |
 | tag `curate:drop`, box or sample deleted | drop | drop |
@@ -38,11 +39,13 @@ import pyarrow as pa
 
 from curate.errors import did_you_mean
 from curate.review.ledger import AUDITED, WITHDRAWS
+from curate.verdict_people import TAKES_ID
 
 TAG_PREFIX = "curate:"
 WHOLE_IMAGE = "[0.0, 0.0, 1.0, 1.0]"  # stands for the box of a label that has none
 PLAIN_TAGS = ("accept", "reject", "keep", "drop")
 ADDED = "added"
+ACCEPT_ID = "accept_id"
 SUGGESTED = {"accept_box": "accept", "reject_box": "reject"}  # signal about a suggested box -> decision
 
 Target = tuple[str, str | None]
@@ -78,6 +81,8 @@ def added_signal(label: str) -> Signal:
 def tag_of_signal(signal: Signal) -> str | None:
     """Return the tag that shows a signal, or None for boxes that were moved or added."""
     kind, value = signal
+    if kind == ACCEPT_ID:
+        return TAG_PREFIX + "accept"
     if kind == "added" and value.endswith(f" {WHOLE_IMAGE}"):
         return f"{TAG_PREFIX}add:{value.removesuffix(f' {WHOLE_IMAGE}')}"
     if kind in PLAIN_TAGS:
@@ -117,6 +122,8 @@ def _signal_of_row(row: Mapping[str, Any]) -> Signal | None:
     kind = row["decision"]
     if kind == "relabel":
         return ("relabel", row["to_label"] or "")
+    if kind == "accept" and (row["why"] or "").startswith(TAKES_ID):
+        return (ACCEPT_ID, row["why"].removeprefix(TAKES_ID))
     if kind in {"accept", "reject"} and row["to_bbox"] is not None:
         return (f"{kind}_box", f"{row['to_label']} {bbox_value(row['to_bbox'])}")
     if kind == "note":
@@ -144,6 +151,9 @@ def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) ->
     if kind in {"relabel", "accept", "reject", "keep"}:
         values = {"relabel": value, "accept": context.get("suggested")}
         return {**row, "to_label": values.get(kind, context.get("label"))}
+    if kind == ACCEPT_ID:  # and the suggested class with it, where there is one
+        label = context.get("suggested") or context.get("label")
+        return {**row, "decision": "accept", "to_label": label, "why": TAKES_ID + value}
     if kind == "bbox":
         return {**row, "decision": "note", "why": "box moved by hand", "to_bbox": json.loads(value)}
     if kind == ADDED or kind in SUGGESTED:
@@ -188,6 +198,7 @@ def compare(
         "keep": 1,
         "accept": 2,
         "accept_box": 2,
+        ACCEPT_ID: 2,
         "reject": 3,
         "reject_box": 3,
         "relabel": 4,

@@ -6,15 +6,12 @@ import errno
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate.errors import ConfigError, TooFewRowsError
 from curate.schema import NEAREST_PREFIX, PRESENT_PREFIX, PROB_PREFIX, canonical_json
-from curate.spec import TEACHER_PLUGINS, TeacherSpec, unknown_kind
-from curate.teachers.calibration import calibrate
-from curate.teachers.each_class import present_column
 from curate.teachers.protocol import (
     Answer,
     ColumnAnswer,
@@ -24,6 +21,9 @@ from curate.teachers.protocol import (
     TeacherError,
     prob_column,
 )
+
+if TYPE_CHECKING:  # `curate flag` needs this package and none of pydantic
+    from curate.spec import TeacherSpec
 
 __all__ = ["KINDS", "predict_all", "teacher_of"]
 
@@ -50,6 +50,8 @@ def teacher_of(spec: TeacherSpec) -> Teacher:
         module, name = KINDS[spec.kind]
         made: Teacher = getattr(import_module(f"curate.teachers.{module}"), name)(spec)
         return made
+    from curate.spec import TEACHER_PLUGINS, unknown_kind  # noqa: PLC0415 - as above
+
     for entry in entry_points(group=TEACHER_PLUGINS):
         if entry.name == spec.kind:
             loaded: Teacher = entry.load()(spec)
@@ -64,6 +66,8 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
         specs: the spec's teachers.
         request: the label rows and what is needed to judge them.
     """
+    from curate.teachers.each_class import present_column  # noqa: PLC0415 - as above
+
     answers: list[Answer | ColumnAnswer] = []
     errors: list[TeacherError] = []
     for spec in specs:
@@ -100,6 +104,10 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
 def _calibrated(answer: Answer | ColumnAnswer, request: Request) -> Answer | ColumnAnswer:
     if isinstance(answer, ColumnAnswer) or request.independent:  # of each class alone: no distribution to calibrate
         return answer
+    import pyarrow.compute as pc  # noqa: PLC0415 - as above
+
+    from curate.teachers.calibration import calibrate  # noqa: PLC0415 - as above
+
     known = pa.array(request.classes, pa.string())
     given = pc.fill_null(pc.index_in(request.labels["label"], value_set=known), -1).to_numpy()
     return calibrate(answer, given.astype("int64"), request.labels["label_id"].to_pylist())

@@ -97,7 +97,7 @@ class Scores:
         flagged: (N,) the automatic cut.
         suggested: (N,) class index: the other class where flagged or in doubt, else the given one; -1 unjudged.
         suggested_prob: (N,) calibrated probability of `suggested`; NaN where unjudged.
-        n_agree: (N,) kept teachers whose first choice is `suggested`.
+        n_agree: (N,) kept teachers to whom no class is likelier than `suggested`.
         n_teachers: (N,) kept teachers with an answer.
         suggested_mean: (N,) mean probability over them of `suggested`.
         given_mean: (N,) the same of the given label.

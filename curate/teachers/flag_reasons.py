@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate.reasons.label_noise import SENTENCES
 from curate.teachers.flag_model import MIN_ROWS, FlagModel, Scores
+from curate.teachers.noise import Ints
 
 CODES = (
     "teachers_disagree",
@@ -22,6 +24,8 @@ CODES = (
     "probabilities_invalid",
     "insufficient_data",
 )
+_UNKNOWN = 101  # after 0 … 100 hundredths
+_LARGEST_KEY = 2**62
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -62,7 +66,61 @@ def reason_columns(
     }
 
 
-def reason_texts(
+def distinct_reasons(
+    model: FlagModel,
+    scores: Scores,
+    labels: tuple[Ints, pa.Array],
+    suggested: tuple[Ints, pa.Array],
+    teachers: Sequence[str],
+) -> tuple[pa.Array, pa.Array]:
+    """Return (N,) places in the sentences, and the sentences, none of them twice.
+
+    Args:
+        model: that made the scores.
+        scores: N rows.
+        labels: (N,) places of the given labels in texts, and these; beyond them = null.
+        suggested: the same of the suggested classes.
+        teachers: all that were given.
+    """
+    means = [_hundredths(scores.suggested_mean), _hundredths(scores.given_mean)]
+    columns = [
+        (scores.flagged + 2 * scores.judged + 4 * scores.outside, 8),
+        (labels[0], len(labels[1]) + 1),
+        (suggested[0], len(suggested[1]) + 1),
+        *((mean, _UNKNOWN + 1) for mean in means),
+        *((count, len(model.names) + 1) for count in (scores.n_agree, scores.n_teachers)),
+        (scores.bad_teacher + 1, len(teachers) + 1),
+    ]
+    places, first = _distinct(columns)
+    few = Scores(*(getattr(scores, f.name)[first] for f in fields(Scores)))
+    texts = [_taken(at[first], known) for at, known in (labels, suggested)]
+    return places, _reason_texts(model, few, texts[0], texts[1], teachers)
+
+
+def _distinct(columns: Sequence[tuple[Ints, int]]) -> tuple[pa.Array, Ints]:
+    """Return (N,) which of the distinct rows each row is, and the first row of each.
+
+    Args:
+        columns: (N,) values from 0 on, and how many there may be.
+    """
+    key, n_keys = np.zeros(len(columns[0][0]), dtype=np.int64), 1
+    for values, n_values in columns:
+        if n_keys * n_values > _LARGEST_KEY:
+            places = pa.array(key).dictionary_encode()
+            key, n_keys = places.indices.to_numpy().astype(np.int64), len(places.dictionary)
+        key, n_keys = key * n_values + values, n_keys * n_values
+    found = pa.array(key).dictionary_encode()
+    first = np.empty(len(found.dictionary), dtype=np.int64)
+    places = found.indices.to_numpy()
+    first[places[::-1]] = np.arange(len(key))[::-1]
+    return found.indices, first
+
+
+def _taken(places: Ints, texts: pa.Array) -> pa.Array:
+    return texts.take(pa.array(places, mask=places >= len(texts)))
+
+
+def _reason_texts(
     model: FlagModel, scores: Scores, labels: pa.Array, suggested: pa.Array, teachers: Sequence[str]
 ) -> pa.Array:
     """Return (N,) sentences."""
@@ -93,7 +151,10 @@ def _sentences(sentence: str, columns: Mapping[str, pa.Array | pa.Scalar], rows:
 
 def _two_digits(values: np.ndarray) -> pa.Array:
     """Return probabilities as ".93"; 1 and 0 only where they are exact to two digits."""
-    names = pa.array([f".{i:02d}" for i in range(100)] + ["1.00"])
+    return _taken(_hundredths(values), pa.array([f".{i:02d}" for i in range(100)] + ["1.00"]))
+
+
+def _hundredths(values: np.ndarray) -> Ints:
+    """Return (N,) probabilities in hundredths; _UNKNOWN where there is none."""
     known = np.isfinite(values)
-    places = np.rint(np.where(known, values, 0.0) * 100).astype(np.int64).clip(0, 100)
-    return names.take(pa.array(places, mask=~known))
+    return np.where(known, np.rint(np.where(known, values, 0.0) * 100).clip(0, 100), _UNKNOWN).astype(np.int64)

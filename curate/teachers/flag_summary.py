@@ -24,6 +24,7 @@ _DISTINCT = {
     "suggested_prob",
     "reason",
 }  # next to no value twice: a dictionary only costs time
+_DICTIONARY_BYTES = 64_000_000  # of a row group: sentences, most of them shared by many rows
 METADATA_KEY = "curate"  # of a table of flags: what they stand on, as canonical JSON
 
 
@@ -102,13 +103,17 @@ def refuse_out(out: Path, source: Path) -> None:
         ) from error
 
 
+def _coded(field: pa.Field) -> bool:
+    return bool(pa.types.is_dictionary(field.type))
+
+
 @contextmanager
 def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
     """Write to a temporary file beside `out`, synced and renamed at the end; nothing is left where it fails.
 
     Args:
         out: the table to write; its folder is made.
-        fields: of the table.
+        fields: of the table; dictionaries are written as such, and read as what they hold.
         about: kept in the table's metadata under METADATA_KEY.
 
     Raises:
@@ -119,10 +124,15 @@ def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> It
     try:
         with pq.ParquetWriter(
             temporary,
-            fields.with_metadata({METADATA_KEY: canonical_json(about)}),
+            fields,
             compression="zstd",
-            use_dictionary=[name for name in fields.names if name not in _DISTINCT],
+            use_dictionary=[field.name for field in fields if field.name not in _DISTINCT or _coded(field)],
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            store_schema=not any(
+                map(_coded, fields)
+            ),  # what is handed over as a dictionary is read as what it holds
         ) as writer:
+            writer.add_key_value_metadata({METADATA_KEY: canonical_json(about)})
             yield writer
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())

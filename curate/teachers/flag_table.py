@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from curate import schema
 from curate.errors import InputError
 from curate.teachers.disagreement import fit_flags, fit_rows
-from curate.teachers.flag_model import RISK_KIND, FlagModel, Scores
-from curate.teachers.flag_reader import IDS, LABEL, Batch, Near, Reader, memory_that_is_kept
-from curate.teachers.flag_reasons import reason_texts
+from curate.teachers.flag_model import RISK_KIND, FlagModel
+from curate.teachers.flag_reader import IDS, LABEL, Near, Reader, memory_that_is_kept
+from curate.teachers.flag_rows import TEXT, Judged, flag_columns, joined
 from curate.teachers.flag_summary import FlagSummary, refuse_out, writing_beside
 from curate.teachers.label_columns import class_order, class_places, named_classes, prob_widths
 from curate.teachers.noise import Floats, Ints, transition_json
-from curate.teachers.scoring import score_flags, usable_rows
+from curate.teachers.score_kernel import in_float32
+from curate.teachers.scoring import Scorer, usable_rows
 
 READ_BYTES = 4_000_000  # of a column at once
 OUT_ROWS = 100_000  # of a row group
@@ -29,12 +30,12 @@ _LOOKED_AT = (1.05, 8.0)  # times the rows that a fit takes
 
 OUT_COLUMNS = pa.schema(
     [
-        pa.field("label", pa.string()),
+        pa.field("label", TEXT),
         pa.field("risk", pa.float64()),  # null = cannot be judged, the reason says why
         pa.field("flagged", pa.bool_(), nullable=False),
-        pa.field("suggested_label", pa.string()),
+        pa.field("suggested_label", TEXT),
         pa.field("suggested_prob", pa.float64()),
-        pa.field("reason", pa.string(), nullable=False),
+        pa.field("reason", TEXT, nullable=False),
     ]
 )
 
@@ -80,7 +81,7 @@ def flag_table(
         width = prob_widths(file, [name for name in teachers if name not in named], source)
         order = class_order(file, LABEL, width, classes, source)
         places = {name: class_places(name, listed, order, source) for name, listed in named.items()}
-        reader = Reader(file, teachers, order, places, IDS in file.schema_arrow.names)
+        reader = Reader(file, source, teachers, order, places, IDS in file.schema_arrow.names)
         model = _fit(reader, independent=independent)
         counts = _write(reader, model, Path(out), progress)
     return FlagSummary(
@@ -101,7 +102,7 @@ def is_list(kind: pa.DataType) -> bool:
 def _open(path: Path) -> pq.ParquetFile:
     try:
         # else every row group stays in memory once read, and a large one is read as a whole
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES, read_dictionary=[LABEL])
     except FileNotFoundError as error:
         raise InputError(f"Flagging needs a Parquet table; there is no file {path}.") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -158,11 +159,12 @@ def _read_sample(reader: Reader, near: Near, limit: int) -> _Sample:
         usable[into], answered, bad = usable_rows(batch.given[at], found)
         given[into] = batch.given[at]
         for teacher, values in enumerate(found):
-            probs[teacher, into] = values
+            probs[teacher, into] = in_float32(values, np.empty(values.shape, np.float32))
         counts += np.stack([answered.sum(axis=0), np.bincount(bad[bad >= 0], minlength=n_teachers)])
-    chosen = np.flatnonzero(usable)[:limit]
-    if len(chosen) < n_near:
-        given, probs = given[chosen], probs[:, chosen]
+    chosen: Ints | slice = np.flatnonzero(usable)[:limit]
+    if usable[:limit].all():
+        chosen = slice(limit)
+    given, probs = given[chosen], probs[:, chosen]
     return _Sample(given, probs.transpose(1, 0, 2), counts[0], counts[1])
 
 
@@ -195,37 +197,19 @@ def _write(reader: Reader, model: FlagModel, out: Path, progress: Progress | Non
         "estimates_agree": model.estimates_agree,
         "transition": _transition(model, reader.classes),
     }
-    workers = os.cpu_count() or 1
-    waiting: list[pa.Table] = []
-    with writing_beside(out, fields, about) as writer:
+    waiting: list[Judged] = []
+    scorer = Scorer(model, reader.teachers, workers=os.cpu_count() or 1)
+    with scorer, writing_beside(out, fields, about) as writer:
         for batch in reader.batches():
-            scores = score_flags(model, batch.given, reader.teachers, batch.probs, workers=workers)
-            waiting.append(_out_table(reader, model, batch, scores, fields))
+            scores = scorer.score(batch.given, batch.probs)
+            waiting.append(Judged(batch.first_row, batch.ids, batch.others, batch.given, scores))
             n += len(batch.given)
             n_flagged += int(scores.flagged.sum())
             n_unjudged += int((~scores.judged).sum())
-            if n == reader.n_rows or sum(map(len, waiting)) >= OUT_ROWS:
-                writer.write_table(pa.concat_tables(waiting))
+            if n == reader.n_rows or sum(len(part.given) for part in waiting) >= OUT_ROWS:
+                columns = flag_columns(joined(waiting), model, reader.classes, reader.teachers)
+                writer.write_table(pa.Table.from_arrays(columns, schema=fields))
                 waiting.clear()
             if progress:
                 progress(n, reader.n_rows)
     return n, n_flagged, n_unjudged
-
-
-def _out_table(reader: Reader, model: FlagModel, batch: Batch, scores: Scores, fields: pa.Schema) -> pa.Table:
-    names = pa.array(reader.classes, pa.string())
-    unjudged = ~scores.judged
-    ids: Any = batch.ids
-    if ids is None:
-        ids = np.arange(batch.first_row, batch.first_row + len(batch.given), dtype=np.int64)
-    suggested = names.take(pa.array(scores.suggested, mask=scores.suggested < 0))
-    columns = [
-        pa.array(ids, fields.field(IDS).type),
-        batch.labels,
-        pa.array(scores.risk, mask=unjudged),
-        pa.array(scores.flagged),
-        suggested,
-        pa.array(scores.suggested_prob, mask=unjudged),
-        reason_texts(model, scores, batch.labels, suggested, reader.teachers),
-    ]
-    return pa.Table.from_arrays(columns, schema=fields)

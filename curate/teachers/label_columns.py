@@ -39,7 +39,16 @@ def label_strings(column: pa.Array) -> pa.Array:
 
 
 def label_indices(labels: pa.Array, classes: Sequence[str]) -> Ints:
-    """Return (N,) int64 class indices of string labels; -1 for null and for what is none of the classes."""
+    """Return (N,) int64 class indices of labels, whatever type they have; -1 for null and what is none of the classes.
+
+    Raises:
+        InputError: lists, records, or bytes that are no text.
+    """
+    if pa.types.is_dictionary(labels.type):  # each text is looked up once
+        of_texts = np.append(label_indices(labels.dictionary, classes), -1)
+        at = pc.fill_null(labels.indices, len(of_texts) - 1).to_numpy(zero_copy_only=False)
+        return np.asarray(of_texts[at])
+    labels = label_strings(labels)
     found = pc.index_in(labels, value_set=pa.array(list(classes), pa.string()))
     missing = pc.is_null(labels)
     found = pc.if_else(missing, -1, pc.fill_null(found, -1))
@@ -164,7 +173,7 @@ def _distinct(file: pq.ParquetFile, label: str) -> list[str]:
     listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     for batch in file.iter_batches(batch_size=65_536, columns=[label], use_threads=False):
         column = pc.list_flatten(batch.column(0)) if listed else batch.column(0)
-        seen.update(pc.unique(label_strings(column)).drop_null().to_pylist())
+        seen.update(label_strings(pc.unique(column)).drop_null().to_pylist())
     kind = kind.value_type if listed else kind
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):

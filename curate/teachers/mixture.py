@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lgamma
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import gammaln
 
 from curate.teachers.noise import Bools, Floats, Ints, uniform_transition
 from curate.teachers.pool import MAX_WEIGHT, fit_log_weights, log_pool
@@ -104,11 +103,13 @@ def _look_alike(full: Mixture, uniform: Mixture, n_rows: int) -> Mixture:
 
 
 def _log_choose(n: int, k: int) -> float:
-    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
 def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
     """Fit pool weights and the one rate together, from a low and a middling rate; the likelier end counts."""
+    from scipy.optimize import minimize  # noqa: PLC0415 - takes longer to load than most tables to fit
+
     n_rows, n_teachers, n_classes = logs.shape
 
     def loss(point: Floats) -> tuple[float, Floats]:

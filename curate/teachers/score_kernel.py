@@ -14,7 +14,7 @@ import numpy as np
 
 from curate.teachers.flag_model import FlagModel, Scores
 from curate.teachers.noise import Bools, Floats, Ints
-from curate.teachers.pool import PROB_FLOOR, effective_weights
+from curate.teachers.pool import PROB_FLOOR, effective_weights, highest
 from curate.teachers.rare_classes import beyond
 
 CHUNK_CELLS = 100_000  # rows x classes at once
@@ -22,7 +22,6 @@ SUM_TOLERANCE = 0.02  # float16 rounding of a thousand classes stays below
 LINEAR_SCALE = 4.0
 _CHANNEL_FLOOR = 1e-12
 _SAME_POOL = 1e-6
-_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)  # every float16 there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Room:
     """Buffers of a thread, used again for every part: fresh memory costs more than what is computed in it."""
 
     values: Floats
-    logs: Floats
+    spare: Floats
     joint: Floats
     pools: tuple[Floats, ...]
 
@@ -95,9 +94,10 @@ class Judged:
 def in_float32(values: Floats, buffer: Floats) -> Floats:
     """Return (n, K) values as float32 in the buffer, which has n rows or more."""
     out = buffer[: len(values)]
-    if values.dtype == np.float16:  # looking them up takes half the time of converting them
-        np.take(_HALVES, np.ascontiguousarray(values).view(np.uint16), out=out, mode="clip")
-        return out
+    if values.dtype == np.float16 and values.size:
+        import cv2  # noqa: PLC0415 - takes a twentieth of NumPy's time here; heavy for what needs none of it
+
+        return np.asarray(cv2.convertFp16(np.ascontiguousarray(values).view(np.int16), out))
     with np.errstate(over="ignore"):
         np.copyto(out, values, casting="unsafe")
     return out
@@ -125,12 +125,14 @@ def validity(values: Floats, teacher: int, bad: Ints) -> tuple[Bools, Floats]:
 
 def add_to_pools(plan: Plan, room: Room, place: int, values: Floats, answered: Bools) -> None:
     """Add teacher `place` of the plan to the pools of `room`; overwrites the values."""
-    logs = np.maximum(values, np.float32(PROB_FLOOR), out=room.logs[: len(values)])
+    logs = np.maximum(values, np.float32(PROB_FLOOR), out=values)
     np.log(logs, out=logs)
     everyone = answered.all()
-    for weights, pool in zip(plan.pools, room.pools, strict=True):
+    last = len(plan.pools) - 1
+    for which, (weights, pool) in enumerate(zip(plan.pools, room.pools, strict=True)):
         pooled = pool[: len(values)]
-        weighted = np.multiply(logs, np.float32(weights[place]), out=pooled if place == 0 else values)
+        free = logs if which == last else room.spare[: len(values)]
+        weighted = np.multiply(logs, np.float32(weights[place]), out=free if place else pooled)
         if not everyone:
             weighted[~answered] = 0.0
         if place:
@@ -182,7 +184,7 @@ def judge(plan: Plan, room: Room, given: Ints, at_given: Floats, answered: Bools
     np.exp(joint, out=joint)
     others = top + np.log(np.einsum("ij->i", joint).astype(np.float64))
     odds = others - right
-    every = np.logaddexp(others, right)
+    every = np.maximum(others, right) + np.log1p(np.exp(-np.abs(odds)))
     distance: Floats
     score: Floats
     if model.rule == "channel":
@@ -201,11 +203,12 @@ def judge(plan: Plan, room: Room, given: Ints, at_given: Floats, answered: Bools
 
 def best_other(scores: Floats, given: Ints) -> tuple[Ints, Floats, Floats]:
     """Return (n,) the best class that is not the given one, its score and that of the given one, set to -inf."""
-    rows = np.arange(len(given))
-    right = scores[rows, given]
-    scores[rows, given] = -np.inf
+    flat, first_cells = scores.reshape(-1), np.arange(len(given)) * scores.shape[1]
+    at_given = first_cells + given
+    right = flat.take(at_given)
+    flat[at_given] = -np.inf
     best = scores.argmax(axis=1)
-    return best, scores[rows, best], right
+    return best, flat.take(first_cells + best), right
 
 
 def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, probs: Sequence[Floats]) -> None:
@@ -220,11 +223,9 @@ def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, pr
         probs: the part's (n, K) probabilities of all teachers.
     """
     y = np.where(out.outside[part], 0, given)
-    rows, n_kept = np.arange(len(y)), len(plan.kept)
-    bad = out.bad_teacher[part]
-    answered = np.empty((len(y), n_kept), dtype=bool)
-    at_given, total = np.empty((2, len(y), n_kept), dtype=np.float32)
-    choice = np.empty((len(y), n_kept), dtype=np.int64)
+    n_kept, bad, first_cells = len(plan.kept), out.bad_teacher[part], np.arange(len(y)) * plan.model.n_classes
+    answered = np.empty((n_kept, len(y)), dtype=bool)
+    at_given, total, top = np.empty((3, n_kept, len(y)), dtype=np.float32)
     for teacher, answers in enumerate(probs):
         values = in_float32(answers, room.values)
         valid, sums = validity(values, teacher, bad)
@@ -234,34 +235,33 @@ def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, pr
         if not valid.all():
             values[~valid] = 1.0 / plan.model.n_classes
             sums[~valid] = 1.0
-        answered[:, place], total[:, place] = valid, sums
-        at_given[:, place] = values[rows, y] / sums
-        choice[:, place] = values.argmax(axis=1)
+        answered[place], total[place], top[place] = valid, sums, highest(values)
+        np.divide(values.reshape(-1).take(first_cells + y), sums, out=at_given[place])
         add_to_pools(plan, room, place, values, valid)
     kept = [probs[teacher] for teacher in plan.kept]
-    share_out(plan, room, kept, answered)
-    found = judge(plan, room, y, at_given, answered)
+    share_out(plan, room, kept, answered.T)
+    found = judge(plan, room, y, at_given.T, answered.T)
     distance = found.distance
     if plan.model.offsets.size:
         distance = beyond(distance, plan.model.offsets[y])
     differs = found.doubt | (distance >= 0)
     suggested = np.where(differs, found.best, y)
-    n_answered = answered.sum(axis=1)
+    n_answered = answered.sum(axis=0)
     usable = ~out.outside[part] & (bad < 0) & (n_answered > 0)
-    at_suggested = np.stack([p[rows, suggested] for p in kept], axis=1).astype(np.float32) / total
+    at_suggested = np.stack([p.reshape(-1).take(first_cells + suggested) for p in kept]).astype(np.float32)
 
     def put(column: Floats | Ints | Bools, values: Floats | Ints | Bools) -> None:
         np.copyto(column[part], values, where=usable, casting="same_kind")
 
     def mean(values: Floats) -> Floats:
-        return np.asarray(np.where(answered, values, np.float32(0)).sum(axis=1) / np.maximum(n_answered, 1))
+        return np.asarray(np.where(answered, values, np.float32(0)).sum(axis=0) / np.maximum(n_answered, 1))
 
     put(out.judged, usable)
     put(out.risk, 0.5 + 0.5 * distance / (1.0 + np.abs(distance)))
     put(out.flagged, distance >= 0)
     put(out.suggested, suggested)
     put(out.suggested_prob, np.where(differs, found.prob_best, found.prob_given))
-    put(out.n_agree, ((choice == suggested[:, None]) & answered).sum(axis=1))
+    put(out.n_agree, ((at_suggested >= top) & answered).sum(axis=0))
     put(out.n_teachers, n_answered)
-    put(out.suggested_mean, mean(at_suggested))
+    put(out.suggested_mean, mean(at_suggested / total))
     put(out.given_mean, mean(at_given))

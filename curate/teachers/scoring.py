@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 
@@ -59,39 +60,77 @@ def self_doubt(pool: Floats, given: Ints, tau: Floats) -> Floats:
     return np.asarray(1.0 - (at_given - tau[given]))
 
 
-def score_flags(
-    model: FlagModel, given: Ints, names: Sequence[str], probs: Sequence[Floats], *, workers: int = 1
-) -> Scores:
-    """Score rows; a row's result depends on nothing but the row and the model.
+class Scorer:
+    """A fitted model with the threads and the memory to score batch after batch with it.
 
     Args:
         model: fitted.
-        given: (N,) class indices; outside 0 … K - 1 = no usable label.
-        names: T teachers.
-        probs: T arrays (N, K) in the order of `names`.
+        names: T teachers, in the order in which their probabilities come.
         workers: threads.
     """
-    scores = _blank(len(given))
-    np.copyto(scores.outside, (given < 0) | (given >= model.n_classes))
-    if model.rule == "none":
-        np.copyto(scores.bad_teacher, usable_rows(given, probs)[2])
-        return scores
-    plan = Plan.of(model, [list(names).index(name) for name in model.names])
-    step = max(1, CHUNK_CELLS // model.n_classes)
-    starts = range(0, len(given), step)
 
-    def score_every(first: int) -> None:
-        room = Room.of(plan, min(step, len(given)))
-        for start in starts[first::workers]:
-            part = slice(start, start + step)
-            score_part(plan, room, scores, part, given[part], [p[part] for p in probs])
+    def __init__(self, model: FlagModel, names: Sequence[str], *, workers: int = 1) -> None:
+        self._model = model
+        self._step = max(1, CHUNK_CELLS // max(model.n_classes, 1))
+        self._plan = Plan.of(model, [list(names).index(name) for name in model.names]) if self.fits else None
+        self._rooms: list[Room | None] = [None] * workers
+        self._threads = ThreadPoolExecutor(workers) if workers > 1 and self.fits else None
 
-    if workers == 1:
-        score_every(0)
+    @property
+    def fits(self) -> bool:
+        """Whether there is a score at all: too few rows have none."""
+        return self._model.rule != "none"
+
+    def __enter__(self) -> Self:
+        """Return the scorer, whose threads end with the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End the threads."""
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def score(self, given: Ints, probs: Sequence[Floats]) -> Scores:
+        """Score rows; a row's result depends on nothing but the row and the model.
+
+        Args:
+            given: (N,) class indices; outside 0 … K - 1 = no usable label.
+            probs: T arrays (N, K).
+        """
+        scores = _blank(len(given))
+        np.copyto(scores.outside, (given < 0) | (given >= self._model.n_classes))
+        plan, n_workers = self._plan, len(self._rooms)
+        if plan is None:
+            np.copyto(scores.bad_teacher, usable_rows(given, probs)[2])
+            return scores
+        starts = range(0, len(given), self._step)
+
+        def score_every(first: int) -> None:
+            for start in starts[first::n_workers]:
+                part = slice(start, start + self._step)
+                score_part(
+                    plan, self._room(plan, first, len(given)), scores, part, given[part], [p[part] for p in probs]
+                )
+
+        if self._threads is None:
+            score_every(0)
+        else:  # each writes rows of its own: who is first leaves no trace
+            list(self._threads.map(score_every, range(n_workers)))
         return scores
-    with ThreadPoolExecutor(workers) as threads:  # each writes rows of its own: who is first leaves no trace
-        list(threads.map(score_every, range(workers)))
-    return scores
+
+    def _room(self, plan: Plan, worker: int, n_rows: int) -> Room:
+        room, n_rows = self._rooms[worker], min(self._step, n_rows)
+        if room is None or len(room.values) < n_rows:
+            room = self._rooms[worker] = Room.of(plan, n_rows)
+        return room
+
+
+def score_flags(
+    model: FlagModel, given: Ints, names: Sequence[str], probs: Sequence[Floats], *, workers: int = 1
+) -> Scores:
+    """Score rows once, see `Scorer`."""
+    with Scorer(model, names, workers=workers) as scorer:
+        return scorer.score(given, probs)
 
 
 def distances(model: FlagModel, given: Ints, probs: Floats, answered: Bools) -> tuple[Floats, Bools]:

@@ -48,7 +48,7 @@ def flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         argv = ["curate", "flag", str(path), "--out", str(out or tmp_path / "out.parquet"), "--quiet", *options]
         monkeypatch.setattr(sys, "argv", argv)
         with pytest.raises(SystemExit) as ended:
-            main()
+            main(own_process=False)
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.err + said.out
 

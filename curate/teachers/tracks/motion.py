@@ -219,8 +219,8 @@ class Break:
     boxes: Ints
 
 
-MAX_EXCURSION_BREAKS = 4
-MAX_RESTLESS = 10  # boxes: an excursion with further breaks in it is not longer
+MAX_EXCURSION_BREAKS = 20
+MAX_RESTLESS = 20  # boxes: an excursion with further breaks in it is not longer
 SHORT = 5  # boxes: a start as short as this is off itself, not what follows
 
 
@@ -260,7 +260,8 @@ def _return_of(boxes: TrackBoxes, motion: Motion, broken: Ints, at: int) -> int 
             return None
         n_frames = int(boxes.frame[end] - boxes.frame[start])
         step = boxes.centre[end] - boxes.centre[start]
-        options = (motion.before_velocity[link], motion.after_velocity[other])
+        sides = (motion.before_velocity[link], motion.after_velocity[other])
+        options = (*sides, (sides[0] + sides[1]) / 2)  # boxes that shake make each side's uncertain
         diagonal = max(boxes.diagonal_px[start], boxes.diagonal_px[end])
         apart = min(float(np.hypot(*(step - velocity * n_frames))) for velocity in options) / diagonal
         away = min(motion.distance[link] * motion.n_frames[link], motion.distance[other] * motion.n_frames[other])
