@@ -106,12 +106,12 @@ def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     check = gate.statistic.partition(".")[0]
     said = {(check, "ran"), (check, "applies")}
     ran = next((row for row in rows if (row["check"], row["name"]) in said and _why(row)), {})
-    code = "gate_check_did_not_run" if ran else "gate_matches_nothing"
     blocks = gate.level == "fail"
+    code = "gate_check_did_not_run" if ran else "gate_matches_nothing"
     if (
         ran and ran["name"] == "applies" and not blocks
     ):  # said, and nothing to warn of: the data has no such subject
-        gate = gate.model_copy(update={"level": "info"})
+        gate, code = gate.model_copy(update={"level": "info"}), "gate_without_subject"
     row = _row(gate, gate.statistic, gate.group, {"detail": ran.get("detail")}, None, "errored", code, blocks)
     if ran:
         return row
@@ -139,7 +139,8 @@ def _names(gate: Gate, row: Mapping[str, Any]) -> bool:
 
 
 _ABSENT_DETAILS = {
-    schema.canonical_json({"reason_code": code}) for code in ("gate_matches_nothing", "gate_check_did_not_run")
+    schema.canonical_json({"reason_code": code})
+    for code in ("gate_matches_nothing", "gate_check_did_not_run", "gate_without_subject")
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -98,6 +99,11 @@ class Policy(_Frozen):
         description="release rows that wait for review: true, as given; soft, those whose label only the teachers "
         "doubt, without a label, for their soft label; false, none",
     )
+    missing_labels: Literal["ignore", "hold_back"] = Field(
+        default="ignore",
+        description="an image in which a box (or one class of several) may be missing: ignore, it is released, and the "
+        "place is one that nothing is to be learnt of; hold_back, it waits for a person as a whole",
+    )
     max_share_out: Fraction = Field(
         default=0.5,
         description="of a class or declared group that may leave as mislabeled; the rest stays, softened",
@@ -110,6 +116,9 @@ class Policy(_Frozen):
     soft_boxes_from: Fraction = Field(
         default=0.05,
         description="objectness from which a box that only detectors see is stored beside the released ones",
+    )
+    soft_masks_cells: Annotated[int, Field(ge=0, le=4096)] = Field(
+        default=64, description="cells on the longer side of an image in the class maps of segmenters; 0 = no maps"
     )
     attributes_released: tuple[str, ...] = Field(default=(), description="attributes that may leave; * = all")
 
@@ -124,6 +133,11 @@ class Policy(_Frozen):
     def releases_softly(self) -> bool:
         """Whether a classification label that only teachers doubt leaves without the label, for its soft label."""
         return self.release_review == "soft" and self.soft_labels
+
+    @classmethod
+    def of_version(cls, said: Mapping[str, object]) -> Policy:
+        """Return the policy that a version was made by; a key that it does not say means what curate did then."""
+        return cls.model_validate({"missing_labels": "hold_back", **said})
 
     def all_rules(self) -> tuple[Rule, ...]:
         """Return the rules in the order in which they are tried."""

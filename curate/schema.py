@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: versions may hold `ignore/`; one without it says 1, and earlier curates read it
 
 TASKS = ("classification", "multi_label", "detection", "segmentation", "tracking")
 MULTI_LABEL = "multi_label"  # several classes an image, each there or not: a label row for each that is there

@@ -31,6 +31,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "actions": _counts(result.tables["verdicts"]["action"]),
             "excluded_by_reason": _excluded_reasons(release.excluded),
             "n_without_label": _n_without_label(release.data),
+            "n_to_ignore": 0 if release.ignore is None else release.ignore.num_rows,
             "findings": _finding_counts(result.tables["findings"]),
             "teachers_failed": _teachers_failed(result.tables["statistics"]),
             "label_noise": _label_noise(result.tables["statistics"]),
@@ -65,10 +66,14 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
             lines.append(
                 f"                 {n:,} without a label, which only teachers doubt: their soft label leaves"
             )
+        if n := summary.get("n_to_ignore"):
+            lines.append(
+                f"                 {n:,} places in released images where nobody vouches for what is there (ignore/)"
+            )
         if summary["excluded_by_reason"]:
             lines.append(f"                 {_listed(summary['excluded_by_reason'])}")
         lines.append(f"  gates          {summary['gates']}")
-        lines += [f"                 {gate['outcome']}: {gate['message']}" for gate in summary["gates_not_passed"]]
+        lines += [f"                 {_word(gate)}: {gate['message']}" for gate in summary["gates_not_passed"]]
     lines += [f"  note           {note}" for note in summary["notes"]]
     if "manifest" in summary:
         state = "published" if summary["is_new"] else "unchanged, nothing published"
@@ -255,6 +260,11 @@ def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
         "message": message,
         "value": row["value"],
     }
+
+
+def _word(gate: Mapping[str, Any]) -> str:
+    """Return how a gate that did not pass is called; one that only informs has no say in the outcome."""
+    return "for information" if gate["level"] == "info" else str(gate["outcome"])
 
 
 def _listed(counts: Mapping[str, int]) -> str:

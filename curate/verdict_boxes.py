@@ -13,6 +13,7 @@ from curate.verdict_rows import Floats, Mask, take_or_null
 
 SAME_PLACE = 0.5  # IoU from which on a person's box and a suggested one are about the same place
 ADDS = ("accept", "note")
+LEFT_OUT = "missing_label"  # issue of an image with several labels that lacks one
 
 
 def drawn_labels(decisions: pa.Table, labels: pa.Table, samples: pa.Table) -> pa.Table:
@@ -63,6 +64,18 @@ def labeled_where_drawn(samples: pa.Table, labels: pa.Table) -> pa.Table:
     has = pc.is_in(samples["sample_id"], value_set=labels["sample_id"].combine_chunks())
     place = samples.schema.get_field_index("label_state")
     return samples.set_column(place, samples.schema.field(place), pc.if_else(has, "labeled", state))
+
+
+def open_places(findings: pa.Table) -> Mask:
+    """Return which findings say that a label is missing, and where: a box, or one of the several classes of an image.
+
+    They say nothing against the labels that are there.
+    """
+    nobodys = pc.is_null(findings["label_id"])
+    boxed = pc.is_valid(findings["suggested_bbox"])
+    tagged = pc.and_(pc.equal(findings["issue"], LEFT_OUT), pc.is_valid(findings["suggested_label"]))
+    found: Mask = pc.and_(nobodys, pc.or_(boxed, tagged)).to_numpy(zero_copy_only=False)
+    return found
 
 
 def answered(findings: pa.Table, decisions: pa.Table, samples: pa.Table) -> Mask:

@@ -19,6 +19,7 @@ BOX_MOVED = "decision_box_moved"
 BOX_ADDED = "decision_box_added"
 
 WITHDRAWS = "withdraws decision "  # a note whose `why` is this and an id takes that decision back
+TAKES_ID = "takes the track id "  # an accept whose `why` is this and an id gives the label that id
 
 
 def standing(decisions: pa.Table) -> pa.Table:
@@ -133,6 +134,24 @@ def stale_pairs(decisions: pa.Table, decision: Ints, content_sha256: pa.ChunkedA
     differs = pc.fill_null(pc.not_equal(judged, current), False)  # noqa: FBT003 - pyarrow takes it by position
     stale: Mask = differs.to_numpy(zero_copy_only=False)
     return stale
+
+
+def taken_ids(decisions: pa.Table, label_ids: pa.ChunkedArray, content_sha256: pa.ChunkedArray) -> pa.Array:
+    """Return for each row the track id that the last decision in `standing(decisions)` gives its label, else null."""
+    n = len(label_ids)
+    if "why" not in decisions.column_names or not decisions.num_rows:
+        return pa.nulls(n, pa.string())
+    at = pc.index_in(decisions["label_id"], value_set=label_ids.combine_chunks(), skip_nulls=True)
+    row = pc.fill_null(at, -1).to_numpy().astype(np.int64)
+    decides = ~equals_word(decisions["decision"].combine_chunks(), "note")
+    decision = np.flatnonzero(decides & (row >= 0))
+    row = row[decision]
+    fresh = ~stale_pairs(decisions, decision, content_sha256, row)
+    last = np.full(n, -1, dtype=np.int64)
+    np.maximum.at(last, row[fresh], decision[fresh])
+    why = take_or_null(decisions["why"], last)
+    takes = pc.and_(pc.equal(take_or_null(decisions["decision"], last), "accept"), pc.starts_with(why, TAKES_ID))
+    return pc.if_else(takes, pc.utf8_slice_codeunits(why, len(TAKES_ID)), None)
 
 
 def moved_boxes(decisions: pa.Table, label_ids: pa.ChunkedArray, content_sha256: pa.ChunkedArray) -> Ints:

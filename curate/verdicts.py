@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.check import CheckResult
 from curate.policy import Policy, Rule
-from curate.verdict_boxes import answered
+from curate.teachers.regions.doubt import share_in_doubt
+from curate.verdict_boxes import answered, open_places
 from curate.verdict_limits import hold_back, is_mislabel, limited
 from curate.verdict_people import People
 from curate.verdict_rows import (
@@ -53,7 +54,8 @@ def decide(
     else the row goes to review. A row is softened or kept with the smallest weight that its winning rules name.
     What teachers say alone is bounded, see `verdict_limits`: by the cap, and no drop while noise rates disagree.
     A row that waits for review is not released; with `release_review: soft` a classification label for which only
-    mislabel findings ask for review is, without a label: nobody vouches for one, the soft label says what is known.
+    mislabel findings ask for review is, without a label: nobody vouches for one, the soft label says what is known. A
+    mask of which only regions are in doubt is released without these regions, see `manifest.vouched`.
 
     People: the latest decision of the ledger (row order of `decisions`) wins over every rule. `keep` and `reject`
     (the suggestion is wrong) leave the given label; `accept` (the suggestion is right) takes `to_label`, else the
@@ -62,8 +64,10 @@ def decide(
     say which, goes to review and says so. A decision made for other bytes does not apply and is listed as
     `decision_stale`; one that was withdrawn is as if it had never been made.
 
-    A finding about a missing box is answered by a box that a person put there, accepted or refused: it holds nothing
-    back any more, see `verdict_boxes`.
+    A finding that a box (or one class of several) is missing says nothing against the labels that are there: where its
+    rule asks for review, the image is released and the place is one to ignore, see `manifest.ignore`; with
+    `missing_labels: hold_back` the whole image waits. A box that a person put there, accepted or refused, answers it: it
+    counts no more, see `verdict_boxes`.
 
     Unreadable images (`samples.error_code` not null) are dropped whatever rules and people say.
 
@@ -84,7 +88,7 @@ def decide(
     rows = row_table(samples, labels)
     people = People.of(decisions if decisions is not None else schema.empty(schema.DECISIONS), rows)
     findings = findings.filter(pa.array(~answered(findings, people.decisions, rows)))
-    found = _Found.of(findings, rows, policy.all_rules())
+    found = _Found.of(findings, rows, policy)
     action, weight = found.strongest(rows.num_rows)
     suggestion = found.best_suggestion(rows)
     action[(action == RELABEL) & (suggestion < 0)] = REVIEW
@@ -98,8 +102,12 @@ def decide(
     unreadable = pc.is_valid(rows["error_code"]).to_numpy(zero_copy_only=False)
     action[unreadable] = DROP
     soft_only = (action == REVIEW) & found.doubted_only(rows) & (people.last < 0) & policy.releases_softly
-    out = (action == DROP) | ((action == REVIEW) & ~soft_only & (policy.release_review is not True))
-    weight = np.where(out, 0.0, np.where(soft_only, 1.0, weight))
+    in_part = (action == REVIEW) & (people.last < 0) & (policy.release_review == "soft")
+    if in_part.any():
+        in_part &= found.doubted_in_part(rows)
+    leaves = soft_only | in_part
+    out = (action == DROP) | ((action == REVIEW) & ~leaves & (policy.release_review is not True))
+    weight = np.where(out, 0.0, np.where(leaves, 1.0, weight))
     reasons, codes = _reasons(rows, found, people, suggested, unreadable)
     columns = {
         "sample_id": rows["sample_id"],
@@ -159,9 +167,14 @@ class _Found:
     risk: Floats
 
     @classmethod
-    def of(cls, findings: pa.Table, rows: pa.Table, rules: Sequence[Rule]) -> _Found:
+    def of(cls, findings: pa.Table, rows: pa.Table, policy: Policy) -> _Found:
+        rules = policy.all_rules()
         chosen = rule_of_each(findings, rules)
         actions = np.array([STRENGTH.index(rule.action) for rule in rules] + [KEEP])[chosen]
+        if (
+            policy.missing_labels == "ignore"
+        ):  # the place waits (`manifest.ignore`), the labels that are there do not
+            actions[open_places(findings) & (actions == REVIEW)] = KEEP
         weights = np.array([rule.weight for rule in rules] + [1.0])[chosen]
         finding, row = pairs_of(findings, rows)
         risk = _risk(findings)[finding]
@@ -185,6 +198,18 @@ class _Found:
         other[self.row[(self.action == strongest[self.row]) & ~mislabel]] = True
         one_class: Mask = equals_word(rows["task"].combine_chunks(), "classification")
         return one_class & ~other
+
+    def doubted_in_part(self, rows: pa.Table) -> Mask:
+        """Whether nothing but regions asks for review of a mask, and they leave a part of it."""
+        asks = self.action == REVIEW
+        share = np.ones(self.findings.num_rows)
+        region = equals_word(self.findings["check"].combine_chunks(), "mask_noise")
+        for at in np.unique(self.finding[asks & region[self.finding]]).tolist():
+            share[at] = share_in_doubt(self.findings["reason_args"][at].as_py())
+        whole = np.zeros(rows.num_rows, dtype=bool)
+        whole[self.row[asks & (share[self.finding] >= 1.0)]] = True
+        masks: Mask = equals_word(rows["task"].combine_chunks(), "segmentation")
+        return masks & ~whole
 
     def risk_by_row(self, n_rows: int) -> Floats:
         risk = np.zeros(n_rows)

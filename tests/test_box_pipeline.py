@@ -20,10 +20,12 @@ import pytest
 import curate
 import curate.feed
 from curate import schema
+from curate.export.verbs import export_lines, export_version
 from curate.gates import gate_result
 from curate.manifest.build import Release
 from curate.manifest.publish import publish
-from curate.manifest.read import load_release
+from curate.manifest.read import load_manifest, load_release
+from curate.manifest.read_ignored import load_ignored
 from curate.manifest.verbs import verify_version
 from curate.manifest.verify import verify
 from curate.review import ledger
@@ -106,12 +108,149 @@ def test_a_missing_and_a_swapped_box_go_to_people(spec: Path, tmp_path: Path) ->
     verdicts = {row["label_id"]: row["action"] for row in result.tables["verdicts"].to_pylist()}
     assert verdicts[swapped["label_id"]] in {"review", "relabel"}
     rows = [row for row in result.tables["verdicts"].to_pylist() if uri[row["sample_id"]].endswith("00.png")]
-    assert {row["action"] for row in rows} == {"review"}, "a picture that lacks a box waits as a whole"
+    assert {row["action"] for row in rows} == {"keep"}, "nothing is said against the boxes that are there"
+    assert result.release is not None
+    assert result.release.ignore is not None
+    places = {uri[row["sample_id"]].rpartition("/")[2]: row for row in result.release.ignore.to_pylist()}
+    told = "\n".join(summary_lines(summarize(result)))
+    assert f"{result.release.ignore.num_rows} places in released images" in told
+    assert places["00.png"]["label_id"] is None
+    assert places["00.png"]["bbox"] == missing["suggested_bbox"]
+    assert places["00.png"]["reasons"] == [missing["finding_id"]]
+    if verdicts[swapped["label_id"]] == "review":
+        assert places["01.png"]["label_id"] == swapped["label_id"]
     assert len(found) <= 6
     cards = {row["group"]: row for row in result.tables["statistics"].to_pylist() if row["check"] == "teachers"}
     assert cards["teacher=near"]["n"] == 30
     noise = [row for row in result.tables["statistics"].to_pylist() if row["check"] == "label_noise"]
     assert [row["name"] for row in noise if row["outcome"] is None] == ["applies"]
+
+
+def test_a_policy_may_hold_back_a_picture_that_lacks_a_box(spec: Path, tmp_path: Path) -> None:
+    file = spec.with_name("holding.yaml")
+    file.write_text(spec.read_text() + "policy: {missing_labels: hold_back}\n")
+    result = curate.run(file, workspace=tmp_path, review=False)
+    assert result.release is not None
+    uri = dict(zip(*(result.tables["samples"][name].to_pylist() for name in ("sample_id", "uri")), strict=True))
+    rows = [row for row in result.tables["verdicts"].to_pylist() if uri[row["sample_id"]].endswith("00.png")]
+    assert {row["action"] for row in rows} == {"review"}
+    ignored = result.release.ignore.to_pylist() if result.release.ignore is not None else []
+    assert all(row["label_id"] is not None for row in ignored)
+    assert not {row["sample_id"] for row in ignored} & {row["sample_id"] for row in rows}, (
+        "not of what is held back"
+    )
+
+
+@pytest.fixture(scope="module")
+def waiting(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a release by a policy that sends the swapped box to review."""
+    file = spec.with_name("waiting.yaml")
+    rules = "policy: {rules: [{issue: swap, check: box_noise, flagged: true, action: review}]}\n"
+    file.write_text(spec.read_text() + rules)
+    workspace = tmp_path_factory.mktemp("waiting")
+    curate.run(file, workspace=workspace, review=False)
+    return workspace
+
+
+def _items(workspace: Path, images: Path) -> dict[str, dict[str, Any]]:
+    """Return the items of the feed by the file name of the image."""
+    feed = curate.feed.open("shapes", workspace=workspace, images=images)
+    names = [uri.rpartition("/")[2] for uri in feed.rows.places()["uri"].to_pylist()]
+    dataset = feed.dataset(size_px=(32, 32))
+    return {name: dataset[at] for at, name in enumerate(names)}
+
+
+def test_a_feed_says_where_nobody_vouches_for_what_is_there(waiting: Path, spec: Path) -> None:
+    items = _items(waiting, spec.parent)
+    assert len(items) == 30
+    truth = {row["id"]: row for row in json.loads(spec.with_name("labels.json").read_text())["annotations"]}
+    x, y, w, h = (v / SIDE for v in truth[10]["bbox"])
+    swapped = items["01.png"]
+    assert np.allclose(swapped["ignore"], [[x, y, x + w, y + h]]), "the box that waits is no background"
+    assert len(swapped["boxes"]) == 2
+    assert items["00.png"]["ignore"].shape == (1, 4)
+    assert len(items["00.png"]["boxes"]) == 2
+    batch = curate.feed.collate(list(items.values()))
+    assert [len(places) for places in batch["ignore"]] == [len(item["ignore"]) for item in items.values()]
+    (version,) = (waiting / "manifests" / "shapes" / "versions").iterdir()
+    promises = {promise.name: promise for promise in verify(version, deep=True)}
+    assert all(promise.ok is not False for promise in promises.values())
+    n = pq.read_table(version / "ignore").num_rows
+    assert f"{n} places to ignore" in promises["verdicts"].detail
+    assert json.loads((version / "manifest.json").read_text())["schema_version"] == 2
+
+
+def test_what_is_to_be_ignored_comes_back_from_a_coco_export(waiting: Path, spec: Path, tmp_path: Path) -> None:
+    told = export_version(waiting, "shapes", format="coco", out=tmp_path / "coco", images="copy")
+    assert told["n_left_out"] == 0
+    (file,) = (tmp_path / "coco" / "annotations").iterdir()
+    document = json.loads(file.read_text())
+    before = _items(waiting, spec.parent)
+    crowds = [row for row in document["annotations"] if row["iscrowd"]]
+    assert len(crowds) == sum(len(item["ignore"]) for item in before.values()) > 1
+    assert {row["weight"] for row in crowds} == {0.0}
+    again = tmp_path / "again.yaml"
+    again.write_text("name: shapes\nsource: {format: coco, path: coco}\n")
+    curate.run(again, workspace=tmp_path / "workspace", review=False)
+    after = _items(tmp_path / "workspace", tmp_path / "coco")
+    assert set(after) == set(before)
+    for name, item in before.items():
+        for key in ("boxes", "ignore"):
+            order = [np.lexsort(one[key].numpy().T) for one in (item, after[name])]
+            assert np.allclose(item[key][order[0]], after[name][key][order[1]], atol=1e-6), (name, key)
+    second = export_version(tmp_path / "workspace", "shapes", format="coco", out=tmp_path / "twice", images="none")
+    assert second["n_labels"] == told["n_labels"] + len(crowds), "a crowd of the source is a row of the release"
+    twice = json.loads(next((tmp_path / "twice" / "annotations").iterdir()).read_text())
+    assert sorted(row["bbox"] for row in twice["annotations"] if row["iscrowd"]) == sorted(
+        row["bbox"] for row in crowds
+    )
+
+
+@pytest.mark.parametrize("form", ["yolo", "voc", "csv"])
+def test_a_format_without_places_to_ignore_says_so(waiting: Path, tmp_path: Path, form: str) -> None:
+    told = export_version(waiting, "shapes", format=form, out=tmp_path / form, images="none")
+    (version,) = (waiting / "manifests" / "shapes" / "versions").iterdir()
+    n = pq.read_table(version / "ignore").num_rows
+    assert told["left_out_by_reason"]["places_to_ignore"] == n
+    assert f"{n} places to ignore" in "\n".join(export_lines(told))
+
+
+def test_a_version_of_before_there_were_places_to_ignore_is_read_and_verified(
+    waiting: Path, tmp_path: Path
+) -> None:
+    (version,) = (waiting / "manifests" / "shapes" / "versions").iterdir()
+    loaded = load_release(version)
+    fields = {name: getattr(loaded, name) for name in ("soft", "soft_boxes", "findings", "decisions")}
+    policy = {key: value for key, value in loaded.evidence["policy"].items() if key != "missing_labels"}
+    head = {name: loaded.manifest[name] for name in ("classes", "counts", "gates", "inputs", "soft")}
+    statistics = schema.table_from_rows([], schema.STATISTICS)
+    old = Release(
+        **fields, data=loaded.data.drop_columns(["flags"]), excluded=loaded.excluded.drop_columns(["flags"]),
+        evidence={**loaded.evidence, "policy": policy}, head=head, statistics=statistics,
+        gates=gate_result(statistics, []),
+    )  # fmt: skip
+    path = publish(old, tmp_path, "shapes").path
+    assert json.loads((path / "manifest.json").read_text())["schema_version"] == 1
+    manifest, _ = load_manifest(path)
+    held = pq.read_table(path / "excluded")
+    waits = [row["label_id"] for row in held.to_pylist() if row["action"] == "review"]
+    assert load_ignored(path, manifest)["label_id"].to_pylist() == waits, "a label that waits is found in excluded/"
+    broken = [promise.name for promise in verify(path) if promise.ok is False]
+    assert broken == ["verdicts"], "then, a picture that lacks a box was held back: this one was not made then"
+
+
+def test_a_place_that_is_not_what_was_held_back_breaks_a_promise(waiting: Path, tmp_path: Path) -> None:
+    loaded = load_release(next((waiting / "manifests" / "shapes" / "versions").iterdir()))
+    names = ("data", "soft", "soft_boxes", "excluded", "findings", "decisions", "evidence")
+    head = {name: loaded.manifest[name] for name in ("classes", "counts", "gates", "inputs", "soft")}
+    statistics = schema.table_from_rows([], schema.STATISTICS)
+    made = Release(
+        **{name: getattr(loaded, name) for name in names}, ignore=loaded.ignore.slice(1), head=head,
+        statistics=statistics, gates=gate_result(statistics, []),
+    )  # fmt: skip
+    broken = [promise for promise in verify(publish(made, tmp_path, "shapes").path) if promise.ok is False]
+    assert [promise.name for promise in broken] == ["verdicts"]
+    assert "ignore/" in broken[0].detail
 
 
 def test_detectors_are_scored_by_the_rules_of_coco(spec: Path, tmp_path: Path) -> None:
@@ -158,7 +297,8 @@ def test_boxes_that_a_person_accepts_are_released_and_those_refused_hold_nothing
     others = [row for row in found if row["issue"] == "missing" and row is not missing]
     sample = missing["sample_id"]
     assert first.release is not None
-    assert sample not in first.release.data["sample_id"].to_pylist()
+    assert first.release.ignore is not None
+    assert sample in first.release.ignore["sample_id"].to_pylist()
     own = [row for row in first.tables["labels"].to_pylist() if row["sample_id"] == sample]
     drawn, moved = schema.stable_id("suggested", missing["finding_id"]), [0.5, 0.05, 0.4, 0.4]
     answers: list[dict[str, Any]] = [
@@ -180,6 +320,8 @@ def test_boxes_that_a_person_accepts_are_released_and_those_refused_hold_nothing
     again = rows[own[0]["label_id"]]
     assert (again["bbox"], again["given_bbox"]) == (pytest.approx(moved), own[0]["bbox"])
     assert again["action"] == "keep"
+    answered = second.release.ignore
+    assert answered is None or sample not in answered["sample_id"].to_pylist(), "the place is answered"
     waiting = {row["sample_id"] for row in second.tables["verdicts"].to_pylist() if row["action"] == "review"}
     assert waiting <= {row["sample_id"] for row in found if row["label_id"] is not None}
     asked = {row["finding_id"] for row in [missing, *others]}
@@ -275,6 +417,20 @@ def test_erasing_an_image_takes_what_detectors_see_in_it(released: Path, tmp_pat
     (after,) = (workspace / "manifests" / "shapes" / "versions").iterdir()
     assert gone not in pq.read_table(after / "soft_boxes")["sample_id"].to_pylist()
     assert pq.read_table(after / "soft_boxes").num_rows > 0
+    assert all(promise.ok is not False for promise in verify(after))
+
+
+def test_erasing_an_image_takes_its_places_to_ignore_and_leaves_the_others(waiting: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    shutil.copytree(waiting, workspace)
+    before = pq.read_table(next((workspace / "manifests" / "shapes" / "versions").iterdir()) / "ignore")
+    gone = before["sample_id"][0].as_py()
+    asked = ["erase", "shapes", "--sample", gone, "--yes", "--workspace", str(workspace), "--quiet"]
+    assert subprocess.run([sys.executable, "-m", "curate", *asked], check=False).returncode == 0
+    (after,) = (workspace / "manifests" / "shapes" / "versions").iterdir()
+    left = pq.read_table(after / "ignore")
+    assert left.equals(before.filter(pc.not_equal(before["sample_id"], gone)))
+    assert left.num_rows > 0
     assert all(promise.ok is not False for promise in verify(after))
 
 

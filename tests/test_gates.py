@@ -179,4 +179,8 @@ def test_a_check_without_a_subject_warns_of_nothing_and_passes_no_gate_that_must
     assert told.outcome == expected
     (row,) = told.rows.to_pylist()
     assert row["outcome"] == "errored"
-    assert "no such labels" in row["reason_args"]
+    sentence = SENTENCES[row["reason_code"]].format(**json.loads(row["reason_args"]))
+    if level == "fail":
+        assert sentence == "noise.rate (all) has no value, no such labels, so its gate does not pass."
+    else:
+        assert sentence == "noise.rate (all) judges nothing here: no such labels."

@@ -1,17 +1,17 @@
 """The proof: the same small student from raw, pruned, distilled, soft, released and true labels.
 
     python benchmarks/student/run.py DATA.parquet --out results [--noise human uniform:0.4 pairs:0.12] [--seeds 10]
-        [--truth clean_label] [--group brightness] [--train 5000] [--pool 10000] [--test 4000] [--epochs 14]
-        [--settings settings.yaml] [--workspace DIR]
+        [--arms 'curate release' 'soft labels only'] [--truth clean_label] [--group brightness] [--train 5000]
+        [--pool 10000] [--test 4000] [--epochs 14] [--settings settings.yaml] [--workspace DIR]
 
 DATA has `image` (encoded), `label` (given) and the truth, which students and curate never see but for the two oracle
 arms, made noise and the test. A seed is a random subset of `train` rows of the pool, the noise's draw, the student's
 initialisation and the order of its batches, the same for every arm. The arms stand in `arms.arms`; `settings` (teachers,
 policy) are those of curate. The release's student has the feed's loss with its defaults. Every arm takes the same steps.
 
-Each cell (noise, arm, seed) is a file under `results`; the same command goes on where it was stopped, and more seeds or
-noises may be added. `results/table.md` and `results/table.json` hold everything; the release's student of the first
-noise and seed 0 is exported to ONNX and INT8 beside them.
+Each cell (noise, arm, seed) is a file under `results`; the same command goes on where it was stopped, and more
+seeds, noises and arms may be added. `results/table.md` and `results/table.json` hold everything; the release's student
+of the first noise and seed 0 is exported to ONNX and INT8 beside them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cells_of(task: Task, options: argparse.Namespace, settings: Mapping[str, Any
     for seed in range(options.seeds):
         for noise, cells in found.items():
             made: Curated | None = None
-            for arm in ARMS:
+            for arm in options.arms:
                 path = cell_path(options.out, noise, arm, seed)
                 if not path.is_file():
                     made = made or subset(task, noise, options, settings, seed)
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--noise", nargs="+", default=["human"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="the release has to be one of them")
     parser.add_argument("--truth", default="clean_label")
     parser.add_argument("--group", default=BRIGHTNESS, help="column, or brightness: thirds of the images")
     sizes = (("train", 5000), ("pool", 10_000), ("test", 4000), ("epochs", 14), ("width", 32), ("side-px", 24))
@@ -94,6 +95,8 @@ def main() -> None:
         "--workspace", type=Path, help="of curate; one that is shared saves computing features again"
     )
     options = parser.parse_args()
+    if OURS not in options.arms:
+        parser.error(f"--arms needs {OURS!r}, which the others are compared with")
     options.workspace = options.workspace or options.out / "workspace"
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     LOGGER.setLevel(logging.INFO)
@@ -113,7 +116,7 @@ def main() -> None:
     weights = cell_path(options.out, options.noise[0], OURS, 0).with_suffix(".pt")
     net.load_state_dict(torch.load(weights, weights_only=True))
     models = export(net.eval(), task, options.out)
-    rows = {noise: rows_of(cells, task, options.seeds) for noise, cells in found.items()}
+    rows = {noise: rows_of(cells, task, options.seeds, options.arms) for noise, cells in found.items()}
     told = {"about": about | {"seeds": options.seeds}, "rows": rows, "models": models}
     (options.out / "table.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     text = as_markdown(rows, models, told["about"])

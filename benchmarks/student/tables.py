@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from arms import ARMS, OURS, RIVALS
+from arms import OURS, RIVALS
 from student import DISTURBANCES
 from world import Task
 
@@ -27,7 +27,9 @@ def interval(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]
     return float(difference.mean()), float(low), float(high)
 
 
-def rows_of(cells: Mapping[tuple[str, int], Mapping[str, Any]], task: Task, n_seeds: int) -> list[dict[str, Any]]:
+def rows_of(
+    cells: Mapping[tuple[str, int], Mapping[str, Any]], task: Task, n_seeds: int, arms: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return a row for each arm. Worst class and group: the lowest mean over seeds, and which it is."""
     truth, group = task.truth[task.test], task.group[task.test]
     groups = sorted(set(group.tolist()))
@@ -37,7 +39,7 @@ def rows_of(cells: Mapping[tuple[str, int], Mapping[str, Any]], task: Task, n_se
         return np.asarray(told, dtype=float)
 
     ours, rows = right(OURS, PLAIN), []
-    for arm in ARMS:
+    for arm in arms:
         hits = right(arm, PLAIN)
         by_class = [hits[:, truth == at].mean() for at in range(len(task.classes))]
         by_group = [hits[:, group == name].mean() for name in groups]

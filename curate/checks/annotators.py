@@ -134,7 +134,6 @@ def _teachers(table: pa.Table, answers: _Answers) -> Floats | None:
 def _whole(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
     n_answers = answers.counts.sum(axis=1)
     alpha, kappa = krippendorff_alpha(answers.counts), fleiss_kappa(answers.counts)
-    wrong = 1.0 - found.own_prob[found.has_reference]
     several = n_answers >= 2
     agreed = (answers.counts.max(axis=1) == n_answers)[several]
     low, high = share_interval(int(agreed.sum()), len(agreed))
@@ -147,11 +146,21 @@ def _whole(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
         ),
         _value("share_unanimous", float(agreed.mean()) if len(agreed) else None, len(agreed), "as above")
         | ({"low": low, "high": high} if len(agreed) else {}),
-        _value(
-            "error_rate", float(wrong.mean()) if len(wrong) else None, len(wrong), "nobody to hold answers against"
-        ),
+        _rate_of_all(answers, found),
         _value("consensus_quality", float(found.probs.max(axis=1).mean()), len(found.probs), ""),
     ]
+
+
+def _rate_of_all(answers: _Answers, found: Consensus) -> dict[str, Any]:
+    """Return the rate that everybody's answers share; doubts of the others are no errors, so their mean is none."""
+    judged = np.flatnonzero(found.has_reference)
+    if not len(judged):
+        return _value("error_rate", None, 0, "nobody to hold answers against")
+    rates = error_rates(
+        found.own_prob[judged], np.zeros_like(judged), n_annotators=1, n_classes=len(answers.classes)
+    )
+    value, low, high = (float(ends[0]) for ends in rates)
+    return _value("error_rate", value, len(judged), "") | {"low": low, "high": high}
 
 
 def _value(name: str, value: float | None, n: int, why: str) -> dict[str, Any]:
@@ -313,7 +322,7 @@ def _finding(answers: _Answers, row: int, issue: str, risk: float, args: dict[st
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="annotations",
     needs=COLUMNS,
     scope="dataset",

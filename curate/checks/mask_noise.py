@@ -18,7 +18,8 @@ from curate.checks.pictures import gather
 from curate.ingest.rle import decode_mask
 from curate.statistics.intervals import wilson
 from curate.teachers.regions.answers import Answer
-from curate.teachers.regions.canvas import NONE, Ids
+from curate.teachers.regions.canvas import NONE, Bools, Ids
+from curate.teachers.regions.doubt import SHARE, doubt_to_json, pixels_in_doubt
 from curate.teachers.regions.found import RegionFound, issues_of
 from curate.teachers.regions.judge import ISSUES, Judged, Region, Source, judge
 
@@ -146,11 +147,15 @@ def _findings(
     n_teachers = sum(bool(one) for one in picture.teachers)
     size = (picture.rows[0]["mask"]["height_px"], picture.rows[0]["mask"]["width_px"])
     worst: dict[tuple[str, str], RegionFound] = {}
+    ids = _drawn(picture.rows, names)
+    doubt: dict[tuple[str, str], Bools] = {}  # issue and label -> pixels of its flagged regions
     for region in regions:
         found = list(issues_of(region, names, n_teachers, float(np.hypot(*size)), params.min_risk))
         own = _label_of(picture, region, names[region.class_id]) if found else ""
         for one in found:
             key = (one.issue, own)
+            if one.flagged:
+                doubt[key] = doubt.get(key, False) | pixels_in_doubt(ids, region, one.issue)
             if key not in worst or (-one.risk, region.bbox_px) < (-worst[key].risk, worst[key].region.bbox_px):
                 worst[key] = one
     for (issue, own), one in sorted(worst.items()):
@@ -165,8 +170,18 @@ def _findings(
             "suggested_label": names[one.suggested] if one.suggested != NONE else None,
             "suggested_bbox": [v / side for v, side in zip(one.region.bbox_px, sides * 2, strict=True)],
             "reason_code": one.code,
-            "reason_args": {**one.args, **_shapes(one)},
+            "reason_args": {**one.args, **_shapes(one), **_doubt(doubt, issue, row)},
         }
+
+
+def _doubt(doubt: Mapping[tuple[str, str], Bools], issue: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return which pixels a finding puts in doubt, and how much of the label all its findings do together."""
+    own = {key: pixels for key, pixels in doubt.items() if key[1] == row["label_id"]}
+    if (issue, row["label_id"]) not in own:
+        return {}
+    label = decode_mask(row["mask"]).astype(np.bool_)
+    told = doubt_to_json(own[issue, row["label_id"]], label)
+    return told | {SHARE: doubt_to_json(np.any(list(own.values()), axis=0), label)[SHARE]}
 
 
 def _label_of(picture: _Picture, region: Region, name: str) -> str:
@@ -199,7 +214,7 @@ def _statistics(rows: Rows, n_masks: int) -> Rows:
 
 CHECK = Check(
     name=NAME,
-    version=3,
+    version=4,
     view="labels",
     needs=(*COLUMNS, "masks_*"),
     scope="dataset",

@@ -23,6 +23,8 @@ from curate.teachers.tracks.searches import search
 TRACK_ISSUES = tuple(f"track_{one}" for one in ISSUES)
 COLUMNS = ("label_id", "sample_id", "label", "bbox", "track_id", "frame", "width_px", "height_px")
 SEQUENCE = "group_video"  # optional: without it, all frames are one sequence
+FLAGS = "flags"  # optional: what the source says of a label
+IGNORED = "ignored"  # a flag: the source says not to consider the box; it counts as context and is not judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bo
     parts = list(batches)
     names = parts[0].schema.names if parts else []
     teachers = sorted(one for one in names if one.startswith(schema.TRACKS_PREFIX)) if with_teachers else []
-    table = gather(parts, [*COLUMNS, *([SEQUENCE] if SEQUENCE in names else []), *teachers])
+    table = gather(parts, [*COLUMNS, *(one for one in (SEQUENCE, FLAGS) if one in names), *teachers])
     if table is not None:
         table = table.filter(pc.and_(pc.is_valid(table["track_id"]), pc.is_valid(table["frame"]))).combine_chunks()
     if table is None or not table.num_rows:
@@ -49,7 +51,9 @@ def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bo
         return Fitted(build_findings(name, []), build_statistics(name, [row]))
     boxes = _boxes(table)
     partners = [_partners(table, boxes, column) for column in teachers]
+    ignored = _ignored(table)
     found = [one for one in search(boxes, partners) if one.box >= 0 and one.risk >= params.min_risk]
+    found = [one for one in found if not ignored[boxes.row[one.box]]]
     rows = [_row(table, boxes, one) for one in found]
     return Fitted(build_findings(name, rows), build_statistics(name, _statistics(rows, boxes, partners)))
 
@@ -58,6 +62,12 @@ def _sequences(table: pa.Table) -> list[str]:
     if SEQUENCE not in table.column_names:
         return [""] * table.num_rows
     return ["" if one is None else f"={one}" for one in table[SEQUENCE].to_pylist()]
+
+
+def _ignored(table: pa.Table) -> list[bool]:
+    if FLAGS not in table.column_names:
+        return [False] * table.num_rows
+    return [IGNORED in (one or ()) for one in table[FLAGS].to_pylist()]
 
 
 def _sizes(table: pa.Table) -> Floats:

@@ -50,7 +50,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
                 "data_files": f"{kind}/*.parquet",
                 **({"default": True} if kind == "data" else {}),
             }
-            for kind in ("data", "soft", "soft_boxes")
+            for kind in ("data", "soft", "soft_boxes", "soft_masks")
             if kind in facts.schemas
         ],
     }
@@ -115,6 +115,10 @@ def _curation(facts: Facts) -> str:
     tools = rai.machine_tools(facts)
     told.append(f"- Teachers: {', '.join(tools) if tools else 'none'}")
     soft = facts.manifest["soft"]
+    maps = facts.manifest.get("soft_masks")
+    if maps is not None:
+        size = f"{maps['longest_cells']} cells on the longer side"
+        told.append(f"- Class maps of masks: {maps['layout']}, {size}, at temperature {maps['temperature']}")
     if soft is not None:
         told.append(f"- Soft labels: {soft['kind']}, {soft['layout']}, at temperature {soft['temperature']}")
     return "\n".join([*told, ""])

@@ -17,6 +17,8 @@ _MEANING = {
     "data": "Released rows: a row per label, or per image without labels.",
     "soft": "Soft labels of the teachers, row by row beside data.",
     "soft_boxes": "Boxes in released images that only detectors see, with their soft labels.",
+    "soft_masks": "Class maps of released images at reduced resolution: what the teachers of masks say of each cell.",
+    "ignore": "What nobody vouches for in released images: labels held back, and places where one may be missing.",
     "excluded": "What was taken out or could not be read, with reasons.",
     "findings": "What verdicts were computed from.",
     "decisions": "What reviewers decided, as far as it stands.",

@@ -14,7 +14,7 @@ from curate.manifest.place import Place, parquet_file, resolved
 from curate.manifest.read import load_evidence, load_manifest, load_table
 
 UNKNOWN = "unknown"
-TABLES = ("data", "soft", "soft_boxes", "excluded", "findings", "decisions")
+TABLES = ("data", "soft", "soft_boxes", "soft_masks", "ignore", "excluded", "findings", "decisions")
 _COLUMNS = ("sample_id", "label_id", "split", "task", "source", "released_label", "action", "license", "annotator")
 
 

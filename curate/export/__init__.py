@@ -52,6 +52,7 @@ def export(
     images: Literal["link", "copy", "none"] = "link",
     media: Media | None = None,
     classes: Sequence[str] | None = None,
+    ignored: pa.Table | None = None,
 ) -> ExportResult:
     """Write released rows to the folder `out` in one of `FORMATS`.
 
@@ -69,6 +70,8 @@ def export(
         images: "link" (hard links where the file system allows it, else symbolic ones), "copy", or "none".
         media: where the images are; needed unless `images` is "none".
         classes: order of the classes; without it they are sorted.
+        ignored: `manifest.tables.IGNORE`: what nobody vouches for in these images. COCO holds it, of other formats it
+            stands in `left_out`.
 
     Raises:
         ConfigError: unknown format, no media, or `out` holds something else.
@@ -87,7 +90,7 @@ def export(
         )
     refuse_foreign(out)
     left_out = LeftOut()
-    released = released_images(data, labels)
+    released = released_images(data, labels, ignored)
     if images != "none" and media is not None:
         files, released = _find_files(data, released, media, left_out)
     with written_beside(out) as beside:

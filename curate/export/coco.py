@@ -1,9 +1,10 @@
 """COCO: `annotations/instances_<split>.json` a split (`instances.json` without splits) and `images/`.
 
 Boxes and polygons in pixels, rounded to 9 decimals: what came from a COCO file goes out with the same digits.
-`weight`, `track_id`, `sample_id` and `label_id` are added as keys that readers of COCO pass over. Whole-image
-classes and masks of another size than the image are left out; unlabeled images too: COCO cannot tell them from
-negative ones.
+A label that nobody vouches for (held back, or a place where one may be missing) is an annotation with `iscrowd: 1` and
+weight 0: readers and scorers of COCO pass over what is found there. `weight`, `track_id`, `sample_id` and `label_id`
+are added as keys that readers of COCO pass over. Whole-image classes and masks of another size than the image are
+left out; unlabeled images too: COCO cannot tell them from negative ones.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftO
     named = name_files(images, left_out, lambda image: image.uri)
     held = keep_held(named, left_out, _problem, holds_unlabeled=False)
     numbers = {name: index for index, name in enumerate(classes, 1)}
+    for image in held:
+        _hold_ignored(image, numbers, left_out)
     by_split: dict[str | None, list[tuple[int, Image]]] = {}
     for number, image in enumerate(held, 1):
         by_split.setdefault(image.split, []).append((number, image))
@@ -38,6 +41,20 @@ def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftO
     for image in held:
         image.file = f"images/{image.file}"
     return held
+
+
+def _hold_ignored(image: Image, numbers: Mapping[str, int], left_out: LeftOut) -> None:
+    """Keep of the regions to ignore those that an annotation can say; a region of no known class is of none here."""
+    kept = []
+    for label in image.ignored:
+        found = _problem(image, label) or (
+            None if label.name in numbers else ("unknown_category", {"category_id": label.name})
+        )
+        if found is None:
+            kept.append(label)
+        else:
+            left_out.add(image, label, "ignore", found[0], **found[1])
+    image.ignored = kept
 
 
 def _problem(image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None:
@@ -57,13 +74,13 @@ def _problem(image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None
 def _document(members: list[tuple[int, Image]], numbers: Mapping[str, int], first: int) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
     for number, image in members:
-        for label in image.labels:
+        for label, ignored in [*((one, False) for one in image.labels), *((one, True) for one in image.ignored)]:
             annotation: dict[str, Any] = {
                 "id": first + len(annotations),
                 "image_id": number,
                 "category_id": numbers[label.name],
             }
-            annotations.append({**annotation, **_annotation(image, label)})
+            annotations.append({**annotation, **_annotation(image, label, ignored=ignored)})
     return {
         "info": {"description": "released by curate"},
         "licenses": [],
@@ -82,7 +99,7 @@ def _document(members: list[tuple[int, Image]], numbers: Mapping[str, int], firs
     }
 
 
-def _annotation(image: Image, label: Label) -> dict[str, Any]:
+def _annotation(image: Image, label: Label, *, ignored: bool) -> dict[str, Any]:
     width, height = image.width_px or 1, image.height_px or 1
     segmentation: Any = []
     box = label.bbox
@@ -102,7 +119,7 @@ def _annotation(image: Image, label: Label) -> dict[str, Any]:
         "bbox": [pixels(x * width), pixels(y * height), pixels(w * width), pixels(h * height)],
         "segmentation": segmentation,
         "area": pixels(area),
-        "iscrowd": int("crowd" in label.flags),
+        "iscrowd": int(ignored or "crowd" in label.flags),
         "weight": label.weight,
         "label_id": label.label_id,
         **extra,

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from curate import schema
 from curate.errors import ConfigError
 from curate.export.folder import written_beside
+from curate.export.packed_masks import LABELS, ignored_id, labels_of, map_columns, map_of, map_row, mask_of
 from curate.export.record import MARKER
 from curate.export.release import safe_folder
 from curate.feed.release import Feed
@@ -42,8 +44,10 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
 
     hf: `data/SPLIT-00000-of-00001.parquet`, read by `datasets.load_dataset(str(out))`: an Image feature with the bytes,
     `label` as ClassLabel (or `objects` with boxes in COCO pixels), weight, id, given label, action, and the soft labels.
+    Of masks `mask` is an Image of class ids, 255 (65535 from 256 classes on) where nobody vouches for one, `labels` its
+    labels, and the class map `probs`, flat, of `n_rows` x `n_columns` cells.
     webdataset: `SPLIT-000000.tar`: for each item its image, `cls` (not for boxes), `json` and an `npy` for each array
-    of its soft label. Bytes are a function of the version: no clock, no user.
+    of its soft label; with masks `mask.png`. Bytes are a function of the version: no clock, no user.
 
     Args:
         feed: of the version; every image is held against its hash while it is packed.
@@ -117,17 +121,25 @@ def _about(feed: Feed, at: int, extra: Mapping[str, Sequence[Any]]) -> dict[str,
         }
     kept = [row for row in range(start, stop) if rows.labels[row] >= 0]
     width, height = extra["width_px"][start], extra["height_px"][start]
-    x0, y0, x1, y1 = rows.boxes[kept].astype(np.float64).T if kept else np.zeros((4, 0))
-    boxes = np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1).round(3)
     objects = {
         "id": [rows.table["label_id"][row].as_py() for row in kept],
-        "bbox": boxes.tolist(),
+        "bbox": _pixels(rows.boxes[kept], width, height),
         "category": rows.labels[kept].tolist(),
         "weight": rows.weights[kept].tolist(),
         "given_label": [extra["given_label"][row] for row in kept],
         "action": [extra["action"][row] for row in kept],
     }
-    return {"id": rows.table["sample_id"][start].as_py(), "width": width, "height": height, "objects": objects}
+    about = {"id": rows.table["sample_id"][start].as_py(), "width": width, "height": height, "objects": objects}
+    return about | {"ignore": _pixels(rows.ignore.of(at), width, height) if rows.ignore is not None else []}
+
+
+def _pixels(boxes: NDArray[np.float32], width: int, height: int) -> list[list[float]]:
+    """Return relative corners as x, y, w, h in pixels."""
+    x0, y0, x1, y1 = boxes.astype(np.float64).T
+    corners: list[list[float]] = (
+        np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1).round(3).tolist()
+    )
+    return corners
 
 
 def _extra(feed: Feed) -> dict[str, list[Any]]:
@@ -152,6 +164,11 @@ def _write_hf(feed: Feed, items: Sequence[int], folder: Path, split: str, shard_
                 rows = []
                 for at, uri, data in _encoded(feed, group):
                     image = {"bytes": data, "path": uri.rsplit("/", 1)[-1]}
+                    if feed.rows.are_masks:
+                        png, size = mask_of(feed, at)
+                        told = {"mask": {"bytes": png, "path": None}, **map_row(feed, at, size)}
+                        rows.append({"image": image, **labels_of(feed, at, extra), **told})
+                        continue
                     rows.append({"image": image, **_about(feed, at, extra), **_soft_of(feed, at)})
                 writer.write_table(pa.Table.from_pylist(rows, schema=table_schema))
 
@@ -159,8 +176,21 @@ def _write_hf(feed: Feed, items: Sequence[int], folder: Path, split: str, shard_
 def _hf_columns(feed: Feed) -> tuple[list[pa.Field], dict[str, Any]]:
     """Return the Arrow fields, and the features as `datasets` reads them from a file's metadata."""
     names: dict[str, Any] = {"names": list(feed.classes), "_type": "ClassLabel"}
+    features: dict[str, Any]
     image = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     plain: list[pa.Field]
+    if feed.rows.are_masks:
+        inner = pa.struct([(name, pa.list_(kind)) for name, kind in LABELS.items()])
+        plain = [
+            image.with_name("mask"),
+            pa.field("id", pa.string()),
+            pa.field("labels", inner),
+            *map_columns(feed),
+        ]
+        features = {field.name: _feature(field.type) for field in plain}
+        features |= {"image": {"_type": "Image"}, "mask": {"_type": "Image"}}
+        features["labels"]["category"] = {"feature": names, "_type": "Sequence"}
+        return [image, *plain], features
     if feed.rows.boxes is None:
         plain = [pa.field("id", pa.string()), pa.field("label", pa.int64()), pa.field("weight", pa.float32())]
         plain += [pa.field("given_label", pa.string()), pa.field("action", pa.string())]
@@ -168,9 +198,10 @@ def _hf_columns(feed: Feed) -> tuple[list[pa.Field], dict[str, Any]]:
         plain = [pa.field("id", pa.string()), pa.field("width", pa.int32()), pa.field("height", pa.int32())]
         inner = [("id", pa.string()), ("bbox", pa.list_(pa.float32(), 4)), ("category", pa.int64())]
         inner += [("weight", pa.float32()), ("given_label", pa.string()), ("action", pa.string())]
+        plain.append(pa.field("ignore", pa.list_(pa.list_(pa.float32(), 4))))
         plain.append(pa.field("objects", pa.struct([(name, pa.list_(kind)) for name, kind in inner])))
     fields = [image, *plain, *_soft_fields(feed)]
-    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    features = {"image": {"_type": "Image"}}
     features |= {field.name: _feature(field.type) for field in fields[1:]}
     if feed.rows.boxes is None:
         features["label"] = names
@@ -223,6 +254,9 @@ def _write_webdataset(feed: Feed, items: Sequence[int], folder: Path, split: str
     for number, shard in enumerate(_shards(feed, items, shard_bytes)):
         with tarfile.open(folder / f"{split}-{number:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for at, uri, data in _encoded(feed, shard):
+                if feed.rows.are_masks:
+                    _add_masks(tar, feed, at, uri, data, extra)
+                    continue
                 about = {"uri": uri, **_about(feed, at, extra)}
                 key = about["id"]
                 _add(tar, f"{key}.{_ENDINGS.get(format_of(data) or '', 'img')}", data)
@@ -235,6 +269,20 @@ def _write_webdataset(feed: Feed, items: Sequence[int], folder: Path, split: str
                         _add(tar, f"{key}.{name}.npy", _npy(array))
                     elif feed.rows.boxes is not None:
                         _add(tar, f"{key}.{name}.npy", _npy(_stacked(feed, name, array)))
+
+
+def _add_masks(
+    tar: tarfile.TarFile, feed: Feed, at: int, uri: str, data: bytes, extra: Mapping[str, Sequence[Any]]
+) -> None:
+    png, size = mask_of(feed, at)
+    about = {"uri": uri, **labels_of(feed, at, extra), "ignored_id": ignored_id(len(feed.classes))}
+    key = about["id"]
+    _add(tar, f"{key}.{_ENDINGS.get(format_of(data) or '', 'img')}", data)
+    _add(tar, f"{key}.mask.png", png)
+    _add(tar, f"{key}.json", schema.canonical_json(about).encode())
+    for name, array in map_of(feed, at, size).items():
+        if array is not None:
+            _add(tar, f"{key}.{name}.npy", _npy(array))
 
 
 def _stacked(feed: Feed, name: str, values: Sequence[Any]) -> Any:  # noqa: ANN401 - an array

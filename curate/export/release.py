@@ -60,6 +60,9 @@ class Image:
     state: str  # schema.LABEL_STATES
     weight: float
     labels: list[Label] = field(default_factory=list)
+    ignored: list[Label] = field(
+        default_factory=list
+    )  # held back, or places where one may be missing; `name` may be ""
     file: str = ""  # relative to the folder of images, `/` between parts
 
 
@@ -81,10 +84,11 @@ class LeftOut:
         return pa.table(dict(zip(LEFT_OUT.names, map(list, columns), strict=True)), schema=LEFT_OUT)
 
 
-def released_images(data: pa.Table, labels: pa.Table | None) -> list[Image]:
+def released_images(data: pa.Table, labels: pa.Table | None, ignored: pa.Table | None = None) -> list[Image]:
     """Return the images of a manifest's data table, sorted by id, each with its labels, sorted by id.
 
-    Geometry that `data` lacks is taken from `labels` (`schema.LABELS`) by label id.
+    Geometry that `data` lacks is taken from `labels` (`schema.LABELS`) by label id. `ignored` is
+    `manifest.tables.IGNORE`: what nobody vouches for in these images.
 
     Raises:
         InputError: `data` lacks a needed column.
@@ -101,6 +105,14 @@ def released_images(data: pa.Table, labels: pa.Table | None) -> list[Image]:
                 image = images[row["sample_id"]] = _image(row)
             if row["label_id"] is not None and row["released_label"] is not None:
                 image.labels.append(_label(row))
+    for row in ignored.to_pylist() if ignored is not None else ():
+        if row["sample_id"] in images:
+            told = {
+                "label_id": row["label_id"] or row["reasons"][0],
+                "released_label": row["label"] or "",
+                "weight": 0.0,
+            }
+            images[row["sample_id"]].ignored.append(_label({**row, **told}))
     return list(images.values())
 
 
@@ -147,6 +159,13 @@ def _label(row: Mapping[str, Any]) -> Label:
         flags=row.get("flags") or (),
         source_key=row.get("source_key"),
     )
+
+
+def say_unheld(images: Iterable[Image], left_out: LeftOut, format_name: str) -> None:
+    """Say of a format without regions to ignore which of them its images have: readers take them for background."""
+    for image in images:
+        for label in image.ignored:
+            left_out.add(image, label, "ignore", "places_to_ignore", format=format_name)
 
 
 def class_order(images: Iterable[Image], classes: Sequence[str] | None) -> list[str]:

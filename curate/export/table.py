@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curate.export.release import LEFT_OUT, Image, Label, LeftOut, name_files
+from curate.export.release import LEFT_OUT, Image, Label, LeftOut, name_files, say_unheld
 
 COLUMNS = (
     *("image", "label", "split", "weight", "task", "label_state", "given_label", "x", "y", "w", "h"),
@@ -19,10 +19,11 @@ COLUMNS = (
 
 
 def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftOut) -> list[Image]:
-    """Write `labels.csv`; see `curate.export.FORMATS`. It holds all, so only bad paths are left out."""
+    """Write `labels.csv`; see `curate.export.FORMATS`. It holds all but bad paths and what is to be ignored."""
     del classes  # the labels stand in the rows
     held = name_files(images, left_out, lambda image: posixpath.normpath(image.uri))
     write_rows(folder / "labels.csv", held, {image.sample_id: image.file for image in held})
+    say_unheld(held, left_out, "CSV")
     return held
 
 

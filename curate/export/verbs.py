@@ -13,6 +13,7 @@ from curate.manifest import log
 from curate.manifest.life import refuse_retracted
 from curate.manifest.place import Place
 from curate.manifest.read import load_manifest, load_release
+from curate.manifest.read_ignored import load_ignored
 from curate.recorded import last_run
 from curate.runs import Workspace
 
@@ -66,6 +67,7 @@ def export_version(
         images=cast("Literal['link', 'copy', 'none']", images),
         media=media,
         classes=list(release.manifest["classes"]),
+        ignored=load_ignored(version, release.manifest),
     )
     record_export(workspace, name, version=release.id, kind=format, out=out)
     reasons: dict[str, int] = {}

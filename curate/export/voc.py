@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from curate.export.release import Image, Label, LeftOut, keep_held, name_files, pixels, safe_folder
+from curate.export.release import Image, Label, LeftOut, keep_held, name_files, pixels, safe_folder, say_unheld
 
 _UNHOLDABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _PARTS = ("mask", "polygons", "track_id")
@@ -43,6 +43,7 @@ def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftO
     for split, stems in sorted(splits.items()):
         lines = "".join(f"{stem}\n" for stem in sorted(stems))
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(lines, encoding="utf-8")
+    say_unheld(held, left_out, "Pascal VOC")
     return held
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curate.export.release import Image, Label, LeftOut, keep_held, name_files, safe_folder
+from curate.export.release import Image, Label, LeftOut, keep_held, name_files, safe_folder, say_unheld
 from curate.ingest.polygons import box_of_rings
 
 _SPLIT_KEYS = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}
@@ -44,6 +44,7 @@ def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftO
         {**description, "names": dict(enumerate(classes))}, sort_keys=False, allow_unicode=True
     )
     (folder / "data.yaml").write_text(text_yaml, encoding="utf-8")
+    say_unheld(held, left_out, "YOLO")
     return held
 
 

@@ -13,21 +13,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from curate.feed.batches import collate as collate
+    from curate.feed.box_targets import box_targets as box_targets
     from curate.feed.loss import distillation_loss as distillation_loss
     from curate.feed.loss import multi_label_loss as multi_label_loss
     from curate.feed.loss import targets as targets
+    from curate.feed.mask_loss import mask_distillation_loss as mask_distillation_loss
+    from curate.feed.masks import IGNORE as IGNORE
     from curate.feed.release import Feed as Feed
     from curate.feed.release import open_feed as open  # noqa: A004 - read as curate.feed.open
+    from curate.feed.warp import random_affine as random_affine
 
 _PUBLIC = {
+    "IGNORE": ("masks", "IGNORE"),
     "open": ("release", "open_feed"),
     "Feed": ("release", "Feed"),
+    "box_targets": ("box_targets", "box_targets"),
     "collate": ("batches", "collate"),
     "distillation_loss": ("loss", "distillation_loss"),
     "multi_label_loss": ("loss", "multi_label_loss"),
+    "mask_distillation_loss": ("mask_loss", "mask_distillation_loss"),
+    "random_affine": ("warp", "random_affine"),
     "targets": ("loss", "targets"),
 }
-__all__ = ["Feed", "collate", "distillation_loss", "multi_label_loss", "open", "targets"]
+__all__ = [
+    "IGNORE",
+    "Feed",
+    "box_targets",
+    "collate",
+    "distillation_loss",
+    "mask_distillation_loss",
+    "multi_label_loss",
+    "open",
+    "random_affine",
+    "targets",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute

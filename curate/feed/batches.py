@@ -20,7 +20,9 @@ def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if not items:
         raise ValueError("a batch needs an item")
-    own_number = {"boxes", "labels", "weights"} | ({"soft", "teacher_boxes"} if "boxes" in items[0] else set())
+    own_number = {"boxes", "labels", "weights", "ignore"} | (
+        {"soft", "teacher_boxes"} if "boxes" in items[0] else set()
+    )
     return {
         key: [item[key] for item in items] if key in own_number else _joined([item[key] for item in items])
         for key in items[0]

@@ -19,11 +19,18 @@ NO_LABEL = -1
 
 
 def targets(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `distillation_loss` (or `multi_label_loss`) takes from a batch: soft, hard, weight, settled."""
+    """Return what `distillation_loss`, `multi_label_loss` or `mask_distillation_loss` takes from a batch."""
+    if "mask" in batch:
+        return {
+            "soft": batch.get("soft"),
+            "hard": batch["mask"],
+            **{key: batch[key] for key in ("weight", "settled")},
+        }
     if "label" not in batch:
         raise ConfigError(
             "targets() needs a batch of images with one label or several; this one has boxes. Their labels, weights and "
-            "soft labels are batch['labels'], batch['weights'] and batch['soft'], a list with an entry for each image."
+            "soft labels are batch['labels'], batch['weights'] and batch['soft'], places where nothing is to be learnt "
+            "batch['ignore'], a list with an entry for each image."
         )
     told = {"soft": batch.get("soft"), "hard": batch["label"], "weight": batch["weight"]}
     return {**told, "settled": batch["settled"]} if "settled" in batch else told

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.feed.images import Images, Pixels, Resize
+from curate.feed.masks import MapReader
 from curate.feed.rows import Rows, rows_of, soft_arrays, with_teacher_boxes
+from curate.feed.warp import Warp
 from curate.manifest import log
-from curate.manifest.place import Place, place_of
+from curate.manifest.place import Place, parquet_file, place_of
 from curate.manifest.read import load_evidence, load_manifest, load_table
+from curate.manifest.read_ignored import load_ignored
 from curate.manifest.soft_layout import Layout
 from curate.manifest.stale import refuse_other_classes, refuse_other_teachers
 from curate.manifest.used import record_use
@@ -44,7 +45,7 @@ class Feed:
         name: of the dataset.
         version_id: of the version.
         classes: names in the order of labels and probabilities.
-        task: classification, multi_label, detection or tracking.
+        task: classification, multi_label, detection, tracking or segmentation.
         rows: what is handed out.
         images: where its images are.
         blocks: (n,) block of each item, -1 where images are read one by one.
@@ -64,6 +65,8 @@ class Feed:
     @property
     def temperature(self) -> float | None:
         """The temperature that the soft labels are stored at; None without soft labels."""
+        if self.rows.class_maps is not None:
+            return self.rows.class_maps.temperature
         return None if self.rows.soft is None else self.rows.soft.temperature
 
     def dataset(
@@ -94,6 +97,7 @@ class Feed:
         resize: Resize = "bilinear",
         transform: Transform | None = None,
         augment: Augment | None = None,
+        warp: Warp | None = None,
         shrink_on_load: bool = False,
         shuffle: bool = True,
         seed: int = 0,
@@ -112,6 +116,8 @@ class Feed:
             transform: as in `dataset`.
             augment: (RGB pixels at `size_px`, generator) -> RGB pixels, before `transform`. The generator is made from
                 seed, epoch and the item's id: the same whatever the threads, the workers and where training was resumed.
+            warp: (generator, (height, width)) -> (2, 3) matrix, `warp.random_affine` for example: geometry that image,
+                mask and class map share, before `augment`. Not for boxes.
             shrink_on_load: see `images.pixels_of`.
             shuffle: another order each epoch (`Stream.set_epoch`); else the order of the version.
             seed: of order and augmentation.
@@ -128,10 +134,12 @@ class Feed:
         from curate.feed.stream import Order, Stream  # noqa: PLC0415 - torch
         from curate.feed.torch_data import Reading  # noqa: PLC0415 - torch
 
+        if warp is not None and self.rows.boxes is not None:
+            raise ConfigError("warp moves images and masks; boxes would stay where they were.")
         order = Order(shuffle, seed, even, rank, world_size)
         return Stream(
             self,
-            Reading(size_px, transform, augment, shrink_on_load, resize),
+            Reading(size_px, transform, augment, shrink_on_load, resize, warp),
             order,
             batch_size=batch_size,
             n_threads=n_threads,
@@ -188,7 +196,8 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
     _refuse_unfit(root, name, version_id, manifest, failed=allow_failed_gates, retracted=allow_retracted)
     if classes is not None:
         refuse_other_classes(manifest["classes"], classes)
-    arrays = _soft(path, manifest, soft, teachers) if soft is not None else None
+    maps = _class_maps(path, manifest, soft, teachers) if soft is not None and manifest.get("soft_masks") else None
+    arrays = _soft(path, manifest, soft, teachers) if soft is not None and maps is None else None
     data = load_table(path, manifest, "data")
     if "n_bytes" not in data.column_names:
         raise InputError(
@@ -202,8 +211,10 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
         manifest["classes"],
         split=split,
         by_image=by_image,
-        undecided=_undecided(path, manifest) if _have_several(tasks, reference) else None,
+        several=_have_several(tasks, reference),
+        ignored=load_ignored(path, manifest),
     )
+    rows = replace(rows, class_maps=maps if rows.are_masks else None)
     if soft == ENSEMBLE and "soft_boxes" in manifest["tables"]:
         found = load_table(path, manifest, "soft_boxes")
         rows = with_teacher_boxes(rows, found, soft_arrays(found, *_stored(manifest), None))
@@ -226,12 +237,6 @@ def _have_several(tasks: set[str], reference: str) -> bool:
             f"as datasets of their own."
         )
     return True
-
-
-def _undecided(path: Place, manifest: Mapping[str, Any]) -> pa.Table:
-    """Return the labels that wait for a person: neither there nor not there for who trains."""
-    held = load_table(path, manifest, "excluded", ["sample_id", "given_label", "action"])
-    return held.filter(pc.and_(pc.equal(held["action"], "review"), pc.is_valid(held["given_label"])))
 
 
 def _refuse_unfit(
@@ -257,12 +262,7 @@ def _soft(path: Place, manifest: Mapping[str, Any], soft: str, teachers: Sequenc
         if soft == ENSEMBLE:
             return None
         raise ConfigError("The version holds no soft labels. Publish one with `soft_labels: true` in the policy.")
-    stored = [ENSEMBLE, *told["each_teacher"]]
-    if soft not in stored:
-        raise ConfigError(
-            f"There are no soft labels of {soft!r}. Stored: {', '.join(stored)}. {did_you_mean(soft, stored)} "
-            f"Those of each teacher are stored with `soft_each_teacher: true` in the policy."
-        )
+    _refuse_not_stored(soft, told)
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
     table = load_table(path, manifest, "soft")
@@ -271,11 +271,37 @@ def _soft(path: Place, manifest: Mapping[str, Any], soft: str, teachers: Sequenc
     return soft_arrays(table, *_stored(manifest), None if soft == ENSEMBLE else soft)
 
 
+def _class_maps(
+    path: Place, manifest: Mapping[str, Any], soft: str, teachers: Sequence[Mapping[str, Any]]
+) -> MapReader:
+    told = manifest["soft_masks"]
+    _refuse_not_stored(soft, told)
+    refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
+    refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
+    parts = [path / one["path"] for one in manifest["files"] if one["path"].startswith("soft_masks/")]
+    metadata = parquet_file(parts[0]).schema_arrow.metadata or {}
+    refuse_other_classes(json.loads(metadata.get(b"classes", b"[]")), manifest["classes"])
+    layout, temperature = _layout_of(told, manifest["classes"]), float(told["temperature"])
+    return MapReader(parts, layout, temperature, told["longest_cells"], None if soft == ENSEMBLE else soft)
+
+
+def _refuse_not_stored(soft: str, told: Mapping[str, Any]) -> None:
+    stored = [ENSEMBLE, *told["each_teacher"]]
+    if soft not in stored:
+        raise ConfigError(
+            f"There are no soft labels of {soft!r}. Stored: {', '.join(stored)}. {did_you_mean(soft, stored)} "
+            f"Those of each teacher are stored with `soft_each_teacher: true` in the policy."
+        )
+
+
+def _layout_of(told: Mapping[str, Any], classes: Sequence[str]) -> Layout:
+    return Layout(told["layout"], len(classes), told["top_k"] or 0, told["n_draws"] or 0)
+
+
 def _stored(manifest: Mapping[str, Any]) -> tuple[Layout, float]:
     """Return the layout and the temperature of a version's soft labels."""
     told = manifest["soft"]
-    layout = Layout(told["layout"], len(manifest["classes"]), told["top_k"] or 0, told["n_draws"] or 0)
-    return layout, float(told["temperature"])
+    return _layout_of(told, manifest["classes"]), float(told["temperature"])
 
 
 def _image_places(place: Path, name: str, images: str | Path | None) -> tuple[Path, Path]:

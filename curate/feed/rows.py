@@ -12,7 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
+from curate.feed.masks import COLUMNS as MASK_COLUMNS
+from curate.feed.masks import MapReader
+from curate.feed.regions import crowds, regions, with_boxes
 from curate.manifest.soft_layout import Layout
+from curate.manifest.tables import IGNORE
 
 PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
@@ -59,19 +63,39 @@ class TeacherBoxes:
 
 
 @dataclass(frozen=True)
+class Ignore:
+    """Places in the images of a feed where nobody knows what is there.
+
+    Attributes:
+        starts: (n_items + 1,) where each item's places start.
+        boxes: (P, 4) float32 x0, y0, x1, y1 relative to the upright image.
+    """
+
+    starts: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+
+    def of(self, item: int) -> NDArray[np.float32]:
+        """Return a copy of the (m, 4) places of an item."""
+        return self.boxes[int(self.starts[item]) : int(self.starts[item + 1])].copy()
+
+
+@dataclass(frozen=True)
 class Rows:
     """The rows of a feed; an item is one of them, or with boxes or several labels all of one image.
 
     Attributes:
         table: `COLUMNS` of the rows, in the version's order.
         starts: (n_items + 1,) where each item's rows start.
-        labels: (N,) position of the released class; -1 without one.
+        labels: (N,) position of the released class; -1 without one, and for a region that the source calls a crowd.
         weights: (N,) float32.
         boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
         settled: (N,) whether a person decided the label.
         soft: None where the version has none, or none was asked for.
-        tags: (n_items, K) float32 where an image has several labels: 1 there, 0 not there, NaN not decided; else None.
+        tags: (n_items, K) float32 where an image has several labels: 1 there, 0 not there, NaN not known; else None.
+        ignore: where items are images with boxes; else None.
         teacher_boxes: None where no detector judged, or no soft labels of all teachers were asked for.
+        are_masks: whether an item is an image with its masks, which stand in `table`.
+        class_maps: of segmenters; None where the version has none, or none were asked for.
     """
 
     table: pa.Table
@@ -82,7 +106,10 @@ class Rows:
     settled: NDArray[np.bool_]
     soft: SoftArrays | None
     tags: NDArray[np.float32] | None = None
+    ignore: Ignore | None = None
     teacher_boxes: TeacherBoxes | None = None
+    are_masks: bool = False
+    class_maps: MapReader | None = None
 
     def __len__(self) -> int:
         return self.starts.size - 1
@@ -90,7 +117,7 @@ class Rows:
     def ids(self) -> list[str]:
         """Return the id of each item: of the label, or of the image where an item is one or has no label."""
         first = self.table.select(["sample_id", "label_id"]).take(pa.array(self.starts[:-1]))
-        if self.boxes is not None or self.tags is not None:
+        if self.boxes is not None or self.tags is not None or self.are_masks:
             return list(first["sample_id"].to_pylist())
         return list(pc.coalesce(first["label_id"], first["sample_id"]).to_pylist())
 
@@ -106,7 +133,8 @@ def rows_of(
     *,
     split: str | None,
     by_image: bool,
-    undecided: pa.Table | None = None,
+    several: bool = False,
+    ignored: pa.Table | None = None,
 ) -> Rows:
     """Return the labeled rows of a version (negative images too) as arrays.
 
@@ -116,32 +144,35 @@ def rows_of(
         classes: K names.
         split: only rows of this one; None = all.
         by_image: an item is an image with its boxes.
-        undecided: where an image has several labels, those (`sample_id`, `given_label`) that wait for a person; an item
-            is then an image.
+        several: images have several labels; an item is then an image.
+        ignored: `manifest.tables.IGNORE` of the version: places and classes that nobody vouches for;
+            None: none.
 
     Raises:
         ConfigError: no such split.
-        InputError: nothing is left, or masks, which a feed does not hand out.
+        InputError: nothing is left, or masks beside labels of another task.
     """
+    ignored = IGNORE.empty_table() if ignored is None else ignored
     splits = sorted(set(data["split"].to_pylist()) - {None})
     if split is not None and split not in splits:
         raise ConfigError(
             f"There is no split {split!r}. Splits: {', '.join(splits) or 'none'}. {did_you_mean(split, splits)}".rstrip()
         )
-    if pc.any(pc.equal(data["task"], "segmentation")).as_py():
-        raise InputError(
-            "A feed hands out classes and boxes; this version holds masks. Export them: curate export --format coco."
-        )
+    are_masks = _are_masks(data)
     keep = pc.not_equal(data["label_state"], "unlabeled")
     if split is not None:
         keep = pc.and_(keep, pc.equal(data["split"], split))
     at = np.flatnonzero(keep.to_numpy())
     if not at.size:
         raise InputError(f"No labeled row is left{f' in the split {split}' if split else ''}.")
-    table = data.select((*COLUMNS, *SAID)).take(pa.array(at)).combine_chunks()
+    table = data.select((*COLUMNS, *SAID, *(MASK_COLUMNS if are_masks else ()))).take(pa.array(at)).combine_chunks()
     labels = pc.index_in(table["released_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
     indices = pc.fill_null(labels, -1).to_numpy().astype(np.int64)
-    starts = _starts(table, by_image=by_image or undecided is not None)
+    if by_image and "flags" in data.column_names:  # versions of earlier curates have no such column
+        is_crowd = crowds(data["flags"].take(pa.array(at)))
+        indices[is_crowd] = -1
+        ignored = pa.concat_tables([ignored, regions(data.take(pa.array(at[is_crowd])))])
+    starts = _starts(table, by_image=by_image or are_masks or several)
     return Rows(
         table=table,
         starts=starts,
@@ -150,8 +181,22 @@ def rows_of(
         boxes=_boxes(table["bbox"]) if by_image else None,
         settled=_settled(data["reason_codes"])[at],
         soft=soft if soft is None or at.size == data.num_rows else _taken(soft, at),
-        tags=None if undecided is None else _tags(table["sample_id"], starts, indices, undecided, classes),
+        tags=_tags(table["sample_id"], starts, indices, ignored, classes) if several else None,
+        ignore=_ignore(table["sample_id"], starts, ignored) if by_image else None,
+        are_masks=are_masks,
     )
+
+
+def _are_masks(data: pa.Table) -> bool:
+    tasks = set(data["task"].to_pylist()) - {None}
+    if "segmentation" not in tasks:
+        return False
+    if tasks != {"segmentation"}:
+        raise InputError(
+            f"The version holds masks beside labels of other tasks ({', '.join(sorted(tasks))}); a feed hands out one. "
+            f"Publish them as datasets of their own."
+        )
+    return True
 
 
 def _settled(reason_codes: pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -193,13 +238,27 @@ def with_teacher_boxes(rows: Rows, found: pa.Table, soft: SoftArrays) -> Rows:
         found: sample_id and bbox, sorted by sample.
         soft: their soft labels.
     """
-    items = rows.table["sample_id"].take(pa.array(rows.starts[:-1])).combine_chunks()
-    item = pc.fill_null(pc.index_in(found["sample_id"], value_set=items), -1).to_numpy().astype(np.int64)
-    at = np.flatnonzero(item >= 0)
-    at = at[np.argsort(item[at], kind="stable")]
-    starts = np.searchsorted(item[at], np.arange(len(items) + 1)).astype(np.int64)
+    at, starts = _of_items(found["sample_id"], rows.table["sample_id"], rows.starts)
     boxes = _boxes(found["bbox"].take(pa.array(at)))
     return replace(rows, teacher_boxes=TeacherBoxes(starts, boxes, _taken(soft, at)))
+
+
+def _ignore(samples: pa.ChunkedArray, starts: NDArray[np.int64], ignored: pa.Table) -> Ignore:
+    """Return the places of each image; of a mask the box around it."""
+    placed = with_boxes(ignored)
+    at, own = _of_items(placed["sample_id"], samples, starts)
+    return Ignore(own, _boxes(pa.chunked_array([placed["bbox"].combine_chunks().take(pa.array(at))])))
+
+
+def _of_items(
+    found: pa.ChunkedArray, samples: pa.ChunkedArray, starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which rows of a table are about an image of the feed, item by item, and where each item's start."""
+    items = samples.take(pa.array(starts[:-1])).combine_chunks()
+    item = pc.fill_null(pc.index_in(found, value_set=items), -1).to_numpy().astype(np.int64)
+    at = np.flatnonzero(item >= 0)
+    at = at[np.argsort(item[at], kind="stable")]
+    return at, np.searchsorted(item[at], np.arange(len(items) + 1)).astype(np.int64)
 
 
 def _taken(soft: SoftArrays, at: NDArray[np.int64]) -> SoftArrays:
@@ -218,15 +277,15 @@ def _tags(
     samples: pa.ChunkedArray,
     starts: NDArray[np.int64],
     labels: NDArray[np.int64],
-    undecided: pa.Table,
+    ignored: pa.Table,
     classes: Sequence[str],
 ) -> NDArray[np.float32]:
-    """Return (n_items, K) which classes each image has; NaN for one that waits for a person."""
+    """Return (n_items, K) which classes each image has; NaN for one that nobody vouches for."""
     item = np.repeat(np.arange(starts.size - 1), np.diff(starts))
     tags = np.zeros((starts.size - 1, len(classes)), dtype=np.float32)
     first = samples.take(pa.array(starts[:-1])).combine_chunks()
-    waits = pc.index_in(undecided["sample_id"], value_set=first)
-    kind = pc.index_in(undecided["given_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
+    waits = pc.index_in(ignored["sample_id"], value_set=first)
+    kind = pc.index_in(ignored["label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
     both = pc.and_(pc.is_valid(waits), pc.is_valid(kind))
     at = (waits.filter(both).to_numpy().astype(np.int64), kind.filter(both).to_numpy().astype(np.int64))
     tags[at] = np.nan

@@ -201,6 +201,6 @@ class Stream(IterableDataset[Any]):
     def _item(self, at: int) -> Item:
         data = self.feed.images.read(*self._places[at])
         generator = None
-        if self.reading.augment is not None:
+        if self.reading.augment is not None or self.reading.warp is not None:
             generator = np.random.default_rng([self.order.seed, self.epoch, int(self._keys[at])])
-        return item_of(self.feed.rows, at, self.reading.image(data, generator), self._places.ids[at])
+        return item_of(self.feed.rows, at, *self.reading.image(data, generator), self._places.ids[at])

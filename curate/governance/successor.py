@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from curate import schema
 from curate.gates import gate_result, judge
 from curate.governance.traces import Traces
 from curate.manifest.build import Release, own_statistics, sorted_statistics
+from curate.manifest.ignore import ignored
 from curate.manifest.read import LoadedRelease
+from curate.manifest.stream import RowStream
 from curate.policy import Policy
 from curate.runs import digest_json
 from curate.verdicts import decide
@@ -37,7 +39,7 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
         sample_ids: string, of the samples that go.
         traces: what of them is taken out of texts and evidence.
     """
-    policy = Policy.model_validate(version.evidence["policy"])
+    policy = Policy.of_version(version.evidence["policy"])
     findings, renamed = _findings(version.findings, sample_ids, traces)
     decisions = _without(version.decisions, sample_ids)
     decisions = _replaced(decisions, "finding_id", _mapped(decisions["finding_id"], renamed))
@@ -51,6 +53,10 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
     n_gone = version.data.num_rows - data.num_rows + version.excluded.num_rows - excluded.num_rows
     soft = None if version.soft is None else version.soft.filter(keep).combine_chunks()
     soft_boxes = None if version.soft_boxes is None else _without(version.soft_boxes, sample_ids).combine_chunks()
+    soft_masks = None if version.soft_masks is None else _streamed_without(version.soft_masks, sample_ids)
+    head = _head(version.manifest, data, excluded, (soft, soft_boxes), decisions, gates.outcome)
+    if soft_masks is not None:
+        head = _with_maps(head, data, soft_masks)
     evidence = {
         **traces.scrub_json(version.evidence),
         "erasure": {"n_rows": n_gone + _n_before(version), "note": NOTE},
@@ -66,10 +72,14 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
         findings=findings,
         decisions=decisions.combine_chunks(),
         evidence=evidence,
-        head=_head(version.manifest, data, excluded, (soft, soft_boxes), decisions, gates.outcome),
+        head=head,
         statistics=judged,
         gates=gates,
         soft_boxes=soft_boxes,
+        soft_masks=soft_masks,
+        ignore=None
+        if version.ignore is None
+        else ignored(data, excluded, findings, decisions.combine_chunks(), policy),
     )
 
 
@@ -233,12 +243,28 @@ def _head(
     return kept | {"counts": counts, "gates": gates, "inputs": inputs, "soft": described}
 
 
+def _with_maps(head: dict[str, Any], data: pa.Table, maps: RowStream) -> dict[str, Any]:
+    """Return the head with how many images with masks have no class map now."""
+    n_images = pc.count_distinct(data.filter(pc.equal(data["task"], "segmentation"))["sample_id"]).as_py()
+    n_maps = sum(batch.num_rows for batch in maps.batches())
+    told = {**head["soft_masks"], "n_missing": n_images - n_maps}
+    return head | {"soft_masks": told, "inputs": {**head["inputs"], "class_maps": _UNKNOWN}}
+
+
 # what `store.write_version` writes itself
 _WRITTEN = {"format", "format_version", "schema_version", "name", "files", "tables", "versions"}
 
 
 def _without(table: pa.Table, sample_ids: pa.Array) -> pa.Table:
     return table.filter(pc.invert(_are_in(table["sample_id"], sample_ids)))
+
+
+def _streamed_without(rows: RowStream, sample_ids: pa.Array) -> RowStream:
+    def batches() -> Iterator[pa.Table]:
+        for batch in rows.batches():
+            yield _without(pa.table(batch), sample_ids)
+
+    return RowStream(rows.schema, batches)
 
 
 def _are_in(values: pa.ChunkedArray | pa.Array, sample_ids: pa.Array) -> pa.ChunkedArray | pa.Array:

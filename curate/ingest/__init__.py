@@ -16,6 +16,7 @@ BUILTIN: dict[str, str] = {
     "fiftyone": "fiftyone_format",
     "coco": "coco",
     "voc": "voc",
+    "mot": "mot",
     "yolo": "yolo",
     "masks": "masks",
     "huggingface": "huggingface",

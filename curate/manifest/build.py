@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +15,22 @@ from curate import schema
 from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
+from curate.manifest.ignore import ignored
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
 from curate.manifest.soft import key_of
+from curate.manifest.soft_masks import make_soft_masks
 from curate.manifest.soft_release import SoftLabels, make_soft
 from curate.manifest.stale import refuse_stale_predictions
+from curate.manifest.stream import RowStream
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
+from curate.manifest.vouched import vouched
 from curate.policy import Policy
 from curate.runs import digest_table
 from curate.verdict_people import standing
 from curate.verdicts import decide
+
+if TYPE_CHECKING:
+    from curate.teachers.regions.class_maps import ClassMaps
 
 Validate = Callable[[pa.Table], tuple[pa.Table, Mapping[str, Any]]]
 
@@ -37,6 +44,8 @@ class Release:
         soft: `soft.soft_schema`, same rows in the same order as `data`, with detectors `soft_boxes.OBJECTNESS` too;
             None without soft labels.
         soft_boxes: `soft_boxes.teacher_only_schema`, what only detectors see in released images; None without any.
+        soft_masks: `soft_masks.soft_masks_schema`, class maps of released images; None without segmenters.
+        ignore: `tables.IGNORE`, what nobody vouches for in released images; None where there is nothing of it.
         excluded: `tables.EXCLUDED`.
         findings: `schema.FINDINGS`, what the verdicts were made from.
         decisions: `tables.DECISIONS` in ledger order, those that stand.
@@ -56,6 +65,8 @@ class Release:
     statistics: pa.Table
     gates: GateResult
     soft_boxes: pa.Table | None = None
+    soft_masks: RowStream | None = None
+    ignore: pa.Table | None = None
 
 
 def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
@@ -74,6 +85,9 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     places: pa.Table | None = None,
     cards: Sequence[Any] = (),
     teacher_weights: Mapping[str, float] | None = None,
+    class_maps: Sequence[ClassMaps] = (),
+    mask_weights: Mapping[str, float] | None = None,
+    mask_sharpness: float = 1.0,
     evidence: Mapping[str, Any] | None = None,
     digests: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -100,6 +114,9 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         places: what detectors see together (`teachers.boxes.pooled.pool_boxes`).
         cards: a mapping, a dataclass or an object with `to_json()` for each teacher; no clock, no absolute path.
         teacher_weights: teacher -> weight in the ensemble; None = all alike.
+        class_maps: of segmenters, on disk.
+        mask_weights: segmenter -> weight; None = all alike.
+        mask_sharpness: exponent of their mean (`teachers.regions.sharpness`).
         evidence: name -> JSON value, further evidence without clock or absolute path.
         digests: name -> sha256 of what else decides the content: spec, suites, …
         seed: the run's seed.
@@ -113,11 +130,11 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     policy = policy.written_out()
     samples = with_scan(samples, scan)
     verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
-    stands = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS))
-    stands = stands.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
-    rows = joined_rows(samples, labels, verdicts, stands, policy, salt)
+    said = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS)).combine_chunks()
+    stands = said.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
+    rows = joined_rows(samples, labels, verdicts, said, policy, salt)
     out = _is_out(rows, policy)
-    data = rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks()
+    data = vouched(rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks(), findings)
     excluded = pa.concat_tables(
         [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
     ).combine_chunks()
@@ -128,6 +145,11 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         if predictions is not None:
             refuse_stale_predictions(predictions, data, classes, teachers)
         made = make_soft(data, predictions, places, classes, policy, teacher_weights, teachers, seed)
+    soft_masks, maps_head = None, None
+    if policy.soft_labels and class_maps:
+        soft_masks, maps_head = make_soft_masks(
+            data, class_maps, classes, policy, mask_weights, teachers, seed, mask_sharpness
+        )
     given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
     judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
@@ -137,6 +159,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         "policy": _digest(policy.model_dump(mode="json")),
         "predictions": "none" if predictions is None else digest_predictions(predictions),
         **({} if places is None else {"detectors": digest_table(places)}),
+        **({"class_maps": _digest([[m.teacher, m.digest, m.longest] for m in class_maps])} if class_maps else {}),
         "seed": str(seed),
         "teachers": _digest(teachers),
     }
@@ -160,10 +183,13 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
             "gates": gates.outcome,
             "inputs": inputs,
             "soft": made.head,
+            **({"soft_masks": maps_head} if maps_head else {}),
         },
         statistics=judged,
         gates=gates,
         soft_boxes=made.boxes,
+        soft_masks=soft_masks,
+        ignore=ignored(data, excluded, findings, stands, policy),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from curate import schema
 from curate.errors import InputError, VerificationError
 from curate.manifest.place import Place, parquet_file, place_of
 from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
+from curate.manifest.stream import RowStream
+
+STREAMED = {"soft_masks": 8}  # table -> rows that are read at once: it may be larger than memory
 
 _LISTED = re.compile(
-    r"(?:(?:data|soft|soft_boxes|excluded|findings|decisions)/part-\d{5}\.parquet|evidence/[A-Za-z0-9][\w.-]*\.json)"
+    r"(?:(?:data|soft|soft_boxes|soft_masks|ignore|excluded|findings|decisions)/part-\d{5}\.parquet"
+    r"|evidence/[A-Za-z0-9][\w.-]*\.json)"
 )
 
 
@@ -32,6 +36,8 @@ class LoadedRelease:
     data: pa.Table
     soft: pa.Table | None
     soft_boxes: pa.Table | None
+    soft_masks: RowStream | None
+    ignore: pa.Table | None
     excluded: pa.Table
     findings: pa.Table
     decisions: pa.Table
@@ -52,7 +58,7 @@ def load_release(version: str | Place) -> LoadedRelease:
         if entry["path"].startswith("evidence/"):
             name = entry["path"].removeprefix("evidence/").removesuffix(".json")
             evidence[name] = load_evidence(version, name)
-    tables = {kind: load_table(version, manifest, kind) for kind in manifest["tables"]}
+    tables = {kind: load_table(version, manifest, kind) for kind in manifest["tables"] if kind not in STREAMED}
     return LoadedRelease(
         id=version_id,
         path=version,
@@ -60,6 +66,8 @@ def load_release(version: str | Place) -> LoadedRelease:
         data=tables["data"],
         soft=tables.get("soft"),
         soft_boxes=tables.get("soft_boxes"),
+        soft_masks=stream_table(version, manifest, "soft_masks") if "soft_masks" in manifest["tables"] else None,
+        ignore=tables.get("ignore"),
         excluded=tables["excluded"],
         findings=tables["findings"],
         decisions=tables["decisions"],
@@ -101,18 +109,57 @@ def load_table(
     Raises:
         VerificationError: a part is missing or cannot be read.
     """
-    paths = [entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/")]
     parts = []
-    for relative in sorted(paths):
+    for relative in parts_of(version, manifest, kind):
         try:
             parts.append(parquet_file(version / relative).read(columns=list(columns) if columns else None))
         except (OSError, pa.ArrowException) as error:
-            msg = f"{version / relative} is listed in the manifest and cannot be read: {error}. Run curate verify."
-            raise VerificationError(msg) from error
-    if not parts:
+            raise unreadable(version / relative, error) from error
+    return pa.concat_tables(parts)
+
+
+def parts_of(version: Place, manifest: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the paths of a table's parts in order.
+
+    Raises:
+        VerificationError: there is none.
+    """
+    paths = sorted(entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/"))
+    if not paths:
         msg = f"{version} lists no part of {kind}/, though its manifest describes that table."
         raise VerificationError(msg)
-    return pa.concat_tables(parts)
+    return paths
+
+
+def unreadable(part: Place, error: Exception) -> VerificationError:
+    """Return the error for a part that is listed and cannot be read."""
+    return VerificationError(f"{part} is listed in the manifest and cannot be read: {error}. Run curate verify.")
+
+
+def stream_table(version: Place, manifest: Mapping[str, Any], kind: str) -> RowStream:
+    """Return a table of a version that is read batch by batch, each time anew.
+
+    Raises:
+        VerificationError: the first part is missing or cannot be read; later ones when they are read.
+    """
+    paths = sorted(entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/"))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for relative in paths:
+            try:
+                yield from parquet_file(version / relative).iter_batches(batch_size=STREAMED[kind])
+            except (OSError, pa.ArrowException) as error:
+                msg = f"{version / relative} is listed and cannot be read: {error}. Run curate verify."
+                raise VerificationError(msg) from error
+
+    if not paths:
+        raise VerificationError(f"{version} lists no part of {kind}/, though its manifest describes that table.")
+    try:
+        columns = parquet_file(version / paths[0]).schema_arrow.remove_metadata()
+    except (OSError, pa.ArrowException) as error:
+        msg = f"{version / paths[0]} is listed and cannot be read: {error}. Run curate verify."
+        raise VerificationError(msg) from error
+    return RowStream(columns, batches)
 
 
 def load_evidence(version: Place, name: str) -> Any:  # noqa: ANN401 - any JSON value

@@ -15,13 +15,13 @@ from curate import schema
 from curate.errors import InputError
 from curate.manifest.tables import DATA, EXCLUDED
 from curate.policy import Policy
-from curate.verdict_people import moved_boxes
+from curate.verdict_people import moved_boxes, taken_ids
 from curate.verdict_rows import row_table
 
 NOT_SCANNED = "not_scanned"
 _FROM_SCAN = ("content_sha256", "n_bytes", "width_px", "height_px", "error_code", "error_args")
 _FROM_SAMPLES = ("source", "uri", "container", "container_offset", "split", "license", "label_state", *_FROM_SCAN)
-_FROM_LABELS = ("task", "bbox", "mask", "polygons", "track_id", "frame", "annotator")
+_FROM_LABELS = ("task", "bbox", "mask", "polygons", "track_id", "frame", "annotator", "flags")
 _FROM_VERDICTS = ("action", "released_label", "weight", "risk", "reasons", "reason_codes")
 
 
@@ -48,7 +48,7 @@ def joined_rows(
     """Return `tables.DATA` columns plus error_code and error_args for every row, sorted by sample and label id.
 
     `decisions` are those that stand (`verdict_people.standing`); a box that a person moved is released in its new
-    place, the given one stays in `given_bbox`.
+    place, the given one stays in `given_bbox`; an id that a person took for it is its `track_id`.
 
     Raises:
         InputError: the verdicts are not exactly one a row.
@@ -70,7 +70,10 @@ def joined_rows(
     columns |= {name: verdicts[name].take(verdict_at) for name in _FROM_VERDICTS}
     columns["given_label"] = rows["label"]
     moved = moved_boxes(decisions, rows["label_id"], rows["content_sha256"])
+    columns["given_mask"] = pa.nulls(rows.num_rows, schema.MASK_RLE)
     columns["given_bbox"], columns["bbox"] = _boxes(columns["bbox"], decisions["to_bbox"], moved)
+    taken = taken_ids(decisions, rows["label_id"], rows["content_sha256"])
+    columns["track_id"] = pc.coalesce(taken, columns["track_id"])
     columns["attributes"] = _text_map(sample, schema.ATTRIBUTE_PREFIX, policy.attributes_released, ())
     columns["groups"] = _text_map(sample, schema.GROUP_PREFIX, policy.attributes_released, ("subject",))
     columns["subject_key"] = _subject_keys(sample, salt)

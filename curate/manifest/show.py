@@ -48,6 +48,7 @@ def show(root: Place, reference: str, *, lineage: bool = False) -> dict[str, Any
         "counts": manifest["counts"],
         "classes": manifest["classes"],
         "soft": manifest["soft"],
+        "soft_masks": manifest.get("soft_masks"),
         "tables": {kind: table["rows"] for kind, table in manifest["tables"].items()},
         "n_files": len(manifest["files"]),
         "n_bytes": sum(entry["bytes"] for entry in manifest["files"]),
@@ -96,6 +97,7 @@ def show_lines(shown: Mapping[str, Any]) -> list[str]:
         f"  verdicts    {actions}",
         f"  classes     {len(shown['classes'])}",
         f"  soft labels {'none' if soft is None else _soft_line(soft)}",
+        *([f"  class maps  {_maps_line(shown)}"] if shown["soft_masks"] else []),
         f"  gates       {shown['gates']}",
         f"  files       {shown['n_files']}, {shown['n_bytes']:,} bytes → {shown['path']}",
         f"  tags        {', '.join(shown['tags']) or 'none'}",
@@ -113,6 +115,13 @@ def show_lines(shown: Mapping[str, Any]) -> list[str]:
 def _soft_line(soft: Mapping[str, Any]) -> str:
     teachers = ", ".join(sorted(soft.get("weights") or {}))
     return f"{soft['kind']} of {teachers or 'teachers'} at temperature {soft['temperature']}"
+
+
+def _maps_line(shown: Mapping[str, Any]) -> str:
+    maps = shown["soft_masks"]
+    teachers = ", ".join(name for name, weight in sorted(maps["weights"].items()) if float(weight) > 0)
+    size = f"{maps['longest_cells']} cells on the longer side"
+    return f"{shown['tables']['soft_masks']:,} images, {size}, of {teachers} at temperature {maps['temperature']}"
 
 
 def _version(entry: LogEntry) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from curate import schema
 from curate.errors import ConfigError
 from curate.manifest.build import Release
 from curate.manifest.place import fsync_folder, sha256_of, write_durably
+from curate.manifest.soft_masks import GROUP_ROWS as MAPS_GROUP_ROWS
+from curate.manifest.soft_masks import PART_ROWS as MAPS_PART_ROWS
 from curate.manifest.stream import PART_ROWS, ROW_GROUP_ROWS, Cutter, groups_by_sample, groups_of, part_bounds
 
 __all__ = ["MANIFEST", "canonical_manifest", "describe", "part_bounds", "sha256_of", "write_version"]
@@ -58,6 +60,8 @@ def write_version(release: Release, folder: Path, name: str) -> str:
         "data": release.data,
         "soft": release.soft,
         "soft_boxes": release.soft_boxes,
+        "soft_masks": release.soft_masks,
+        "ignore": release.ignore,
         "excluded": release.excluded,
         "findings": release.findings,
         "decisions": release.decisions,
@@ -79,7 +83,7 @@ def write_version(release: Release, folder: Path, name: str) -> str:
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "schema_version": schema.SCHEMA_VERSION,
+        "schema_version": schema.SCHEMA_VERSION if release.ignore is not None else 1,
         "name": name,
         "files": [entry.to_json() for entry in entries],
         "tables": described,
@@ -122,9 +126,10 @@ def _type_text(kind: pa.DataType) -> str:
 
 def _words(kind: str, head: Mapping[str, Any]) -> dict[str, str] | None:
     """Return classes and temperature for the file itself, so that soft labels can be read without the manifest."""
-    if kind not in {"soft", "soft_boxes"}:
+    if kind not in {"soft", "soft_boxes", "soft_masks"}:
         return None
-    return {"classes": schema.canonical_json(head["classes"]), "temperature": head["soft"]["temperature"]}
+    told = head["soft_masks" if kind == "soft_masks" else "soft"]
+    return {"classes": schema.canonical_json(head["classes"]), "temperature": told["temperature"]}
 
 
 def _write_parts(
@@ -132,13 +137,17 @@ def _write_parts(
 ) -> list[FileEntry]:
     """Write a table in parts, at least one; `beside`: as many rows in each part as another table has there."""
     (folder / kind).mkdir()
+    part_rows, group_rows = (
+        (MAPS_PART_ROWS, MAPS_GROUP_ROWS) if kind == "soft_masks" else (PART_ROWS, ROW_GROUP_ROWS)
+    )
     entries: list[FileEntry] = []
     while not entries or not rows.is_done:
         n_before = len(entries)
         if kind == "data":
             groups = groups_by_sample(rows, PART_ROWS)
         else:
-            groups = groups_of(rows, beside[n_before] if beside and n_before < len(beside) else PART_ROWS)
+            n_rows = beside[n_before] if beside and n_before < len(beside) else part_rows
+            groups = groups_of(rows, n_rows, group_rows)
         entries.append(
             _write_part(groups, rows.schema.with_metadata(words), folder, f"{kind}/part-{n_before:05d}.parquet")
         )

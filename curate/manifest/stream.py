@@ -85,11 +85,11 @@ def groups_by_sample(rows: Cutter, part_rows: int) -> Iterator[pa.Table]:
         yield group
 
 
-def groups_of(rows: Cutter, n_rows: int) -> Iterator[pa.Table]:
+def groups_of(rows: Cutter, n_rows: int, group_rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
     """Yield the row groups of one part of exactly `n_rows` rows (fewer at the end)."""
     left = n_rows
     while left > 0 and not rows.is_done:
-        group = rows.take(min(ROW_GROUP_ROWS, left))
+        group = rows.take(min(group_rows, left))
         left -= group.num_rows
         yield group
 

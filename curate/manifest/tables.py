@@ -34,11 +34,15 @@ DATA = pa.schema(
         pa.field("subject_key", pa.string()),  # keyed hash of the subject; null without a salt
         pa.field("bbox", schema.BBOX),  # as released
         pa.field("given_bbox", schema.BBOX),  # where a person moved the box: as it was given; else null
-        pa.field("mask", schema.MASK_RLE),
+        pa.field("mask", schema.MASK_RLE),  # as released
+        pa.field("given_mask", schema.MASK_RLE),  # where regions wait for review: as it was given; else null
         pa.field("polygons", schema.POLYGONS),
         pa.field("track_id", pa.string()),
         pa.field("frame", pa.int64()),
         pa.field("annotator", pa.string()),
+        pa.field(
+            "flags", _TEXTS
+        ),  # as the source says: crowd (to be ignored by who trains), difficult, truncated, …
         pa.field("width_px", pa.int32()),
         pa.field("height_px", pa.int32()),
         pa.field("license", pa.string()),
@@ -55,6 +59,23 @@ EXCLUDED = pa.schema(
         pa.field("row", pa.string()),  # ingest: where the input row stands
         pa.field("kind", pa.string()),  # ingest: image | label
         pa.field("reason_args", pa.string()),  # of error_code, or of the ingest outcome; canonical JSON
+    ]
+)
+
+# What nobody vouches for in released images (`ignore.ignored`): a label that is held back, or a place where one may be
+# missing. Who trains must not read it as "nothing is there". Sorted by sample and label id; a label has a second row
+# where it should be in another place.
+IGNORE = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("label_id", pa.string()),  # null: nobody gave a label there
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("label", pa.string()),  # as given, or as suggested
+        pa.field("bbox", schema.BBOX),  # null: a mask, or a class of the whole image (multi_label)
+        pa.field("mask", schema.MASK_RLE),
+        pa.field("polygons", schema.POLYGONS),
+        pa.field("reasons", _TEXTS, nullable=False),  # finding and decision ids
+        pa.field("reason_codes", _TEXTS, nullable=False),  # parallel to reasons
     ]
 )
 

@@ -27,6 +27,7 @@ SENTENCES: dict[str, str] = {
     "export_no_label_held": "The format holds none of the image's labels; without them it would look empty.",
     "export_holds_no_unlabeled": "The format cannot tell an unlabeled image from one with nothing on it.",
     "export_no_whole_image_class": "{format} holds boxes, not the class of a whole image.",
+    "places_to_ignore": "{format} cannot say that nobody vouches for this label; its readers see nothing there.",
     "export_no_masks": "{format} holds boxes; the label has only a mask or several polygons.",
     "export_name_not_held": "{format} cannot hold the class name {label!r}.",
     "export_part_not_held": "{format} does not hold {part}; it is in curate.csv.",

@@ -6,6 +6,7 @@ SENTENCES: dict[str, str] = {
     "path_is_url": "{path!r} is a web address; images are read from files. Download it first.",
     "path_leaves_root": "The path {path!r} leads out of the source's folder. Only files inside it are read.",
     "name_not_utf8": "The file name {path!r} is not UTF-8; tables cannot hold it. Rename the file.",
+    "frame_number_unclear": "The frame {path!r} is not named by a number, or by that of another frame.",
     "missing_file": "There is no file {path!r}.",
     "unreadable_file": "The file {path!r} may not be read (permissions).",
     "not_a_file": "{path!r} is a folder, a link, a device or a pipe, not a file with an image in it.",

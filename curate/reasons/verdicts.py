@@ -20,6 +20,7 @@ SENTENCES = {
     "gate_errored": "{statistic} ({group}) could not be computed ({why}), so it does not pass.",
     "gate_insufficient_data": "{statistic} ({group}) is neither passed nor failed: {why}.",
     "gate_check_did_not_run": "{statistic} ({group}) has no value, {why}, so its gate does not pass.",
+    "gate_without_subject": "{statistic} ({group}) judges nothing here: {why}.",
     "gate_matches_nothing": "No statistic is called {statistic} ({group}), so its gate does not pass.{hint}",
     "gate_bound_above_max": "{statistic} ({group}) is {value:.4g} and may be {judged:.4g}; at most {max:g} is allowed.",
     "gate_bound_below_min": "{statistic} ({group}) is {value:.4g} and may be {judged:.4g}; at least {min:g} is needed.",

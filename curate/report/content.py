@@ -133,7 +133,7 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
 
 def asked_actions(release: LoadedRelease) -> dict[str | None, int]:
     """Return how strong the action is that the policy asks for, by finding id: an index into `STRENGTH`."""
-    rules = Policy.model_validate(release.evidence["policy"]).all_rules()
+    rules = Policy.of_version(release.evidence["policy"]).all_rules()
     actions = [STRENGTH.index(rule.action) for rule in rules] + [KEEP]
     chosen = rule_of_each(release.findings, rules)
     return {one: actions[at] for one, at in zip(release.findings["finding_id"].to_pylist(), chosen, strict=True)}

@@ -18,6 +18,7 @@ from curate.teachers.regions.shapes import Shape, shape_of
 
 N_PICTURES = 24
 N_PER_ISSUE = 6
+MAX_REASONS = 4  # of a label in a caption, worst first
 DUPLICATES = (
     "duplicate_conflict",
     "exact_duplicate",
@@ -116,8 +117,12 @@ def _texts(rows: Sequence[dict[str, Any]], beside: Sequence[dict[str, Any]], nam
     """Return the reasons in words: everything about one label in one sentence, findings about an image one by one."""
     if rows[0]["label_id"] is None:
         return list(dict.fromkeys(sentence(row["reason_code"], row["reason_args"], names) for row in rows))
-    told = [(row["reason_code"], sentence(row["reason_code"], row["reason_args"], names)) for row in beside or rows]
-    return [join_reasons(told)]
+    shown = [*rows, *(row for row in beside if row["finding_id"] not in {one["finding_id"] for one in rows})]
+    told = [
+        (row["reason_code"], sentence(row["reason_code"], row["reason_args"], names)) for row in shown[:MAX_REASONS]
+    ]
+    more = len(shown) - MAX_REASONS
+    return [join_reasons(told), *([f"{more} more: curate show NAME --row FILE."] if more > 0 else [])]
 
 
 def _shapes(finding: Mapping[str, Any]) -> tuple[Shape | None, Shape | None]:

@@ -64,6 +64,11 @@ def render_page(
     )
 
 
+# what is judged where whole labels are not: check, what is counted, what that is
+WRONG_OF = (
+    ("multi_label_noise", "answers", "a class of an image, there or not"),
+    ("mask_noise", "regions", "connected parts of masks"),
+)
 CHARTED = {"funnel", "confusion", "noise_by_class", "given_classes", "classes", "splits"}
 
 
@@ -72,18 +77,18 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
     rows = content.statistics(release)
     names = file_names(release)
     noise = content.one(rows, "label_noise", "noise_rate")
-    ran = content.one(rows, "label_noise", "ran")
+    ran, applies = (content.one(rows, "label_noise", name) for name in ("ran", "applies"))
     usable = noise is not None and noise["value"] is not None
     flagged = content.by_group(rows, "label_noise", "share_flagged", "class=")
     return {
         "gates": release.evidence["gates"],
-        "facts": _facts(release, noise if usable else None, content.one(rows, "multi_label_noise", "noise_rate")),
+        "facts": _facts(release, rows, noise if usable else None, labels_judged=applies is None),
         "funnel": charts.bars(content.funnel(release), title="rows in and out"),
         "out": content.reasons_out(release, names),
         "n_decisions": release.decisions.num_rows,
         "noise": _noise(rows, noise) if usable and noise else None,
         "held_back": content.held_back(rows),
-        "noise_why": _why_not(ran, noise),
+        "noise_why": applies["detail"]["why"] if applies else _why_not(ran, noise),
         "audit": people.audit(release, rows),
         "annotators": people.annotators(rows, content.n_outvoted(release)),
         "evaluation": _evaluation(rows) if usable else [],
@@ -127,7 +132,11 @@ def write_page(page: str, path: Path) -> Path:
 
 
 def _facts(
-    release: LoadedRelease, noise: Mapping[str, Any] | None, answers: Mapping[str, Any] | None
+    release: LoadedRelease,
+    rows: Sequence[Mapping[str, Any]],
+    noise: Mapping[str, Any] | None,
+    *,
+    labels_judged: bool,
 ) -> list[tuple[str, str, str]]:
     """Return number, what it counts and, where there is more to say, a smaller line."""
     n_in = release.data.num_rows + release.excluded.num_rows
@@ -141,24 +150,18 @@ def _facts(
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
         (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
-        *_wrong_facts(agreed, spread, answers),
+        *([_wrong_fact(agreed, "labels", spread)] if labels_judged else []),
+        *(
+            _wrong_fact(rate, what, about)
+            for check, what, about in WRONG_OF
+            if (rate := content.one(rows, check, "noise_rate")) and rate["value"] is not None
+        ),
         (f"{len(release.manifest['classes']):,}", "classes", ""),
     ]
 
 
-def _wrong_facts(
-    agreed: Mapping[str, Any] | None, spread: str, answers: Mapping[str, Any] | None
-) -> list[tuple[str, str, str]]:
-    """Return how much is wrong: of labels, or of the answers where images have several labels."""
-    known = answers is not None and answers["value"] is not None
-    told = (
-        [(percent(answers["value"]), "of answers wrong (estimate)", "a class of an image, there or not")]
-        if answers and known
-        else []
-    )
-    if agreed or not told:
-        told.insert(0, (percent(agreed["value"]) if agreed else "not known", "of labels wrong (estimate)", spread))
-    return told
+def _wrong_fact(rate: Mapping[str, Any] | None, what: str, about: str) -> tuple[str, str, str]:
+    return (percent(rate["value"]) if rate else "not known", f"of {what} wrong (estimate)", about)
 
 
 def _noise(rows: Sequence[Mapping[str, Any]], noise: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curate.errors import ConfigError, did_you_mean
-from curate.review import suggested
+from curate.review import regions, suggested
 from curate.review.documents import FIELDS, GROUND_TRUTH, LABEL_FIELDS, TEACHER_PREFIX
 
 PREFIX = "curate-"
 MARK = "curate"  # key of dataset.info that says who made it
 LAYOUT = 1  # raised when the documents change shape
+ON_TILES = ("issues", "suggested_label")  # words on each picture of the grid: why it is looked at
 TESTED_FIFTYONE = "1.22."
 
 
@@ -93,9 +94,10 @@ def declare_fields(dataset: Any, kind: str, extra: Sequence[str], teachers: Sequ
     path = label_path(kind)
     wanted |= {f"{path}.{name}": _field(kind_of) for name, kind_of in LABEL_FIELDS.items()}
     if kind == "Detections":
-        wanted[suggested.FIELD] = label | {"embedded_doc_type": fo.Detections}
-        inside = f"{suggested.FIELD}.detections"
-        wanted |= {f"{inside}.{name}": _field(kind_of) for name, kind_of in suggested.FIELDS.items()}
+        for beside in (suggested, regions):
+            wanted[beside.FIELD] = label | {"embedded_doc_type": fo.Detections}
+            inside = f"{beside.FIELD}.detections"
+            wanted |= {f"{inside}.{name}": _field(kind_of) for name, kind_of in beside.FIELDS.items()}
     for teacher in teachers:
         wanted[TEACHER_PREFIX + teacher] = label | {"embedded_doc_type": fo.Classification}
     missing = {name: arguments for name, arguments in wanted.items() if name not in present}
@@ -113,6 +115,17 @@ def declare_fields(dataset: Any, kind: str, extra: Sequence[str], teachers: Sequ
         dataset._merge_sample_field_schema({n: f for n, f in fields.items() if ("." in n) == nested})  # noqa: SLF001
 
 
+def declare_looks(dataset: Any, kind: str) -> None:  # noqa: ANN401 - see above
+    """Say how the App draws the dataset at first, where the user has said nothing: a color a class, what to show."""
+    import fiftyone as fo  # noqa: PLC0415 - costs seconds to import
+
+    if dataset.app_config.color_scheme is None:
+        dataset.app_config.color_scheme = fo.ColorScheme(color_by="value")
+    if dataset.app_config.active_fields is None:
+        paths = [GROUND_TRUTH, *((suggested.FIELD, regions.FIELD) if kind == "Detections" else ()), *ON_TILES]
+        dataset.app_config.active_fields = fo.ActiveFields(paths=paths)
+
+
 def label_path(kind: str) -> str:
     """Return the path of one label inside the ground truth."""
     return GROUND_TRUTH if kind == "Classification" else f"{GROUND_TRUTH}.{kind.lower()}"
@@ -124,6 +137,7 @@ def owned_fields(extra: Sequence[str], teachers: Sequence[str]) -> set[str]:
         *FIELDS,
         *extra,
         GROUND_TRUTH,
+        regions.FIELD,
         suggested.FIELD,
         "metadata",
         "filepath",

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.ingest.rle import decode_mask
-from curate.review import masks, rows, suggested
+from curate.review import masks, regions, rows, suggested
 from curate.review.rows import Said, Spoken
 
 UNREADABLE_TAG = "unreadable"
@@ -60,6 +60,7 @@ LABEL_FIELDS: dict[str, str] = {
     "reasons": "strings",
     "annotator": "string",
     "track_id": "string",
+    "suggested_id": "string",
 }
 _FAMILIES = (
     ("exact_family", rows.EXACT_ISSUES),
@@ -121,13 +122,16 @@ class Builder:
         ids = samples["sample_id"].combine_chunks()
         spoken = rows.spoken(_of(t.findings, ids), _of(t.verdicts, ids), t.render)
         labels = rows.labels_by_sample(t.labels, ids)
-        drawn = suggested.suggestions(_of(t.findings, ids), labels, t.render) if t.kind == "Detections" else {}
+        findings = _of(t.findings, ids) if t.kind == "Detections" else None
+        drawn = suggested.suggestions(findings, labels, t.render)
+        doubted = regions.regions(findings, labels, t.render)
         scanned = _of(t.scan, ids)
         scan = {row["sample_id"]: row for row in scanned.to_pylist()} if scanned is not None else {}
         return [
             _with_suggestions(
                 self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken),
                 drawn.get(row["sample_id"], []),
+                doubted.get(row["sample_id"]),
             )
             for row, path in zip(samples.to_pylist(), t.media_paths[start : start + n], strict=True)
         ]
@@ -178,6 +182,7 @@ class Builder:
             one = {"id": row["label_id"], "label": row["label"], "bbox": document.get("bounding_box")}
             one |= {"finding": said.finding_id, "suggested": said.suggested_label}
             one |= {"extra": True} if said.extra else {}
+            one |= {"suggested_id": said.suggested_id}
             given.append({name: value for name, value in one.items() if value is not None})
         if kind == "Detections":
             return ({"_cls": "Detections", "detections": built} if built else None), given
@@ -202,9 +207,13 @@ class Builder:
         return document | _said_of_label(row, said)
 
 
-def _with_suggestions(prepared: Prepared, drawn: Sequence[Mapping[str, Any]]) -> Prepared:
-    """Add what is suggested for a sample, and the digest of the whole."""
+def _with_suggestions(
+    prepared: Prepared, drawn: Sequence[Mapping[str, Any]], doubted: Mapping[str, Any] | None
+) -> Prepared:
+    """Add what is suggested for a sample, the regions in doubt, and the digest of the whole."""
     document, baseline = prepared.document, prepared.baseline
+    if doubted:
+        document = {**document, regions.FIELD: doubted}
     if drawn:
         document = {**document, suggested.FIELD: suggested.document_of(drawn)}
         baseline = {**baseline, suggested.FIELD: suggested.baseline_of(drawn)}
@@ -258,6 +267,7 @@ def _said_of_label(row: Mapping[str, Any], said: Said) -> dict[str, Any]:
         "reasons": said.reasons or None,
         "annotator": row["annotator"],
         "track_id": row["track_id"],
+        "suggested_id": said.suggested_id,
     }
     return {name: value for name, value in found.items() if value is not None}
 

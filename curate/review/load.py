@@ -187,6 +187,7 @@ class _Load:
             datasets.MARK: {"layout": datasets.LAYOUT, "classes": list(self.tables.classes)},
         }
         dataset.default_classes = list(self.tables.classes)
+        datasets.declare_looks(dataset, kind)
         dataset.save()
 
     def _shown(self, prepared: Prepared, current: dict[str, Any] | None, before: Mapping[str, Any] | None) -> Any:  # noqa: ANN401

@@ -8,6 +8,7 @@ from typing import Any
 from curate.review import suggested
 from curate.review.documents import GROUND_TRUTH, LABEL_FIELDS, UNREADABLE_TAG
 from curate.review.signals import (
+    ACCEPT_ID,
     TAG_PREFIX,
     WHOLE_IMAGE,
     Signal,
@@ -73,7 +74,7 @@ def shown_signals(
         label_id = str(label["_id"])
         present.add(label_id)
         signals = shown.setdefault((sample_id, label_id), set())
-        signals |= _dropping(_of_tags(label.get("tags"), unknown), given.get(label_id, {}))
+        signals |= _taking(_of_tags(label.get("tags"), unknown), given.get(label_id, {}))
         text, bbox = label.get("label") or "", label.get("bounding_box")
         if label_id not in given:
             box = bbox_value(bbox) if bbox else WHOLE_IMAGE
@@ -99,11 +100,12 @@ def _with_missing(signals: set[Signal], baseline: Mapping[str, Any]) -> set[Sign
     return (signals - {("accept", "")}) | {added_signal(name) for name in baseline["missing"]}
 
 
-def _dropping(signals: set[Signal], given: Mapping[str, Any]) -> set[Signal]:
-    """Return the signals of a label; to accept that it is wrongly there is to drop it."""
-    if ("accept", "") not in signals or not given.get("extra"):
+def _taking(signals: set[Signal], given: Mapping[str, Any]) -> set[Signal]:
+    """Return the signals of a label; to accept that it is wrongly there is to drop it, a suggested id to take that."""
+    if ("accept", "") not in signals or not (given.get("extra") or given.get("suggested_id")):
         return signals
-    return (signals - {("accept", "")}) | {("drop", "")}
+    taken = ("drop", "") if given.get("extra") else (ACCEPT_ID, given["suggested_id"])
+    return (signals - {("accept", "")}) | {taken}
 
 
 def _of_tags(tags: Iterable[str] | None, unknown: list[str]) -> set[Signal]:

@@ -43,6 +43,7 @@ class Said:
         reasons: sentences, worst first.
         finding_id: of the worst finding.
         missing: of a sample, the classes that were left out of its labels, worst first.
+        suggested_id: of a label on a track, the id of the finding with the highest risk that has one.
         extra: of a label, whether it is found to be wrongly there.
     """
 
@@ -59,6 +60,7 @@ class Said:
     coded: list[tuple[str, str, str]] = field(default_factory=list)  # (label id, reason code, sentence)
     missing: list[str] = field(default_factory=list)
     extra: bool = False
+    suggested_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ def _add_finding(row: dict[str, Any], labels: dict[str, Said], samples: dict[str
             said.finding_id = row["finding_id"]
         if row["flagged"] and row["issue"] == "missing_label" and row["suggested_label"] not in said.missing:
             said.missing.append(row["suggested_label"])
+        if said.suggested_id is None and row["label_id"] is not None and row["issue"].startswith("track_"):
+            said.suggested_id = arguments(row["reason_args"]).get("suggested_track")
         said.extra |= bool(row["flagged"]) and row["issue"] == "extra_label"
         if said.suggested_label is None and row["suggested_label"] is not None:
             said.suggested_label = row["suggested_label"]

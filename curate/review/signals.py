@@ -5,6 +5,7 @@ A target is (sample_id, label_id); label_id is None for the sample as a whole. A
 | in the App | signal | decision |
 | --- | --- | --- |
 | tag `curate:accept` | accept | accept: the suggestion is right (to_label = the suggested label) |
+| tag `curate:accept` on a label with a suggested id | accept_id ID | accept, with the id in `why` |
 | tag `curate:reject` | reject | reject: the suggestion is wrong, the given label stands |
 | tag `curate:keep` | keep | keep: the given label stands |
 | tag `curate:drop`, box or sample deleted | drop | drop |
@@ -38,12 +39,22 @@ import pyarrow as pa
 
 from curate.errors import did_you_mean
 from curate.review.ledger import AUDITED, WITHDRAWS
+from curate.verdict_people import TAKES_ID
 
 TAG_PREFIX = "curate:"
 WHOLE_IMAGE = "[0.0, 0.0, 1.0, 1.0]"  # stands for the box of a label that has none
 PLAIN_TAGS = ("accept", "reject", "keep", "drop")
 ADDED = "added"
+ACCEPT_ID = "accept_id"
 SUGGESTED = {"accept_box": "accept", "reject_box": "reject"}  # signal about a suggested box -> decision
+
+CONTRADICTIONS = (
+    ("accept", "reject"),
+    ("accept", "keep"),
+    ("accept", "drop"),
+    ("keep", "drop"),
+    ("accept_box", "reject_box"),
+)
 
 Target = tuple[str, str | None]
 Signal = tuple[str, str]  # kind, value; value is "" where the kind says it all
@@ -78,6 +89,8 @@ def added_signal(label: str) -> Signal:
 def tag_of_signal(signal: Signal) -> str | None:
     """Return the tag that shows a signal, or None for boxes that were moved or added."""
     kind, value = signal
+    if kind == ACCEPT_ID:
+        return TAG_PREFIX + "accept"
     if kind == "added" and value.endswith(f" {WHOLE_IMAGE}"):
         return f"{TAG_PREFIX}add:{value.removesuffix(f' {WHOLE_IMAGE}')}"
     if kind in PLAIN_TAGS:
@@ -117,6 +130,8 @@ def _signal_of_row(row: Mapping[str, Any]) -> Signal | None:
     kind = row["decision"]
     if kind == "relabel":
         return ("relabel", row["to_label"] or "")
+    if kind == "accept" and (row["why"] or "").startswith(TAKES_ID):
+        return (ACCEPT_ID, row["why"].removeprefix(TAKES_ID))
     if kind in {"accept", "reject"} and row["to_bbox"] is not None:
         return (f"{kind}_box", f"{row['to_label']} {bbox_value(row['to_bbox'])}")
     if kind == "note":
@@ -144,6 +159,9 @@ def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) ->
     if kind in {"relabel", "accept", "reject", "keep"}:
         values = {"relabel": value, "accept": context.get("suggested")}
         return {**row, "to_label": values.get(kind, context.get("label"))}
+    if kind == ACCEPT_ID:  # and the suggested class with it, where there is one
+        label = context.get("suggested") or context.get("label")
+        return {**row, "decision": "accept", "to_label": label, "why": TAKES_ID + value}
     if kind == "bbox":
         return {**row, "decision": "note", "why": "box moved by hand", "to_bbox": json.loads(value)}
     if kind == ADDED or kind in SUGGESTED:
@@ -188,6 +206,7 @@ def compare(
         "keep": 1,
         "accept": 2,
         "accept_box": 2,
+        ACCEPT_ID: 2,
         "reject": 3,
         "reject_box": 3,
         "relabel": 4,
@@ -205,3 +224,37 @@ def refused(signal: Signal, classes: Sequence[str]) -> str | None:
         return None
     hint = did_you_mean(label, classes)
     return f"the label {label!r} is not a class of this dataset and was not taken. {hint}".rstrip()
+
+
+def without_suggestion(signal: Signal, context: Mapping[str, Any]) -> str | None:
+    """Return why an acceptance cannot be taken (nothing is suggested for the box that it is on), or None.
+
+    Args:
+        signal: that a target shows.
+        context: of the target, see `row_of_signal`.
+    """
+    if signal != ("accept", "") or "bbox" not in context or context.get("suggested") is not None:
+        return None
+    return (
+        f"{TAG_PREFIX}accept on the given box {context.get('label')!r} was not taken: no other class is suggested for "
+        f"it. Accept a place or a missing box on the box drawn in `suggested`; or tag {TAG_PREFIX}keep, {TAG_PREFIX}drop "
+        f"or {TAG_PREFIX}relabel:CLASS."
+    )
+
+
+def contradictory(signals: Iterable[Signal]) -> set[Signal]:
+    """Return those signals of one target of which only one can be meant."""
+    found: set[Signal] = set()
+    signals = set(signals)
+    for one, other in CONTRADICTIONS:
+        mine, theirs = ({s for s in signals if s[0] == kind} for kind in (one, other))
+        if mine and theirs:
+            found |= mine | theirs
+    return found
+
+
+def say_contradictory(signals: Iterable[Signal]) -> str:
+    """Return what to tell about `contradictory` signals."""
+    tags = sorted({TAG_PREFIX + SUGGESTED.get(kind, kind) for kind, _ in signals})
+    told = " and ".join(tags)
+    return f"it is tagged {told}, which contradict each other; what was decided before stays. Leave one tag."

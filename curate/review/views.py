@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from curate.review import suggested
+from curate.review import regions, suggested
 from curate.review.dataset import ground_truth_kind
 from curate.review.documents import GROUND_TRUTH
 
 SUSPECTS = "suspect labels"
 WAITING = "waiting for review"
+LEFT_OUT = ("missing", "missing_label")
 MISSING_BOXES = "missing boxes"
 MISPLACED_BOXES = "misplaced boxes"
 SWAPPED_BOXES = "boxes of another class"
+WRONG_REGIONS = "regions that teachers contradict"
 CROSS_SPLIT = "near duplicates across splits"
 NEAR = "near duplicates"
 EXACT = "exact duplicates"
 UNREADABLE = "unreadable"
 QUALITY = "image quality"
+TRACK_VIEWS = {  # view -> issue of a label on a track
+    "tracks: ids that change hands": "track_id_switch",
+    "tracks: jumps": "track_jump",
+    "tracks: gaps": "track_gap",
+    "tracks: an id twice in a frame": "track_duplicate_id",
+    "tracks: classes that flip": "track_class_flip",
+    "tracks: ids cut short": "track_cut_short",
+}
 CLASS_PREFIX = "class "
+VIDEO = "group_video"
 _MAX_CLASS_VIEWS = 200  # a list of a thousand views helps nobody: filter by label in the sidebar instead
 
 DESCRIPTIONS = {
     SUSPECTS: "labels that a check found something about, worst first",
-    WAITING: "what the policy holds back until somebody decides",
+    WAITING: "what the policy holds back until somebody decides, and images that may lack a label",
     MISSING_BOXES: "a thing that nobody drew; tag the suggested box curate:accept or curate:reject",
     MISPLACED_BOXES: "boxes that detectors place elsewhere, with the suggested place",
     SWAPPED_BOXES: "boxes that detectors give another class, with the suggested one",
+    WRONG_REGIONS: "parts of masks in doubt, worst first; `issue` in the sidebar says which",
     CROSS_SPLIT: "copies of one picture in several splits, family by family",
     NEAR: "pictures that look alike, family by family",
     EXACT: "the same picture more than once, family by family",
     UNREADABLE: "files that could not be decoded, with the reason in read_error",
+    **dict.fromkeys(
+        TRACK_VIEWS, "frames in order; filter by index to see one id; curate:accept takes suggested_id"
+    ),
     QUALITY: "dark, bright, blurry, blank, odd in size or shape",
 }
 
@@ -71,6 +87,12 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         chosen = dataset.filter_labels(suggested.FIELD, F("issue") == issue)
         return chosen.sort_by("label_risk", reverse=True)
 
+    def on_tracks(issue: str) -> Any:  # noqa: ANN401 - a view
+        chosen = dataset.filter_labels(GROUND_TRUTH, F("issues").contains(issue))
+        return chosen.sort_by([(VIDEO, 1), ("uri", 1)])
+
+    # such an image is released, with its labels; the place where one may be missing waits
+    lacks_a_label = F("issues").exists().if_else(F("issues").contains(list(LEFT_OUT)), False)  # noqa: FBT003
     boxed = (suggested.FIELD, "label_risk")
     makers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
         SUSPECTS: (
@@ -80,21 +102,32 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
             ),
         ),
         WAITING: (
-            ("actions", "risk"),
+            ("actions", "issues", "risk"),
             lambda: only_labels(
-                dataset.match(F("actions").contains("review")).sort_by("risk", reverse=True),
+                dataset.match(F("actions").contains("review") | lacks_a_label).sort_by("risk", reverse=True),
                 F("action") == "review",
             ),
         ),
         MISSING_BOXES: (boxed, lambda: boxes("missing")),
         MISPLACED_BOXES: (boxed, lambda: boxes("location")),
         SWAPPED_BOXES: (boxed, lambda: boxes("swap")),
+        WRONG_REGIONS: (
+            (regions.FIELD, "label_risk"),
+            # without the ground truth, which covers every pixel: the regions are of it
+            lambda: (
+                dataset.filter_labels(regions.FIELD, F("risk") > 0)
+                .sort_by("label_risk", reverse=True)
+                .exclude_fields(GROUND_TRUTH)
+            ),
+        ),
         CROSS_SPLIT: (("leakage_family",), lambda: family("leakage_family")),
         NEAR: (("near_family",), lambda: family("near_family")),
         EXACT: (("exact_family",), lambda: family("exact_family")),
         UNREADABLE: (("read_error",), lambda: dataset.match(F("read_error").exists())),
         QUALITY: (("quality",), lambda: dataset.match(F("quality").length() > 0)),
     }
+    if is_list and dataset.has_sample_field(VIDEO):
+        makers |= {name: ((), partial(on_tracks, issue)) for name, issue in TRACK_VIEWS.items()}
     views: dict[str, Any] = {
         name: make() for name, (fields, make) in makers.items() if all(dataset.has_sample_field(f) for f in fields)
     }

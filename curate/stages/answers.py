@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -13,6 +13,9 @@ from curate import check as plug
 from curate import runs, schema
 from curate.spec import TeacherSpec
 from curate.stages.context import Context
+
+if TYPE_CHECKING:
+    from curate.teachers.regions.class_maps import ClassMaps
 
 VERSION = 4
 _MODEL_FILES = ("path", "weights", "program")
@@ -30,6 +33,7 @@ class Taught:
         detectors: their names.
         present: `sample_id`, `content_sha256` and `present_<teacher>` of images with several labels.
         places: what they see together (`teachers.boxes.pooled`); None without them.
+        class_maps: of segmenters, on disk (`teachers.regions.class_maps`).
     """
 
     table: pa.Table
@@ -39,6 +43,7 @@ class Taught:
     detectors: tuple[str, ...] = ()
     present: pa.Table | None = None
     places: pa.Table | None = None
+    class_maps: tuple[ClassMaps, ...] = ()
 
     @property
     def shared_features(self) -> tuple[tuple[str, str], ...]:

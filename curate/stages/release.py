@@ -15,6 +15,7 @@ from curate.manifest.build import Release, build_release
 from curate.manifest.publish import Published
 from curate.spec import Spec
 from curate.stages import check, teach
+from curate.stages.class_maps import sharpness
 from curate.stages.context import Context
 from curate.stages.examine import allowed_sets
 from curate.state import Gathered
@@ -28,6 +29,7 @@ def build(context: Context, found: Gathered) -> Release:
         statistics, proof = check.expectations(context, data, "manifest", allowed_sets(found))
         return statistics, {"expectations_manifest": proof}
 
+    mask_weights = teach.mask_weights(found.statistics, taught) if taught else None
     with context.run.timed("verdicts"):
         return build_release(
             samples=_states(found).drop_columns(["mtime_ns"]),
@@ -44,6 +46,9 @@ def build(context: Context, found: Gathered) -> Release:
             places=taught.places if taught else None,
             cards=taught.cards if taught else (),
             teacher_weights=teach.weights(found.statistics, taught) if taught else None,
+            class_maps=taught.class_maps if taught else (),
+            mask_weights=mask_weights,
+            mask_sharpness=sharpness(context, taught, found.labels, mask_weights) if taught else 1.0,
             evidence={**found.evidence, **about(context.spec)},
             digests={"spec": runs.digest_json(spec_content(context.spec))},
             seed=context.spec.seed,

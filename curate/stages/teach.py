@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from curate import runs, schema, views
 from curate.ingest import Media
 from curate.spec import BOX_TEACHERS, CocoTeacherSpec, TeacherSpec
 from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
+from curate.stages.class_maps import with_class_maps
 from curate.stages.context import Context
 from curate.stages.detect import with_boxes
 
@@ -27,6 +28,8 @@ def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[
     taught = _classify(context, samples, labels, classes, media)
     if pc.any(pc.equal(labels["task"], schema.MULTI_LABEL)).as_py():
         taught = _with_tags(context, taught, samples, labels, classes, media)
+    if context.spec.policy.soft_labels and context.spec.policy.soft_masks_cells:
+        taught = with_class_maps(context, taught, samples, labels, classes)
     specs = [spec for spec in context.spec.teachers if isinstance(spec, CocoTeacherSpec)]
     return with_boxes(context, taught, specs, samples, labels, classes) if specs else taught
 
@@ -166,23 +169,32 @@ def released_predictions(taught: Taught) -> pa.Table:
     return taught.present.rename_columns(names)
 
 
+def mask_weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
+    """Return the weights of segmenters as the check of masks found them; None where it found none."""
+    named = _named_weights(statistics, {"mask_noise"})
+    known = {one.teacher: named.get(one.teacher, 0.0) for one in taught.class_maps}
+    return known if sum(known.values()) > 0 else None
+
+
 def weights(statistics: pa.Table, taught: Taught) -> dict[str, float] | None:
     """Return the ensemble's weights as the label-noise check found them; None where it found none.
 
     A teacher that was left out has weight 0, so that its opinion is in no soft label either.
     """
-    named = {
-        row["group"].removeprefix("teacher="): float(row["value"])
-        for row in statistics.to_pylist()
-        if row["check"] in {"label_noise", "multi_label_noise"}
-        and row["name"] == "teacher_weight"
-        and row["group"] is not None
-    }
+    named = _named_weights(statistics, {"label_noise", "multi_label_noise"})
     columns = [
         name.removeprefix(schema.PROB_PREFIX) for name in schema.teacher_columns(released_predictions(taught))
     ]
     known = {name: named.get(name, 0.0) for name in columns}
     return known if sum(known.values()) > 0 else None
+
+
+def _named_weights(statistics: pa.Table, checks: Collection[str]) -> dict[str, float]:
+    return {
+        row["group"].removeprefix("teacher="): float(row["value"])
+        for row in statistics.to_pylist()
+        if row["check"] in checks and row["name"] == "teacher_weight" and row["group"] is not None
+    }
 
 
 def _fold_families(context: Context, samples: pa.Table, labels: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -69,6 +69,16 @@ def test_one_answer_an_image_is_held_against_the_teacher_and_without_one_against
     assert taught["error_rate", "annotator=ann4"]["low"] > taught["error_rate", "annotator=ann0"]["high"]
 
 
+@pytest.mark.parametrize("teacher", [0.7, 0.9])
+def test_doubts_of_a_weak_teacher_are_no_errors_of_all(teacher: float) -> None:
+    """The mean of 1 - p(answer) by the others says .3 and more where a teacher is sure of little."""
+    found = statistics(crowd(1_500, answers=1, rates=(0.05,) * 5, teacher=teacher)[0])
+    row = found["error_rate", None]
+    assert row["low"] - 0.02 <= 0.05 <= row["high"] + 0.02
+    each = [found["error_rate", f"annotator=ann{who}"]["value"] for who in range(5)]
+    assert min(each) <= row["value"] <= max(each)
+
+
 def test_an_annotator_who_errs_on_one_class_is_named_with_his_doubted_labels() -> None:
     table, truth = crowd(1_500, rates=(0.03, 0.03, 0.03, 0.03, 0.03))
     rows = table.to_pylist()

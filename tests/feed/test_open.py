@@ -10,7 +10,6 @@ from typing import Any
 import end_to_end as e2e
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -196,13 +195,10 @@ def test_a_manifest_is_read_with_pyarrow_alone(workspace: Path) -> None:
     assert told.stdout.split() == ["45", "fixed_size_list<element:", "halffloat>[3]", "1.0"]
 
 
-def test_masks_are_not_handed_out(tmp_path: Path) -> None:
-    from curate.feed.rows import COLUMNS, rows_of  # noqa: PLC0415 - only here
+def test_masks_beside_other_labels_are_refused() -> None:
+    from curate.feed.rows import rows_of  # noqa: PLC0415 - only here
     from curate.manifest.tables import DATA  # noqa: PLC0415 - as above
 
-    columns = {name: pa.array(["x"]) for name in COLUMNS if pa.types.is_string(DATA.field(name).type)}
-    columns["task"] = pa.array(["segmentation"])
-    data = pa.table({name: columns.get(name, pa.nulls(1, DATA.field(name).type)) for name in COLUMNS})
-    pq.write_table(data, tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="holds masks"):
-        rows_of(pq.read_table(tmp_path / "t.parquet"), None, ["x"], split=None, by_image=False)
+    rows = {f.name: pa.nulls(2, f.type) for f in DATA} | {"task": pa.array(["segmentation", "detection"])}
+    with pytest.raises(InputError, match=r"masks beside labels of other tasks \(detection, segmentation\)"):
+        rows_of(pa.table(rows), None, ["x"], split=None, by_image=True)

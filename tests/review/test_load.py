@@ -121,6 +121,12 @@ def test_views_hold_what_their_names_say(pets: Any) -> None:
     assert ids[views.UNREADABLE] == [s[11]]
     assert ids[views.QUALITY] == [s[6]]
     assert ids[views.EXACT] == ids[views.NEAR] == []
+    missing = {"finding_id": "f" * 24, "check": "box_noise", "issue": "missing", "sample_id": s[7], "risk": 0.95}
+    missing |= {"flagged": True, "reason_code": "box_missing", "reason_args": "{}"}
+    more = pa.concat_tables([pets.arguments["findings"], schema.table_from_rows([missing], schema.FINDINGS)])
+    load_dataset("lacking", **{**pets.arguments, "findings": more})
+    waiting = dataset.open_dataset("lacking").load_saved_view(views.WAITING)
+    assert [str(i) for i in waiting.values("id")] == [s[7], s[0], s[2]], "it is released, and its place waits"
     assert sorted(ids["class dog"]) == sorted(s[i] for i in (1, 3, 5, 7, 9))
 
 

@@ -63,6 +63,14 @@ class Answer:
             return one_hot(self.codes[rows, columns], self.n_classes)
         return _valid(np.asarray(self._probs()[:, rows, columns], dtype=np.float32), self.source)
 
+    def whole(self) -> Floats:
+        """Return (K, H, W) probabilities at the answer's own size.
+
+        Raises:
+            InputError: these are no probabilities.
+        """
+        return _valid(np.asarray(self._probs(), dtype=np.float32), self.source)
+
     def likeliest(self) -> Ids:
         """Return (H, W) positions of the likeliest class, at the answer's own size.
 
@@ -71,7 +79,7 @@ class Answer:
         """
         if self.codes is not None:
             return self.codes
-        likeliest: Ids = _valid(np.asarray(self._probs(), dtype=np.float32), self.source).argmax(axis=0)
+        likeliest: Ids = self.whole().argmax(axis=0)
         return likeliest
 
     def refuse_other_format(self, of: tuple[int, int]) -> None:

@@ -104,7 +104,7 @@ def follow(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Noise) -
 
 
 def _ahead(
-    variance: Floats, n_frames: Ints, push: Floats, resize: Floats, place: Floats, velocity: Floats
+    variance: Floats, n_frames: Ints | Floats, push: Floats, resize: Floats, place: Floats, velocity: Floats
 ) -> tuple[Floats, tuple[Floats, Floats, Floats, Floats]]:
     """Return places moved on by so many frames, negative ones back in time, and their variances."""
     p, pv, v, s = variance.T
@@ -117,6 +117,44 @@ def _ahead(
         v + push * span,
         s + resize * span,
     )
+
+
+def off_course(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Noise, n_most: int) -> Floats:
+    """Return (K, N) how far boxes are from where those on both sides of them put them, in standard deviations.
+
+    Row k - 1 is about the mean place of each box and the k - 1 after it; these have no say in where they should be.
+    NaN where the id has no box before or after them. The other arguments are as in `follow`.
+
+    Args:
+        track: (N,).
+        frame: (N,).
+        box: (N, 4).
+        scale: (N,).
+        noise: in diagonals.
+        n_most: K, boxes in a row that are looked at together.
+    """
+    n = len(track)
+    deviations = np.full((n_most, n), np.nan)
+    left = follow(track, frame, box, scale, noise)
+    right = follow(track[::-1], frame[::-1], box[::-1], scale[::-1], noise)
+    seen = np.cumsum(np.concatenate([np.zeros((1, 2)), box[:, :2] + box[:, 2:] / 2]), axis=0)
+    when = np.cumsum(np.concatenate([[0], frame]))
+    for k in range(1, min(n_most, n - 2) + 1):
+        first = np.flatnonzero(track[: -k - 1] == track[k + 1 :]) + 1
+        mean_frame = (when[first + k] - when[first]) / k
+        push = (noise.acceleration * scale[first]) ** 2
+        sides = []
+        for course, at, origin in ((left, first - 1, first - 1), (right, n - 1 - first - k, first + k)):
+            apart = mean_frame - frame[origin]
+            moved, (p, _, _, _) = _ahead(
+                course.variance[at], apart, push, push, course.place[at], course.velocity[at]
+            )
+            sides.append((moved[:, :2], np.maximum(p, 1e-12)))
+        (one, p), (other, q) = sides
+        expected = (one * q[:, None] + other * p[:, None]) / (p + q)[:, None]
+        variance = p * q / (p + q) + (noise.shake * scale[first]) ** 2 / k
+        deviations[k - 1, first] = np.hypot(*((seen[first + k] - seen[first]) / k - expected).T) / np.sqrt(variance)
+    return deviations
 
 
 def _steps(track: Ints) -> list[Ints]:

@@ -167,12 +167,12 @@ def _pairs_of(given: _Given, track: Ints, rows: Ints) -> Pairs:
     rows = rows[np.lexsort([boxes.frame[rows], track[rows]])]
     own, frame, box, scale = track[rows], boxes.frame[rows], boxes.box[rows], given.scale[rows]
     left = follow(own, frame, box, scale, given.noise)
-    right = _reversed(follow(own[::-1], frame[::-1], box[::-1], scale[::-1], given.noise))
+    right = reversed_course(follow(own[::-1], frame[::-1], box[::-1], scale[::-1], given.noise))
     start = np.flatnonzero((own[1:] == own[:-1]) & (frame[1:] - frame[:-1] <= LONGEST_PAUSE))
     one, other, gap = _neighbours(boxes, rows[start], rows[start + 1])
 
     def goes_on(of: Ints, as_of: Ints) -> Floats:
-        return _fit(left, right, start[of], start[as_of] + 1, frame, scale, given.noise)
+        return log_fit(left, right, start[of], start[as_of] + 1, frame, scale, given.noise)
 
     ratio, normal = goes_on(one, other) + goes_on(other, one) - goes_on(one, one) - goes_on(other, other)
     before = np.stack([rows[start[one]], rows[start[other]]], axis=1)
@@ -180,16 +180,19 @@ def _pairs_of(given: _Given, track: Ints, rows: Ints) -> Pairs:
     return Pairs(before, after, gap, ratio, normal)
 
 
-def _reversed(course: Course) -> Course:
+def reversed_course(course: Course) -> Course:
+    """Return a course in the opposite order of its boxes."""
     return Course(
         course.place[::-1], course.velocity[::-1], course.variance[::-1], course.error[::-1], course.spread[::-1]
     )
 
 
-def _fit(left: Course, right: Course, start: Ints, end: Ints, frame: Ints, scale: Floats, noise: Noise) -> Floats:
+def log_fit(
+    left: Course, right: Course, start: Ints, end: Ints, frame: Ints, scale: Floats, noise: Noise
+) -> Floats:
     """Return (2, n) the log-likelihood that the course up to one box goes on with the course from another on.
 
-    Under a Student t and under a normal distribution.
+    Under a Student t and under a normal distribution, each up to its own constant; pixels and frames.
     """
     dt = (frame[end] - frame[start]).astype(np.float64)
     p, pv, v, s = left.variance[start].T

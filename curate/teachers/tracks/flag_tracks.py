@@ -116,7 +116,9 @@ def flag_tracks(
     files = [read_mot(file, name) for name, file in mot_files(Path(labels)).items()]
     sequence, track, frame, box, number = columns_of(files)
     boxes = track_boxes(sequence, track, frame, box, _class_names(number, classes))
-    partners = [match(boxes, _teacher(name, Path(path), boxes), name) for name, path in sorted(teachers.items())]
+    partners = [
+        match(boxes, _teacher(name, Path(path), boxes, classes), name) for name, path in sorted(teachers.items())
+    ]
     ignored = np.concatenate([file.ignored() for file in files])[boxes.row]
     found = [one for one in search(boxes, partners) if not ignored[one.box if one.box >= 0 else one.track]]
     table = _table(boxes, found, files, ignored)
@@ -133,19 +135,19 @@ def flag_tracks(
     )
 
 
-def _class_names(number: Ints, classes: Sequence[str] | None) -> list[str]:
+def _class_names(number: Ints, classes: Sequence[str] | None, whose: str = "labels") -> list[str]:
     if classes is None:
         return [str(one) if one else "" for one in number.tolist()]
     beyond = sorted({one for one in number.tolist() if one > len(classes)})
     if beyond:
         raise InputError(
-            f"The labels have the class numbers {', '.join(map(str, beyond))}, and there are {len(classes)} names; "
+            f"The {whose} have the class numbers {', '.join(map(str, beyond))}, and there are {len(classes)} names; "
             "--classes names class 1, 2, … in order."
         )
     return [classes[one - 1] if one else "" for one in number.tolist()]
 
 
-def _teacher(name: str, path: Path, boxes: TrackBoxes) -> TrackBoxes:
+def _teacher(name: str, path: Path, boxes: TrackBoxes, classes: Sequence[str] | None) -> TrackBoxes:
     found = dict(mot_files(path))
     if path.is_file() and len(boxes.sequences) == 1:
         found = {boxes.sequences[0]: path}
@@ -157,7 +159,9 @@ def _teacher(name: str, path: Path, boxes: TrackBoxes) -> TrackBoxes:
             )
     files = [read_mot(found[one], one) for one in boxes.sequences]
     sequence, track, frame, box, number = columns_of(files)
-    tracks = track_boxes(sequence, track, frame, box, [str(one) for one in number.tolist()], like=boxes)
+    tracks = track_boxes(
+        sequence, track, frame, box, _class_names(number, classes, f"tracks of {name}"), like=boxes
+    )
     if not tracks.n:
         raise InputError(
             f"The teacher {name} has no box in any frame of the labels (frames {boxes.frames[0, 1]} to "

@@ -13,7 +13,7 @@ from curate.teachers.tracks.exchanges import Exchanges, exchanges
 from curate.teachers.tracks.motion import Break, Motion, breaks_of, motion_of, steadied
 from curate.teachers.tracks.partners import Partners, Statements, statements
 
-ISSUES = ("id_switch", "class_flip", "gap", "jump", "duplicate_id")
+ISSUES = ("id_switch", "class_flip", "gap", "jump", "duplicate_id", "cut_short")
 TEACHER_ODDS = 4.0  # a teacher that speaks is taken to be right four times in five
 SECOND = 0.5  # share of the risk at boxes beside or after the one to look at: each error is ranked high once
 
@@ -86,6 +86,24 @@ class Scene:
     def name(self, box: int) -> str:
         """Return the id of a box as the input calls it."""
         return str(self.boxes.track_name[box])
+
+    def link_to(self, box: int) -> int:
+        """Return the link that leads to a box, which has to have one."""
+        return int(np.searchsorted(self.motion.after, box))
+
+    def odds(self, link: int) -> float:
+        """Return how far a link is off its course, in units of the cut."""
+        return float(self.motion.distance[link] / self.motion.cut_of_link(self.boxes, link))
+
+    def about(self, link: int) -> dict[str, Any]:
+        """Return what a reason says of a link: the id, the frames on its sides, how far it is off."""
+        start, end = int(self.motion.before[link]), int(self.motion.after[link])
+        return {
+            "track": self.name(start),
+            "frame_before": self.number(start),
+            "frame": self.number(end),
+            "diagonals": round(float(self.motion.distance[link]), 2),
+        }
 
     def in_picture(self, box: Floats, sequence: int, frame: int) -> Floats:
         """Return a box of the steady view in pixels of the picture."""

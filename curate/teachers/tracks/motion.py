@@ -7,6 +7,7 @@ takes off what most ids of a frame share: a camera that moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -219,8 +220,8 @@ class Break:
     boxes: Ints
 
 
-MAX_EXCURSION_BREAKS = 4
-MAX_RESTLESS = 10  # boxes: an excursion with further breaks in it is not longer
+MAX_EXCURSION_BREAKS = 20
+MAX_RESTLESS = 20  # boxes: an excursion with further breaks in it is not longer
 SHORT = 5  # boxes: a start as short as this is off itself, not what follows
 
 
@@ -260,7 +261,8 @@ def _return_of(boxes: TrackBoxes, motion: Motion, broken: Ints, at: int) -> int 
             return None
         n_frames = int(boxes.frame[end] - boxes.frame[start])
         step = boxes.centre[end] - boxes.centre[start]
-        options = (motion.before_velocity[link], motion.after_velocity[other])
+        sides = (motion.before_velocity[link], motion.after_velocity[other])
+        options = (*sides, (sides[0] + sides[1]) / 2)  # boxes that shake make each side's uncertain
         diagonal = max(boxes.diagonal_px[start], boxes.diagonal_px[end])
         apart = min(float(np.hypot(*(step - velocity * n_frames))) for velocity in options) / diagonal
         away = min(motion.distance[link] * motion.n_frames[link], motion.distance[other] * motion.n_frames[other])
@@ -278,6 +280,24 @@ def _short_start(boxes: TrackBoxes, motion: Motion, link: int) -> Ints | None:
     if len(start) >= SHORT or last - int(motion.after[link]) <= len(start):
         return None
     return start.astype(np.int64)
+
+
+def pieces_of(
+    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int]
+) -> tuple[Ints, Ints]:
+    """Return the boxes that courses may go through, and the number of the course of each, in order.
+
+    Boxes that a break puts off their course have no say in where it leads. Where an id changes hands (at a box in
+    `changed`) or breaks for good, one course ends and another begins.
+    """
+    off = np.concatenate([np.zeros(0, dtype=np.int64), *(one.boxes for one in breaks)])
+    ends = np.asarray([motion.after[one.link] for one in breaks if one.back < 0], dtype=np.int64)
+    used = usable(boxes, motion.is_extra)
+    is_new = np.zeros(boxes.n, dtype=np.bool_)
+    is_new[np.concatenate([ends, np.asarray(changed, dtype=np.int64)])] = True
+    piece = (np.cumsum(is_new) + boxes.track * 2 * boxes.n)[used]  # of two ids, never equal
+    kept = ~np.isin(used, off[~np.isin(off, ends)])
+    return used[kept], piece[kept]
 
 
 def continued(boxes: TrackBoxes, motion: Motion, box: int, frame: int) -> Floats:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from curate.teachers.tracks.boxes import NONE, Floats, Ints, TrackBoxes, iou
+from curate.teachers.tracks.classes import flips
+from curate.teachers.tracks.ends import short_ends
 from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, scene_of, voted
 from curate.teachers.tracks.partners import Partners
+from curate.teachers.tracks.pauses import pause_odds
 from curate.teachers.tracks.switches import switched_boxes, switches_and_jumps
 
 MAX_GAP_CHECKED = 50  # missing frames of a gap that teachers are asked about
@@ -30,8 +33,10 @@ def search(boxes: TrackBoxes, teachers: Sequence[Partners] = ()) -> list[Found]:
     twice = list(_twice(scene))
     found += twice
     wrong = {one.box: one.suggested_id for one in found if one.flagged and one.suggested_id is not None}
-    found += list(_gaps(scene, wrong))
-    found += list(_flips(scene, found))
+    found += list(_gaps(scene, wrong, set(switched_boxes(found).tolist())))
+    renamed = [one.box for one in found if one.issue == "id_switch" and one.risk > EXPLAINED_ODDS]
+    found += list(short_ends(scene, np.asarray(renamed, dtype=np.int64)))
+    found += list(flips(scene, switched_boxes(found)))
     best: dict[tuple[int, int, int, str], Found] = {}
     for one in found:
         key = (one.box, one.frame, one.track, one.issue)
@@ -83,14 +88,13 @@ def _between(scene: Scene, last: int, frame: int) -> Floats:
     return np.asarray(boxes.box[last] * (1 - weight) + boxes.box[end] * weight)
 
 
-def _gaps(scene: Scene, wrong: Mapping[int, str]) -> Iterator[Found]:
+def _gaps(scene: Scene, wrong: Mapping[int, str], changed: Container[int]) -> Iterator[Found]:
     """Return each pause of an id: at the box after it, beside it, and one row a missing label."""
     boxes, motion = scene.boxes, scene.motion
     links = np.flatnonzero(motion.n_frames > 1)
     if not len(links):
         return
-    n_tracks = len(np.unique(boxes.track[motion.before]))
-    usual = len(np.unique(boxes.track[motion.before[links]])) / n_tracks  # where most ids pause, pauses are meant
+    odds_of = pause_odds(boxes, motion)
     owed: dict[tuple[int, int, str], list[int]] = {}
     for box, name in sorted(wrong.items()):
         owed.setdefault((int(boxes.sequence[box]), int(boxes.frame[box]), name), []).append(box)
@@ -98,9 +102,9 @@ def _gaps(scene: Scene, wrong: Mapping[int, str]) -> Iterator[Found]:
         start, end = int(motion.before[link]), int(motion.after[link])
         frames = np.arange(int(boxes.frame[start]) + 1, int(boxes.frame[end]))
         n_for, n_against, names, where = _seen_in_gap(scene, start, end, frames[:MAX_GAP_CHECKED])
-        odds = voted(2.0 * max(1.0 - usual, 0.05), n_for, n_against)
-        if _is_explained(scene, start, frames[:MAX_GAP_CHECKED], owed):
-            odds = EXPLAINED_ODDS
+        odds = voted(odds_of[int(link)], n_for, n_against)
+        if end in changed or _is_explained(scene, start, frames[:MAX_GAP_CHECKED], owed):
+            odds = min(odds, EXPLAINED_ODDS)
         elif motion.distance[link] > motion.cut_of(boxes)[link]:
             odds /= 2  # it comes back elsewhere: a jump or another thing
         risk = risk_of(odds)
@@ -156,34 +160,3 @@ def _is_explained(
         expected = _between(scene, start, frame)
         n_there += bool(rows) and bool((iou(expected[None], boxes.box[list(rows)]) >= MIN_IOU).any())
     return 2 * n_there >= len(frames)
-
-
-def _flips(scene: Scene, found: Sequence[Found]) -> Iterator[Found]:
-    """Return each box whose class differs from what most of its id says, between switches of the id."""
-    boxes = scene.boxes
-    cuts = np.zeros(boxes.n, dtype=np.int64)
-    cuts[switched_boxes(found)] = 1
-    piece = np.cumsum(cuts + np.concatenate([[0], (np.diff(boxes.track) != 0).astype(np.int64)]))
-    n_labels = len(boxes.labels)
-    cells, inverse, counts = np.unique(piece * n_labels + boxes.label, return_inverse=True, return_counts=True)
-    owner = cells // n_labels
-    order = np.lexsort([cells, -counts, owner])
-    first = order[np.concatenate([[True], np.diff(owner[order]) != 0])]
-    winner = np.zeros(int(piece.max()) + 1, dtype=np.int64)
-    winner[owner[first]] = first
-    most = winner[piece]
-    size = np.bincount(piece, weights=np.ones(boxes.n)).astype(np.int64)[piece]
-    n_own, n_most = counts[inverse], counts[most]
-    tied = np.bincount(owner, weights=counts == counts[winner[owner]])[piece] > 1
-    for row in np.flatnonzero((n_own < n_most) | (tied & (n_own == n_most))):
-        box = int(row)
-        label, usual = boxes.labels[int(boxes.label[box])], boxes.labels[int(cells[most[box]] % n_labels)]
-        is_tied = bool(n_own[box] == n_most[box])
-        args = {
-            "track": scene.name(box), "label": label, "n_own": int(n_own[box]), "n": int(size[box]),
-            "frame": scene.number(box), "usual": None if is_tied else usual,
-        }  # fmt: skip
-        yield Found(
-            box, "class_flip", float(n_most[box] + 1) / float(n_own[box] + n_most[box] + 2), not is_tied,
-            "track_class_tie" if is_tied else "track_class_flip", args, suggested_label=None if is_tied else usual,
-        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Ids that change hands, and boxes that leave the course of their id."""
+"""Ids that change hands, and breaks that are that or else jumps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import numpy as np
 from curate.teachers.tracks.boxes import NONE, Ints
 from curate.teachers.tracks.exchanges import SURE
 from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, voted
+from curate.teachers.tracks.jumps import jump_of, small_jumps
 from curate.teachers.tracks.motion import Break, continued
-from curate.teachers.tracks.partners import REACH, diagonals_apart, where_followed
+from curate.teachers.tracks.partners import REACH, diagonals_apart
+from curate.teachers.tracks.reuse import doubtful
 
 MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may lie to be that one
 COMPARED_ODDS = 0.2  # at most, of one that the courses of both ids do not show: one teacher alone is not enough
 MAX_LOG_ODDS = 20.0
-N_SHAKES = 6.0  # standard deviations of a drawn centre: two boxes of one thing are less far apart
 NEXT = 2  # links: a break so near an exchange is the exchange
+LEAST_ODDS = 0.1  # of an id that comes back as another thing, that are worth a line
 QUIET_ODDS = 0.1  # of a change of hands that only teachers see, before they are heard
 
 
@@ -50,7 +52,7 @@ def switches_and_jumps(scene: Scene) -> list[Found]:
     """Return each break as an id switch, where the box goes on as another id, or else as a jump."""
     changes = list(_exchanged(scene))
     jumps: list[Found] = []
-    taken = [_link_to(scene, change.box) for change in changes if change.odds >= 1]
+    taken = [scene.link_to(change.box) for change in changes if change.odds >= 1]
     for broken in scene.breaks:
         if _is_exchange(scene, broken, taken):
             continue
@@ -59,7 +61,9 @@ def switches_and_jumps(scene: Scene) -> list[Found]:
             taken.append(broken.link)
             changes += seen
         else:
-            jumps += _jump(scene, broken)
+            jumps += jump_of(scene, broken)
+    changes += _come_back(scene, taken)
+    jumps += small_jumps(scene, [change.box for change in changes if change.odds >= 1])
     changes += _only_seen_by_teachers(scene, taken)
     changes += _new_names(scene)
     return jumps + _who_is_who(scene, changes)
@@ -71,7 +75,7 @@ def _exchanged(scene: Scene) -> Iterator[Change]:
     for before, after, frame, ratio in zip(
         pairs.before.tolist(), pairs.after.tolist(), pairs.frame.tolist(), pairs.log_ratio.tolist(), strict=True
     ):
-        links = [_link_to(scene, box) for box in after]
+        links = [scene.link_to(box) for box in after]
         n_for = max(int(scene.n_denies[link]) for link in links)
         n_against = max(int(scene.n_confirms[link]) for link in links)
         odds = voted(_motion_odds(ratio), n_for, n_against if not n_for else 0)
@@ -81,11 +85,6 @@ def _exchanged(scene: Scene) -> Iterator[Change]:
 
 def _motion_odds(log_ratio: float) -> float:
     return float(np.exp(np.clip((log_ratio - SURE) / 2, -MAX_LOG_ODDS, MAX_LOG_ODDS)))
-
-
-def _link_to(scene: Scene, box: int) -> int:
-    """Return the link that leads to a box, which has to have one."""
-    return int(np.searchsorted(scene.motion.after, box))
 
 
 def _is_exchange(scene: Scene, broken: Break, taken: Sequence[int]) -> bool:
@@ -99,59 +98,44 @@ def _is_exchange(scene: Scene, broken: Break, taken: Sequence[int]) -> bool:
     )
 
 
-def _about(scene: Scene, link: int) -> dict[str, Any]:
-    start, end = int(scene.motion.before[link]), int(scene.motion.after[link])
-    return {
-        "track": scene.name(start),
-        "frame_before": scene.number(start),
-        "frame": scene.number(end),
-        "diagonals": round(float(scene.motion.distance[link]), 2),
-    }
-
-
-def _odds(scene: Scene, link: int) -> float:
-    return float(scene.motion.distance[link] / scene.motion.cut_of_link(scene.boxes, link))
-
-
 def _changes_at(scene: Scene, broken: Break) -> Iterator[Change]:
     """Return the change of hands at a break and the one back; nothing where no other id is involved."""
     motion, link = scene.motion, broken.link
     start, end = int(motion.before[link]), int(motion.after[link])
     other = donor_of(scene, start, end, float(motion.distance[link] * motion.n_frames[link]))
-    other = _seen_before(scene, link, lost_at=end) if other < 0 else other
+    if other < 0:
+        if broken.back >= 0 and scene.n_denies[link] <= scene.n_confirms[link]:
+            return  # it comes back, and of the teachers as many follow it there as follow another
+        other = _seen_before(scene, link, lost_at=end)
     compared = _odds_between(scene, link, other)
     if other < 0 or (compared is not None and compared < 1):
         return  # the two were compared already, and each goes on better as itself
-    odds = voted(_odds(scene, link), int(scene.n_denies[link]), int(scene.n_confirms[link]))
+    odds = voted(scene.odds(link), int(scene.n_denies[link]), int(scene.n_confirms[link]))
     yield _change(scene, link, other, odds)
     if broken.back >= 0:
         back = int(motion.after[broken.back])
-        yield Change(back, NONE, odds, "track_id_returns", _about(scene, broken.back), comes_back=True)
+        yield Change(back, NONE, odds, "track_id_returns", scene.about(broken.back), comes_back=True)
 
 
-def _jump(scene: Scene, broken: Break) -> Iterator[Found]:
-    """Return the boxes of a break as jumps; a teacher whose track makes the same move speaks against it."""
-    motion = scene.motion
-    start, end = int(motion.before[broken.link]), int(motion.after[broken.link])
-    anchor, first = (start, end) if int(broken.boxes[0]) > start else (end, start)
-    away = float(motion.distance[broken.link] * motion.n_frames[broken.link])
-    shaky = N_SHAKES * scene.exchanges.noise.shake  # as far apart as two boxes that are drawn so unsteadily
-    n_against, names, where = 0, [], None
-    for teacher in scene.teachers:
-        seen = where_followed(scene.given, teacher, anchor, first)
-        if seen is None:
+def _come_back(scene: Scene, taken: list[int]) -> Iterator[Change]:
+    """Return pauses after which an id is another thing: the one that another id stood on, or a new one."""
+    boxes, motion = scene.boxes, scene.motion
+    track = boxes.track[motion.after]
+    changed = motion.after[np.asarray(taken, dtype=np.int64)].tolist()
+    own_breaks = [one for one in scene.breaks if motion.n_frames[one.link] == 1]
+    for link, alone in doubtful(boxes, motion, own_breaks, changed, LEAST_ODDS):
+        if any(abs(link - one) <= NEXT and track[link] == track[one] for one in taken):
             continue
-        if diagonals_apart(seen, scene.given.box[first]) < max(away / 2, shaky):
-            n_against += 1
-            continue
-        names.append(teacher.name)
-        where = seen if where is None else where
-    risk = risk_of(voted(_odds(scene, broken.link), len(names), n_against))
-    code = "track_jump_start" if first == start else "track_jump_seen" if names else "track_jump"
-    args = {**_about(scene, broken.link), "teachers": ", ".join(names), "n_teachers": len(names)}
-    for box in broken.boxes.tolist():
-        told = {**args, "frame": scene.number(box), "frame_after": args["frame"]}
-        yield Found(box, "jump", risk, risk >= 0.5, code, told, suggested_box=where if box == first else None)
+        start, end = int(motion.before[link]), int(motion.after[link])
+        odds = voted(alone, int(scene.n_denies[link]), int(scene.n_confirms[link]))
+        other = donor_of(scene, start, end, 1.0)
+        args = {**scene.about(link), "n_missing": int(motion.n_frames[link]) - 1}
+        if odds >= 1:
+            taken.append(link)
+        if other >= 0:
+            yield _change(scene, link, other, odds)
+        else:
+            yield Change(end, NONE, odds, "track_id_reused", args)
 
 
 def donor_of(scene: Scene, start: int, end: int, away: float) -> int:
@@ -198,7 +182,7 @@ def _seen_before(scene: Scene, link: int, lost_at: int = NONE) -> int:
 
 def _change(scene: Scene, link: int, other: int, odds: float) -> Change:
     names = [one.name for one, said in zip(scene.teachers, scene.said, strict=True) if said.denies[link]]
-    args = {**_about(scene, link), "teachers": ", ".join(names), "n_teachers": len(names)}
+    args = {**scene.about(link), "teachers": ", ".join(names), "n_teachers": len(names)}
     if other < 0:
         return Change(int(scene.motion.after[link]), other, odds, "track_id_switch_unknown", args)
     args["other"] = scene.name(other)

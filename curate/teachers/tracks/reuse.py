@@ -1,0 +1,88 @@
+"""Ids that come back after a pause as something else: the name was given again, or its owner goes on under another.
+
+How probable it is that the box after a pause is what was there before follows from the course on both sides (as in
+`exchanges`); it is held against a thing that is anywhere where boxes are, moves as things here do and is as large as
+they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
+from curate.teachers.tracks.course import DOF, FIRST_SPEED, follow, scales_of
+from curate.teachers.tracks.exchanges import N_DIMENSIONS, log_fit, reversed_course
+from curate.teachers.tracks.motion import Break, Motion, pieces_of
+
+CONSTANT = (  # of a Student t, which `log_fit` leaves out
+    math.lgamma((DOF + N_DIMENSIONS) / 2) - math.lgamma(DOF / 2) - N_DIMENSIONS / 2 * math.log(DOF * math.pi)
+)
+SURE = 5.0  # log ratio of even odds: ids are rarely given again
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """An id that comes back after a pause.
+
+    Attributes:
+        link: that leads over the pause.
+        log_ratio: how much more likely another thing comes back than the same one, natural logarithm.
+    """
+
+    link: int
+    log_ratio: float
+
+
+def returns_of(boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int]) -> list[Return]:
+    """Return every pause of at least one annotated frame, with what its two sides say about each other.
+
+    Not where a break or a change of hands (`changed`) says already that the sides are not one course.
+    """
+    rows, own = pieces_of(boxes, motion, breaks, changed)
+    links = np.flatnonzero(motion.n_frames > 1)
+    links = links[np.isin(motion.before[links], rows) & np.isin(motion.after[links], rows)]
+    at = np.searchsorted(rows, motion.before[links])
+    links = links[own[at] == own[np.searchsorted(rows, motion.after[links])]]
+    if not len(links):
+        return []
+    frame, box, scale = boxes.frame[rows], boxes.box[rows], scales_of(boxes, rows)
+    left = follow(own, frame, box, scale, motion.noise)
+    right = reversed_course(follow(own[::-1], frame[::-1], box[::-1], scale[::-1], motion.noise))
+    start, end = np.searchsorted(rows, motion.before[links]), np.searchsorted(rows, motion.after[links])
+    same = log_fit(left, right, start, end, frame, scale, motion.noise)[0] + CONSTANT
+    ratio = _elsewhere(boxes, rows, boxes.sequence[motion.before[links]], scale[end]) - same
+    return [Return(int(link), float(one)) for link, one in zip(links, ratio, strict=True)]
+
+
+def _elsewhere(boxes: TrackBoxes, rows: Ints, sequence: Ints, scale: Floats) -> Floats:
+    """Return the log density of any other thing: even over the area and the range of sizes, at a common speed."""
+    area = np.zeros(len(boxes.sequences))
+    sizes = np.zeros(len(boxes.sequences))
+    for one in np.unique(sequence).tolist():
+        mine = rows[boxes.sequence[rows] == one]
+        spread = np.ptp(np.quantile(boxes.centre[mine], [0.02, 0.98], axis=0), axis=0)
+        size = np.ptp(np.quantile(boxes.box[mine, 2:], [0.02, 0.98], axis=0), axis=0)
+        area[one] = np.log(np.maximum(spread, 1.0)).sum()
+        sizes[one] = np.log(np.maximum(size, 1.0)).sum()
+    speed = np.log(2 * math.pi * (FIRST_SPEED / 3 * scale) ** 2)
+    density: Floats = -area[sequence] - sizes[sequence] - speed
+    return density
+
+
+def odds_of(found: Return) -> float:
+    """Return the odds that another thing came back."""
+    return math.exp(min(max((found.log_ratio - SURE) / 2, -20.0), 20.0))
+
+
+def doubtful(
+    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int], least: float
+) -> Iterator[tuple[int, float]]:
+    """Yield the link over each pause after which another thing may have come back, and its odds, from `least` on."""
+    for one in returns_of(boxes, motion, breaks, changed):
+        odds = odds_of(one)
+        if odds >= least:
+            yield one.link, odds
