@@ -54,6 +54,9 @@ CONTRADICTIONS = (
     ("accept", "drop"),
     ("keep", "drop"),
     ("accept_box", "reject_box"),
+    (ACCEPT_ID, "reject"),
+    (ACCEPT_ID, "keep"),
+    (ACCEPT_ID, "drop"),
 )
 
 Target = tuple[str, str | None]
@@ -255,6 +258,7 @@ def contradictory(signals: Iterable[Signal]) -> set[Signal]:
 
 def say_contradictory(signals: Iterable[Signal]) -> str:
     """Return what to tell about `contradictory` signals."""
-    tags = sorted({TAG_PREFIX + SUGGESTED.get(kind, kind) for kind, _ in signals})
+    words = SUGGESTED | {ACCEPT_ID: "accept"}
+    tags = sorted({TAG_PREFIX + words.get(kind, kind) for kind, _ in signals})
     told = " and ".join(tags)
     return f"it is tagged {told}, which contradict each other; what was decided before stays. Leave one tag."
