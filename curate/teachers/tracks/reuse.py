@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
+from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes, iou
 from curate.teachers.tracks.course import DOF, FIRST_SPEED, follow, scales_of
 from curate.teachers.tracks.exchanges import N_DIMENSIONS, log_fit, reversed_course
 from curate.teachers.tracks.motion import Break, Motion, pieces_of
@@ -21,6 +21,7 @@ from curate.teachers.tracks.motion import Break, Motion, pieces_of
 CONSTANT = (  # of a Student t, which `log_fit` leaves out
     math.lgamma((DOF + N_DIMENSIONS) / 2) - math.lgamma(DOF / 2) - N_DIMENSIONS / 2 * math.log(DOF * math.pi)
 )
+SAME_PLACE = 0.5  # overlap of the boxes before and after a pause from which on they are one thing
 SURE = 5.0  # log ratio of even odds: ids are rarely given again
 
 
@@ -83,6 +84,9 @@ def doubtful(
 ) -> Iterator[tuple[int, float]]:
     """Yield the link over each pause after which another thing may have come back, and its odds, from `least` on."""
     for one in returns_of(boxes, motion, breaks, changed):
+        sides = boxes.box[[motion.before[one.link], motion.after[one.link]]]
+        if iou(sides[:1], sides[1:])[0, 0] >= SAME_PLACE:
+            continue
         odds = odds_of(one)
         if odds >= least:
             yield one.link, odds
