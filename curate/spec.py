@@ -140,6 +140,9 @@ class MotSpec(_Frozen):
     name: Name
     path: str
     first_frame: int = Field(default=1, description="what the files call frame 0 of the labels")
+    classes: list[str] | None = Field(
+        default=None, description="class 1, 2, … of the eighth column; null = numbers"
+    )
     trained_on: str | None = None
 
 

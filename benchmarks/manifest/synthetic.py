@@ -63,7 +63,7 @@ def data_batches(n_rows: int, n_classes: int, changed: float = 0.0) -> Iterator[
         classes = random.integers(0, n_classes, n)
         boxes = random.random((n, 4)).astype(np.float64)
         weights, splits = np.ones(n), random.random(n) < 0.8
-        digests = random.bytes(32 * n)
+        digests = image_digests(start, n)
         other = np.random.default_rng(start + 1).random((4, n)) < changed
         classes = np.where(other[0], (classes + 1) % n_classes, classes)
         splits, weights = np.where(other[1], ~splits, splits), np.where(other[2], 0.5, weights)
@@ -111,12 +111,17 @@ def soft_batches(n_rows: int, n_classes: int, top_k: int) -> Iterator[pa.Table]:
         columns = [
             ids,
             label_ids,
-            pa.nulls(n, MADE_FOR.type),
+            pa.array(np.frombuffer(image_digests(start, n), ">u8")[::4].astype(np.uint64), MADE_FOR.type),
             pa.FixedSizeListArray.from_arrays(pa.array(classes.ravel()), top_k),
             pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(tops).ravel()), top_k),
             pa.array(tail),
         ]
         yield pa.table(columns, schema=soft_schema(Layout("top_k", n_classes, top_k, 0)))
+
+
+def image_digests(start: int, n: int) -> bytes:
+    """Return the digests of the images of `n` rows from `start` on, 32 bytes each; soft labels are made for these."""
+    return np.random.default_rng((start, 1)).bytes(32 * n)
 
 
 def same(word: str, n: int) -> pa.Array:

@@ -21,9 +21,11 @@ from curated import Curated, curated
 from student import BATCH, measured, train
 from world import Task, noisy, read_task
 
+from curate.teachers.calibration import at_temperature
 from curate.teachers.disagreement import fit_flags
 from curate.teachers.mixture import posterior
 from curate.teachers.pool import log_pool, log_probs
+from curate.teachers.sampling import order_keys
 from curate.teachers.scoring import score_flags
 
 FIRST_SEED = 100
@@ -55,6 +57,9 @@ def candidates(task: Task, made: Curated) -> Mapping[str, Arm]:
         at = np.flatnonzero(np.ones(len(given), dtype=bool) if keep is None else keep)
         return Arm(made.rows[at], np.full(len(at), -1), None, target[at], {"alpha": 1.0})
 
+    keys = order_keys(None, len(given))
+    sure_q = at_temperature(q, given, np.isfinite(q).all(axis=1), keys).probs
+    sure_ratio = sure_q[np.arange(len(given)), given] / sure_q.max(axis=1)
     sharp = q**1.5 / (q**1.5).sum(axis=1, keepdims=True)
     ratio = q[np.arange(len(given)), given] / q.max(axis=1)
     wrong = cleanlab_issues(given, made.teachers)
@@ -71,6 +76,12 @@ def candidates(task: Task, made: Curated) -> Mapping[str, Arm]:
         "all by ratio": arm(mixed(given, ratio)),
         "three quarters by ratio, sharper": arm(mixed(given, 0.75 * ratio, sharp)),
         "soft labels only, sharper": arm(sharp),
+        "soft labels only, calibrated": arm(sure_q),
+        "half by ratio, calibrated": arm(mixed(given, 0.5 * sure_ratio, sure_q)),
+        "half by calibrated ratio": arm(mixed(given, 0.5 * sure_ratio)),
+        "three quarters by calibrated ratio": arm(mixed(given, 0.75 * sure_ratio)),
+        "half by ratio, calibrated labels": arm(mixed(given, 0.5 * ratio, sure_q)),
+        "three quarters by ratio, calibrated": arm(mixed(given, 0.75 * sure_ratio, sure_q)),
         "half where teachers agree": arm(mixed(given, 0.5 * (ratio == 1))),
         "half posterior, half soft": arm(0.5 * p + 0.5 * q),
         "posterior": arm(p),

@@ -164,12 +164,18 @@ def summarize(state: BoxNoiseState, _params: BoxNoiseParams) -> pa.Table:
         }
         for issue, n in state.n_flagged.items()
     ]
-    rates: dict[str, float | None] = dict.fromkeys((MISSING, *ISSUES))
-    if model is not None and model.given is not None:
-        rates = {MISSING: model.missing_rate, **dict(zip(ISSUES, model.given.rates[1:].tolist(), strict=True))}
+    rates = model.rates if model is not None else {}
+    unknown = None if rates else INSUFFICIENT
     rows += [
-        {"name": "error_rate", "group": f"issue={issue}", "value": rate, "n": state.n_boxes, "outcome": missing}
-        for issue, rate in rates.items()
+        {
+            "name": "error_rate",
+            "group": f"issue={issue}",
+            "value": rates.get(issue),
+            "n": state.n_boxes,
+            "outcome": unknown,
+            "detail": {"why": why},
+        }
+        for issue in (MISSING, *ISSUES)
     ]
     rows += [
         {
@@ -272,7 +278,7 @@ def _usable(boxes: Floats, label: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="boxes",
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",

@@ -179,7 +179,9 @@ def pixels_of(
 def _bilinear(pixels: Pixels, size_px: tuple[int, int]) -> Pixels:
     import torch  # noqa: PLC0415 - its kernel is several times as fast as PIL's and OpenCV's
 
-    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    # the batch axis is added before the permutation: only so does torch see channels last, and neither repacks nor
+    # returns another order, which would cost as much again as the resize
+    batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     made = torch.nn.functional.interpolate(batch, size=size_px, mode="bilinear", antialias=True)
     resized: Pixels = made[0].permute(1, 2, 0).numpy()
     return resized

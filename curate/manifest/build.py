@@ -130,9 +130,9 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     policy = policy.written_out()
     samples = with_scan(samples, scan)
     verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
-    stands = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS))
-    stands = stands.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
-    rows = joined_rows(samples, labels, verdicts, stands, policy, salt)
+    said = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS)).combine_chunks()
+    stands = said.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
+    rows = joined_rows(samples, labels, verdicts, said, policy, salt)
     out = _is_out(rows, policy)
     data = vouched(rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks(), findings)
     excluded = pa.concat_tables(

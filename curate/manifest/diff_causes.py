@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.manifest.diff_compare import flat_differs
 from curate.manifest.place import Place
-from curate.manifest.read import load_manifest, load_table
+from curate.manifest.read import load_table
 
 _TEXTS = pa.list_(pa.string())
 
@@ -45,15 +48,17 @@ _FINDING = (
 )  # what rules look at
 
 
-def standing_alike(before: Place, after: Place) -> pa.Array:
+def standing_alike(*sides: tuple[Place, Mapping[str, Any]]) -> pa.Array:
     """Return the ids of findings and decisions that are the same in both versions; none where the policy is too.
 
     A row that nothing but these speaks about changed because of the policy.
 
+    Args:
+        sides: place and manifest of the earlier version, then of the later one.
+
     Raises:
         VerificationError: a version cannot be read.
     """
-    sides = [(place, load_manifest(place)[0]) for place in (before, after)]
     if len({manifest["inputs"].get("policy") for _, manifest in sides}) == 1:
         return pa.array([], pa.string())
     was, now = (load_table(place, manifest, "findings", _FINDING) for place, manifest in sides)

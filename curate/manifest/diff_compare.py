@@ -10,13 +10,36 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 
 
-def flat_differs(was: pa.Array, now: pa.Array) -> Mask:
+def flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece, without copying what is in one already."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
+
+
+def flat_differs(was: pa.Array | pa.ChunkedArray, now: pa.Array | pa.ChunkedArray) -> Mask:
     """Return where flat columns differ; null equals null, and differs from any value."""
+    if pa.types.is_dictionary(was.type) and pa.types.is_dictionary(now.type):
+        return _codes_differ(flat(was), flat(now))
+    if was.equals(now):
+        return np.zeros(len(was), dtype=np.bool_)
     differs = pc.not_equal(was, now)
     if was.null_count or now.null_count:
         differs = pc.coalesce(differs, pc.xor(pc.is_null(was), pc.is_null(now)))
     found: Mask = differs.to_numpy(zero_copy_only=False)
     return found
+
+
+def _codes_differ(was: pa.DictionaryArray, now: pa.DictionaryArray) -> Mask:
+    """Compare words by their codes, those of one side translated into those of the other."""
+    before, after = (
+        (pc.fill_null(side.indices, -1) if side.null_count else side.indices).to_numpy() for side in (was, now)
+    )
+    if not was.dictionary.equals(now.dictionary):
+        code = pc.fill_null(pc.index_in(was.dictionary, value_set=now.dictionary), -2).to_numpy()
+        before = np.append(code, np.int32(-1))[before]
+    differs: Mask = before != after
+    return differs
 
 
 def box_differs(was: pa.Array, now: pa.Array) -> Mask:
@@ -25,8 +48,9 @@ def box_differs(was: pa.Array, now: pa.Array) -> Mask:
         return np.zeros(len(was), dtype=np.bool_)
     if was.null_count or now.null_count or not pa.types.is_fixed_size_list(was.type):
         return list_differs(was, now)
-    sides = [values.flatten().to_numpy().reshape(len(values), -1) for values in (was, now)]
-    differs: Mask = (sides[0] != sides[1]).any(axis=1)
+    numbers = np.flatnonzero(was.flatten().to_numpy() != now.flatten().to_numpy())
+    differs: Mask = np.zeros(len(was), dtype=np.bool_)
+    differs[numbers // was.type.list_size] = True
     return differs
 
 
@@ -45,12 +69,15 @@ def list_differs(was: pa.Array, now: pa.Array) -> Mask:
 
 def shape_text(rows: pa.Table) -> pa.Array:
     """Return "x y w h" of the box; "polygons" or "mask" where only that is there."""
-    boxes = rows["bbox"].to_pylist()
-    others = [
+    texts = [
         "polygons" if polygon else "mask" if mask else None
         for polygon, mask in zip(
             pc.is_valid(rows["polygons"]).to_pylist(), pc.is_valid(rows["mask"]).to_pylist(), strict=True
         )
     ]
-    texts = [" ".join(f"{x:.6g}" for x in box) if box else other for box, other in zip(boxes, others, strict=True)]
+    boxes = flat(rows["bbox"])
+    numbers = pc.list_flatten(boxes).to_numpy(zero_copy_only=False).reshape(-1, 4)
+    valid = np.flatnonzero(pc.is_valid(boxes).to_numpy(zero_copy_only=False))
+    for row, box in zip(valid.tolist(), numbers.tolist(), strict=True):
+        texts[row] = "{:.6g} {:.6g} {:.6g} {:.6g}".format(*box)
     return pa.array(texts, pa.string())

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.ingest.rle import decode_mask, encode_mask
 from curate.manifest.tables import IGNORE
 from curate.policy import Policy
 from curate.verdict_boxes import answered, open_places
@@ -18,7 +19,8 @@ NOTHING_THERE = frozenset(
     {"spurious", "duplicate", "duplicate_box", "invalid_box", "invalid_mask", "region_spurious"}
 )
 _SHOWN = ("sample_id", "label_id", "task", "bbox", "mask", "polygons", "reasons", "reason_codes")
-READ = {"data": ("sample_id", "content_sha256"), "excluded": (*_SHOWN, "given_label", "action", "stage")}
+_IN_PART = ("sample_id", "label_id", "task", "given_label", "mask", "given_mask", "reasons", "reason_codes")
+READ = {"data": ("content_sha256", *_IN_PART), "excluded": (*_SHOWN, "given_label", "action", "stage")}
 
 
 def ignored(
@@ -30,7 +32,7 @@ def ignored(
     is there (`NOTHING_THERE`): a box of the wrong class is out, the thing stays in the picture. Where a finding says
     that it should be in another place, that place is a row too. What a person dropped is settled. An open place is a
     box (or one class of several) that a finding misses and that policy sends to review without holding the image back
-    (`missing_labels: ignore`).
+    (`missing_labels: ignore`). What was taken out of a mask that leaves (`manifest.vouched`) is a row too.
 
     Args:
         data: `tables.DATA`.
@@ -47,7 +49,9 @@ def ignored(
     asked = np.array([one.action for one in policy.all_rules()] + ["keep"])[rule]
     held = _held(images, excluded, findings, asked)
     elsewhere = _elsewhere(held, findings, asked)
-    rows = pa.concat_tables([held, elsewhere, _open(images, data, findings, decisions, asked, policy)])
+    rows = pa.concat_tables(
+        [held, elsewhere, _in_part(data), _open(images, data, findings, decisions, asked, policy)]
+    )
     if not rows.num_rows:
         return None
     every = pa.array(["\0".join(ids) for ids in rows["reasons"].to_pylist()], pa.string())
@@ -68,6 +72,27 @@ def _held(images: pa.Array, excluded: pa.Table, findings: pa.Table, asked: np.nd
     by_rule = pc.and_(by_rule, pc.not_equal(rows["task"], schema.MULTI_LABEL))
     rows = rows.filter(pc.or_(pc.equal(rows["action"], "review"), by_rule))
     columns = {name: rows[name] for name in _SHOWN} | {"label": rows["given_label"]}
+    return pa.table(columns).select(IGNORE.names).cast(IGNORE)
+
+
+def _in_part(data: pa.Table) -> pa.Table:
+    """Return what was taken out of masks that leave; nothing in versions of a curate that took out none."""
+    if "given_mask" not in data.column_names:
+        return IGNORE.empty_table()
+    rows = data.filter(pc.is_valid(data["given_mask"]))
+    masks = zip(rows["given_mask"].to_pylist(), rows["mask"].to_pylist(), strict=True)
+    columns = {name: rows[name] for name in ("sample_id", "label_id", "task", "reasons", "reason_codes")} | {
+        "label": rows["given_label"],
+        "bbox": pa.nulls(rows.num_rows, schema.BBOX),
+        "mask": pa.array(
+            [
+                encode_mask(decode_mask(given).astype(bool) & ~decode_mask(left).astype(bool))
+                for given, left in masks
+            ],
+            schema.MASK_RLE,
+        ),
+        "polygons": pa.nulls(rows.num_rows, schema.POLYGONS),
+    }
     return pa.table(columns).select(IGNORE.names).cast(IGNORE)
 
 

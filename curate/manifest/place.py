@@ -82,11 +82,16 @@ def remove_folder(folder: Place) -> None:
         shutil.rmtree(folder)
 
 
-def parquet_file(place: Place) -> pq.ParquetFile:
-    """Return an open Parquet file; from a store only the ranges that are read are fetched."""
+def parquet_file(
+    place: Place, *, footer: pq.FileMetaData | None = None, coded: Sequence[str] = ()
+) -> pq.ParquetFile:
+    """Return an open Parquet file; from a store only the ranges that are read are fetched.
+
+    `footer`: the file's, where it was read before. `coded`: text columns to be read as dictionary and codes.
+    """
     if isinstance(place, StorePath):
-        return pq.ParquetFile(place.open(), pre_buffer=True)
-    return pq.ParquetFile(place)
+        return pq.ParquetFile(place.open(), metadata=footer, read_dictionary=coded, pre_buffer=True)
+    return pq.ParquetFile(place, metadata=footer, read_dictionary=coded)
 
 
 def sha256_of(place: Place) -> str:

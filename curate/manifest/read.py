@@ -109,18 +109,31 @@ def load_table(
     Raises:
         VerificationError: a part is missing or cannot be read.
     """
-    paths = [entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/")]
     parts = []
-    for relative in sorted(paths):
+    for relative in parts_of(version, manifest, kind):
         try:
             parts.append(parquet_file(version / relative).read(columns=list(columns) if columns else None))
         except (OSError, pa.ArrowException) as error:
-            msg = f"{version / relative} is listed in the manifest and cannot be read: {error}. Run curate verify."
-            raise VerificationError(msg) from error
-    if not parts:
+            raise unreadable(version / relative, error) from error
+    return pa.concat_tables(parts)
+
+
+def parts_of(version: Place, manifest: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the paths of a table's parts in order.
+
+    Raises:
+        VerificationError: there is none.
+    """
+    paths = sorted(entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/"))
+    if not paths:
         msg = f"{version} lists no part of {kind}/, though its manifest describes that table."
         raise VerificationError(msg)
-    return pa.concat_tables(parts)
+    return paths
+
+
+def unreadable(part: Place, error: Exception) -> VerificationError:
+    """Return the error for a part that is listed and cannot be read."""
+    return VerificationError(f"{part} is listed in the manifest and cannot be read: {error}. Run curate verify.")
 
 
 def stream_table(version: Place, manifest: Mapping[str, Any], kind: str) -> RowStream:

@@ -154,8 +154,10 @@ def image_keys(hashes: pa.Array | pa.ChunkedArray) -> pa.Array:
     texts = pc.fill_null(pc.utf8_slice_codeunits(flat, 0, 16), "0" * 16)
     if len(texts) and not pc.all(pc.equal(pc.binary_length(texts), 16)).as_py():
         raise InputError("A content_sha256 is 64 hexadecimal digits; one of the rows has fewer.")
-    digits = bytes.fromhex("".join(texts.to_pylist()))
-    keys = np.frombuffer(digits, dtype=">u8").astype(np.uint64)
+    _, ends, content = texts.buffers()
+    start = np.frombuffer(ends, np.int32)[texts.offset] if len(texts) else 0  # 16 bytes each, one behind the other
+    digits = bytes(memoryview(content)[start : start + 16 * len(texts)]) if len(texts) else b""
+    keys = np.frombuffer(bytes.fromhex(digits.decode()), dtype=">u8").astype(np.uint64)
     return pa.array(keys, pa.uint64(), mask=pc.is_null(flat).to_numpy(zero_copy_only=False))
 
 

@@ -50,10 +50,15 @@ def refuse_stale_predictions(
 def refuse_other_images(rows: pa.Table, then: pa.Array | pa.ChunkedArray, now: pa.Array | pa.ChunkedArray) -> None:
     """Refuse rows (with `uri`) whose image was another one `then`; null = no soft label."""
     stale = rows.filter(pc.fill_null(pc.not_equal(then, now), fill_value=False))
-    if stale.num_rows:
+    refuse_stale(stale["uri"].to_pylist(), rows.num_rows)
+
+
+def refuse_stale(uris: Sequence[str], n_rows: int) -> None:
+    """Refuse the rows of `n_rows`, named by the `uris` of their images, whose image was another one then."""
+    if uris:
         raise InputError(
-            f"The soft labels of {stale.num_rows:,} of {rows.num_rows:,} rows were made for other image bytes: "
-            f"{_named(stale['uri'].to_pylist())}. {AGAIN.format(what='these images')}"
+            f"The soft labels of {len(uris):,} of {n_rows:,} rows were made for other image bytes: "
+            f"{_named(uris)}. {AGAIN.format(what='these images')}"
         )
 
 

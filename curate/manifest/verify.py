@@ -16,6 +16,7 @@ from curate.manifest.used import read_uses
 from curate.manifest.verify_deep import DEEP
 from curate.manifest.verify_files import Progress, file_promises
 from curate.manifest.verify_meaning import BY_MEANING, kept
+from curate.manifest.verify_rows import Opened
 
 __all__ = ["Promise", "file_promises", "require", "verify"]
 
@@ -60,7 +61,8 @@ def verify(
         promises += [Promise(name, None, why) for name in checks]
     else:
         manifest, _ = load_manifest(version)
-        promises += [kept(name, check, version, manifest) for name, check in checks.items()]
+        opened = Opened(version, manifest)
+        promises += [kept(name, check, opened) for name, check in checks.items()]
     promises += _from_log(version)
     promises.append(signature_promise(resolved(version), key))
     promises.append(Promise("not promised", None, NOT_PROMISED))

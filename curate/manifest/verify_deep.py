@@ -12,16 +12,18 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.errors import VerificationError
-from curate.manifest.place import Place, parquet_file
+from curate.manifest.place import parquet_file
 from curate.manifest.read import STREAMED, load_evidence, load_table
 from curate.manifest.verify_maps import no_map
 from curate.manifest.verify_meaning import Check
+from curate.manifest.verify_rows import Opened
 
 _MASS_TOLERANCE = 0.02  # float16 keeps three digits of each of up to hundreds of probabilities
 
 
-def _values(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+def _values(opened: Opened) -> tuple[list[str], str]:
     """Decode every column of every part, batch by batch; in labels and weights look at the values too."""
+    version, manifest = opened.place, opened.manifest
     wrong: list[str] = []
     n_values = 0
     for entry in manifest["files"]:
@@ -95,8 +97,9 @@ def _no_distribution(batch: pa.RecordBatch, n_classes: int, *, alone: bool = Fal
         yield "holds soft labels that do not sum to 1"
 
 
-def _statistics(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+def _statistics(opened: Opened) -> tuple[list[str], str]:
     """Recompute the statistics that the stored tables determine and compare them with the stored ones."""
+    version, manifest = opened.place, opened.manifest
     from curate.manifest.build import own_statistics  # noqa: PLC0415 - `build` pulls in what verify does not need
 
     data = load_table(version, manifest, "data", ["sample_id", "action"])
@@ -115,8 +118,9 @@ def _statistics(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str],
     return wrong, f"{len(expected)} recomputed from the tables; {n_other} need images or teachers and are not"
 
 
-def _suites(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
+def _suites(opened: Opened) -> tuple[list[str], str]:
     """Hold data/ against the expectation suite again, with the sets that it was held against."""
+    version, manifest = opened.place, opened.manifest
     names = {entry["path"] for entry in manifest["files"]}
     if "evidence/expectations_manifest.json" not in names:
         return [], "the release was published without a suite"

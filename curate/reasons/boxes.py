@@ -18,7 +18,8 @@ SENTENCES = {
         "{n_own} see {given} ({own})"
     ),
     "box_noise_spurious": (
-        "{n_anything} of {n_teachers} detectors see anything here, {n_own} see {given}; "
+        "{n_anything} of {n_teachers} detectors see anything here (mean probability {anything}), "
+        "{n_own} see {given} ({own}); "
         "the nearest of their boxes overlaps it by {nearest} (IoU)"
     ),
     "box_noise_duplicate": "another box of {given} overlaps it by {twin_iou} (IoU) and fits the detectors' box better",

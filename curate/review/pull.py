@@ -15,7 +15,17 @@ from curate.review import dataset as datasets
 from curate.review import ledger, suggested
 from curate.review.documents import GROUND_TRUTH
 from curate.review.merge import Held, held_signals, shown_signals, sole_label
-from curate.review.signals import Target, compare, refused, standing_signals
+from curate.review.signals import (
+    Signal,
+    Standing,
+    Target,
+    compare,
+    contradictory,
+    refused,
+    say_contradictory,
+    standing_signals,
+    without_suggestion,
+)
 from curate.review.stored import Stored, of_dataset, open_stored
 
 _CHUNK = 5_000
@@ -147,11 +157,25 @@ def _changes(
     problems = [f"Sample {sample_id}: the tag {tag!r} means nothing to curate." for tag in unknown]
     rows = []
     for target in sorted(shown.keys() | ours.keys(), key=str):
-        signals = set(shown.get(target, ()))
-        for signal in sorted(signals):
-            why_not = refused(signal, classes)
-            if why_not and signal not in ours.get(target, {}):
-                signals.discard(signal)
-                problems.append(f"Sample {sample_id}: {why_not}")
-        rows += compare(target, signals, ours.get(target, {}), context.get(target[1] or "", whole))
+        about, mine = context.get(target[1] or "", whole), ours.get(target, {})
+        signals, said = _taken(set(shown.get(target, ())), mine, about, classes)
+        problems += [f"Sample {sample_id}: {one}" for one in said]
+        rows += compare(target, signals, mine, about)
     return rows, problems
+
+
+def _taken(
+    signals: set[Signal], held: Mapping[Signal, Standing], about: Mapping[str, Any], classes: Sequence[str]
+) -> tuple[set[Signal], list[str]]:
+    """Return the signals of a target that are taken, and why others are not; what is held already stays held."""
+    problems = []
+    for signal in sorted(signals - held.keys()):
+        why_not = refused(signal, classes) or without_suggestion(signal, about)
+        if why_not:
+            signals = signals - {signal}
+            problems.append(why_not)
+    at_odds = contradictory(signals)
+    if at_odds - held.keys():
+        signals = (signals - at_odds) | (at_odds & held.keys())
+        problems.append(say_contradictory(at_odds))
+    return signals, problems

@@ -48,6 +48,14 @@ ADDED = "added"
 ACCEPT_ID = "accept_id"
 SUGGESTED = {"accept_box": "accept", "reject_box": "reject"}  # signal about a suggested box -> decision
 
+CONTRADICTIONS = (
+    ("accept", "reject"),
+    ("accept", "keep"),
+    ("accept", "drop"),
+    ("keep", "drop"),
+    ("accept_box", "reject_box"),
+)
+
 Target = tuple[str, str | None]
 Signal = tuple[str, str]  # kind, value; value is "" where the kind says it all
 
@@ -216,3 +224,37 @@ def refused(signal: Signal, classes: Sequence[str]) -> str | None:
         return None
     hint = did_you_mean(label, classes)
     return f"the label {label!r} is not a class of this dataset and was not taken. {hint}".rstrip()
+
+
+def without_suggestion(signal: Signal, context: Mapping[str, Any]) -> str | None:
+    """Return why an acceptance cannot be taken (nothing is suggested for the box that it is on), or None.
+
+    Args:
+        signal: that a target shows.
+        context: of the target, see `row_of_signal`.
+    """
+    if signal != ("accept", "") or "bbox" not in context or context.get("suggested") is not None:
+        return None
+    return (
+        f"{TAG_PREFIX}accept on the given box {context.get('label')!r} was not taken: no other class is suggested for "
+        f"it. Accept a place or a missing box on the box drawn in `suggested`; or tag {TAG_PREFIX}keep, {TAG_PREFIX}drop "
+        f"or {TAG_PREFIX}relabel:CLASS."
+    )
+
+
+def contradictory(signals: Iterable[Signal]) -> set[Signal]:
+    """Return those signals of one target of which only one can be meant."""
+    found: set[Signal] = set()
+    signals = set(signals)
+    for one, other in CONTRADICTIONS:
+        mine, theirs = ({s for s in signals if s[0] == kind} for kind in (one, other))
+        if mine and theirs:
+            found |= mine | theirs
+    return found
+
+
+def say_contradictory(signals: Iterable[Signal]) -> str:
+    """Return what to tell about `contradictory` signals."""
+    tags = sorted({TAG_PREFIX + SUGGESTED.get(kind, kind) for kind, _ in signals})
+    told = " and ".join(tags)
+    return f"it is tagged {told}, which contradict each other; what was decided before stays. Leave one tag."

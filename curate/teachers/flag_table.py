@@ -101,8 +101,11 @@ def is_list(kind: pa.DataType) -> bool:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        # else every row group stays in memory once read, and a large one is read as a whole
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES, read_dictionary=[LABEL])
+        about = pq.read_metadata(path)
+        flat = LABEL in {about.schema.column(at).path for at in range(about.num_columns)}
+        # without these every row group stays in memory once read, and a large one is read as a whole
+        streams = {"pre_buffer": False, "buffer_size": READ_BYTES}
+        return pq.ParquetFile(path, metadata=about, read_dictionary=[LABEL] * flat, **streams)
     except FileNotFoundError as error:
         raise InputError(f"Flagging needs a Parquet table; there is no file {path}.") from error
     except (pa.ArrowInvalid, OSError) as error:

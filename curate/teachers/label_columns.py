@@ -173,7 +173,9 @@ def _distinct(file: pq.ParquetFile, label: str) -> list[str]:
     listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     for batch in file.iter_batches(batch_size=65_536, columns=[label], use_threads=False):
         column = pc.list_flatten(batch.column(0)) if listed else batch.column(0)
-        seen.update(label_strings(pc.unique(column)).drop_null().to_pylist())
+        if pa.types.is_dictionary(column.type):
+            column = pc.unique(column)
+        seen.update(pc.unique(label_strings(column)).drop_null().to_pylist())
     kind = kind.value_type if listed else kind
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):

@@ -25,10 +25,8 @@ _LINE_SEARCH = 1e-3  # of what the gradient promises, as L-BFGS-B asks for
 
 
 def highest(values: Floats) -> Floats:
-    """Return (n,) the highest of each row of (n, K) float32 without NaN."""
-    import cv2  # noqa: PLC0415 - a fifth of NumPy's time, whose maximum of a short row is mostly overhead
-
-    return np.asarray(cv2.reduce(values, 1, cv2.REDUCE_MAX))[:, 0] if len(values) else np.empty(0, np.float32)
+    """Return (n,) the highest of each row of (n, K): where it is takes NumPy half the time of what it is."""
+    return np.asarray(values.reshape(-1).take(np.arange(len(values)) * values.shape[1] + values.argmax(axis=1)))
 
 
 def softmax(logits: Floats) -> Floats:

@@ -77,7 +77,7 @@ def test_a_pixel_with_neither_counts_nothing_and_plain_labels_are_cross_entropy(
     assert logits.grad is not None
     assert not logits.grad[0].any()
     nothing = mask_distillation_loss(logits, soft_of(0, known=(False, False)), torch.full((N, H, W), IGNORE))
-    assert float(nothing.detach()) == 0.0
+    assert nothing.item() == 0.0
 
 
 def test_maps_and_logits_of_other_sizes_come_to_the_size_of_the_mask() -> None:
@@ -106,9 +106,9 @@ def test_top_k_maps_tell_the_mass_of_the_rest_only() -> None:
     soft = {**full, "probs": cut, "tail": 1 - cut.sum(dim=1)}
     logits = torch.randn(N, K, H, W)
     loss = mask_distillation_loss(logits, soft, None)
-    assert 0 < float(loss) <= float(mask_distillation_loss(logits, full, None))
+    assert 0 < loss.item() <= mask_distillation_loss(logits, full, None).item()
     agrees = torch.where(cut > 0, full["probs"], (soft["tail"] / (K - 2))[:, None].expand_as(cut)).log()
-    assert float(mask_distillation_loss(agrees, soft, None)) == pytest.approx(0.0, abs=1e-5)
+    assert mask_distillation_loss(agrees, soft, None).item() == pytest.approx(0.0, abs=1e-5)
     with pytest.raises(InputError, match="cut-off tail"):
         mask_distillation_loss(logits, soft, None, temperature=2.0)
 

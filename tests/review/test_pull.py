@@ -320,3 +320,39 @@ def test_a_mark_that_a_suggestion_cannot_have_is_said(street: Any, database: Pat
     assert decided(report) == []
     assert any("'lorry' is not a class" in one for one in report.problems)
     assert any("curate:drop" in one for one in report.problems)
+
+
+def test_tags_that_contradict_each_other_are_said_and_what_was_decided_stays(street: Any, database: Path) -> None:
+    toy, _ = with_suggestions(street)
+    sample = toy.sample_ids[0]
+    load_dataset("both", **toy.arguments)
+    tag("both", sample, "missing", "curate:accept", "curate:reject")
+    report = pull("both", workspace=database)
+    assert decided(report) == []
+    (said,) = report.problems
+    assert sample in said
+    assert "curate:accept and curate:reject, which contradict" in said
+    tag("both", sample, "missing", "curate:reject")
+    assert [row["decision"] for row in pulled("both", database)] == ["reject"]
+    tag("both", sample, "missing", "curate:accept", "curate:reject")
+    report = pull("both", workspace=database)
+    assert (decided(report), len(report.problems)) == ([], 1)
+    (stays,) = ledger.standing(ledger.read(ledger.ledger_folder(database, "both")).decisions).to_pylist()
+    assert stays["decision"] == "reject"
+    tag("both", sample, "missing", "curate:accept")
+    assert sorted(row["decision"] for row in pulled("both", database)) == ["accept", "note"]
+
+
+def test_a_given_box_is_not_accepted_where_no_class_is_suggested_for_it(street: Any, database: Path) -> None:
+    load_dataset("bare", **street.arguments)
+    sample = street.sample_ids[0]
+
+    def accept(shown: Any) -> None:
+        shown.ground_truth.detections[0].tags = ["curate:accept"]
+
+    edit("bare", sample, accept)
+    report = pull("bare", workspace=database)
+    assert decided(report) == []
+    (said,) = report.problems
+    assert "no other class is suggested for it" in said
+    assert "curate:keep" in said

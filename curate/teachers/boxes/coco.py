@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.teachers.boxes.geometry import Bools, Floats, Ints
+from curate.teachers.boxes.json_columns import column, lookup, numbers, positions, values
 
 LEAST_TO_TELL = 20  # boxes, to tell in which units they are
 RELATIVE_END, RELATIVE_SIDE_PX = 1.001, 8
@@ -69,25 +70,34 @@ class FoundFile:
     notes: tuple[str, ...]
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Look for no garbage meanwhile: of millions of small objects none is, and looking takes half of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@no_collection()
 def read_json(path: Path, what: str) -> Any:  # noqa: ANN401 - any JSON value
     """Return the content of a JSON file.
 
     Raises:
         InputError: not there, or no JSON.
     """
-    collects = gc.isenabled()
-    gc.disable()  # millions of small objects, none of them garbage: looking at them costs half of the time
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{what} cannot be read: {path} ({error.strerror}). Correct the path.") from error
     except ValueError as error:  # of UTF-8 as well
         raise InputError(f"{what} is no JSON: {path} ({error}). A COCO file is needed.") from error
-    finally:
-        if collects:
-            gc.enable()
 
 
+@no_collection()
 def read_labels(path: Path) -> LabelFile:
     """Read a COCO file with images, annotations and categories.
 
@@ -99,25 +109,25 @@ def read_labels(path: Path) -> LabelFile:
     images, annotations, categories = (_rows(content, key, path) for key in ("images", "annotations", "categories"))
     if not images:
         raise InputError(f"{what} in {path.name} name no image; nothing can be judged.")
-    ids = _ids([one.get("id") for one in images], f"{path.name}: images")
+    ids = _ids(values(images, "id"), f"{path.name}: images")
     order = pc.sort_indices(ids.cast(pa.string())).to_numpy()
     ids = ids.take(pa.array(order))
-    sizes = _numbers([(one.get("width"), one.get("height")) for one in images], 2)[order]
+    sizes = numbers([(one.get("width"), one.get("height")) for one in images], 2)[order]
     sizes[~(sizes > 0).all(axis=1)] = np.nan
     files = [images[place].get("file_name") for place in order.tolist()]
     classes, class_of_id = _categories(categories, path)
-    boxes = _numbers([one.get("bbox") for one in annotations], 4)
-    image_ids = _column([one.get("image_id") for one in annotations])
+    boxes = numbers(values(annotations, "bbox"), 4)
+    image_ids = column(values(annotations, "image_id"))
     image = positions(image_ids, ids)
-    label = _lookup([one.get("category_id") for one in annotations], class_of_id)
-    crowd = np.array([bool(one.get("iscrowd")) for one in annotations], dtype=bool)
+    label = lookup(values(annotations, "category_id"), class_of_id)
+    crowd = np.fromiter(map(bool, values(annotations, "iscrowd")), dtype=bool, count=len(annotations))
     return LabelFile(
         image_ids=ids,
         names={name: number for number, name in enumerate(files) if name},
         size_px=sizes,
         classes=classes,
         class_of_id=class_of_id,
-        annotation_ids=_ids([one.get("id") for one in annotations], f"{path.name}: annotations"),
+        annotation_ids=_ids(values(annotations, "id"), f"{path.name}: annotations"),
         given_image_ids=image_ids,
         image=image,
         boxes_px=boxes,
@@ -126,6 +136,7 @@ def read_labels(path: Path) -> LabelFile:
     )
 
 
+@no_collection()
 def read_detections(
     path: Path,
     name: str,
@@ -147,13 +158,13 @@ def read_detections(
     what = f"The teacher {name}"
     content = read_json(path, what) if content is None else content
     rows = content if isinstance(content, list) else _rows(content, "annotations", path)
-    if not all(isinstance(one, dict) for one in rows):
+    if not set(map(type, rows)) <= {dict}:
         raise InputError(f"{what}: {path.name} is no COCO results list: an entry is not an object.")
     n = len(rows)
-    image_ids = [one.get("image_id") for one in rows]
-    category_ids = [one.get("category_id") for one in rows]
+    image_ids = values(rows, "image_id")
+    category_ids = values(rows, "category_id")
     image, label = _onto(content, image_ids, category_ids, labels, path)
-    scores = _numbers([(one.get("score"),) for one in rows], 1)[:, 0]
+    scores = numbers([(score,) for score in values(rows, "score")], 1)[:, 0]
     wrong = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if len(wrong):
         given = [rows[place].get("score") for place in wrong[:SHOWN].tolist()]
@@ -161,7 +172,7 @@ def read_detections(
             f"{what}: {len(wrong):,} of {n:,} boxes in {path.name} have no score from 0 to 1: "
             f"{', '.join(map(repr, given))} (entries {', '.join(map(str, wrong[:SHOWN].tolist()))}). Correct them."
         )
-    boxes = _numbers([one.get("bbox") for one in rows], 4)
+    boxes = numbers(values(rows, "bbox"), 4)
     fine = np.asarray(np.isfinite(boxes).all(axis=1) & (np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1), dtype=bool)
     notes = [
         *_left_out(image < 0, image_ids, n, f"{what}: image ids that the labels do not have"),
@@ -207,9 +218,9 @@ def _onto(
 ) -> tuple[Ints, Ints]:
     """Return the numbers of image and class that the labels have for each row; -1 = none."""
     class_of_id: Mapping[Any, int] = labels.class_of_id
-    image = positions(_column(image_ids), labels.image_ids)
+    image = positions(column(image_ids), labels.image_ids)
     if (image < 0).any() and labels.names:
-        image = np.where(image < 0, _lookup(image_ids, labels.names), image)
+        image = np.where(image < 0, lookup(image_ids, labels.names), image)
     if isinstance(content, dict) and content.get("categories"):
         number = {name: place for place, name in enumerate(labels.classes)}
         names = {one.get("id"): str(one.get("name")) for one in _rows(content, "categories", path)}
@@ -218,12 +229,12 @@ def _onto(
         files = {one.get("id"): one.get("file_name") for one in _rows(content, "images", path)}
         if labels.names and any(name in labels.names for name in files.values() if name):
             of_id = {key: labels.names.get(name, -1) for key, name in files.items() if name}
-            image = _lookup(image_ids, of_id)
-    label = _lookup(category_ids, class_of_id)
+            image = lookup(image_ids, of_id)
+    label = lookup(category_ids, class_of_id)
     if (label < 0).any():
         label = np.where(
             label < 0,
-            _lookup(category_ids, dict(zip(labels.classes, range(len(labels.classes)), strict=True))),
+            lookup(category_ids, dict(zip(labels.classes, range(len(labels.classes)), strict=True))),
             label,
         )
     return image, label
@@ -243,7 +254,7 @@ def _left_out(out: Bools, values: Sequence[Any], n: int, what: str) -> list[str]
 
 def _rows(content: Any, key: str, path: Path) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON value
     rows = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(one, dict) for one in rows):
+    if not isinstance(rows, list) or not set(map(type, rows)) <= {dict}:
         raise InputError(f"{path.name} is no COCO file: a list of objects called {key!r} is needed in it.")
     return rows
 
@@ -264,65 +275,15 @@ def _ids(values: Sequence[Any], what: str) -> pa.Array:
     Raises:
         InputError: an id is missing or stands twice.
     """
-    missing = [place for place, value in enumerate(values) if value is None]
-    if missing:
+    if None in values:
+        missing = [place for place, value in enumerate(values) if value is None]
         raise InputError(f"{what}: entry {missing[0]} has no id ({len(missing):,} in all); each needs one.")
-    ids = _column(values)
+    ids = column(values)
     if pc.count_distinct(ids).as_py() != len(ids):
         counts = ids.value_counts()
         twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
         raise InputError(f"{what}: each id stands once; more than once: {', '.join(map(repr, twice[:SHOWN]))}.")
     return ids
-
-
-def _column(values: Sequence[Any]) -> pa.Array:
-    try:
-        return pa.array(values, pa.int64())
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-
-
-def positions(values: pa.Array, known: pa.Array) -> Ints:
-    """Return the position of each value among the known ones; -1 where it is not there."""
-    if values.type != known.type:
-        values, known = values.cast(pa.string()), known.cast(pa.string())
-    at: Ints = pc.fill_null(pc.index_in(values, value_set=known, skip_nulls=True), -1).to_numpy().astype(np.int64)
-    return at
-
-
-def _lookup(values: Sequence[Any], number: Mapping[Any, int]) -> Ints:
-    try:
-        return np.fromiter((number.get(value, -1) for value in values), dtype=np.int64, count=len(values))
-    except TypeError:  # a list or an object in the place of an id
-        found = [number.get(value, -1) if isinstance(value, str | int) else -1 for value in values]
-        return np.array(found, dtype=np.int64)
-
-
-def _numbers(rows: Sequence[Any], width: int) -> Floats:
-    """Return (len(rows), width); a row that is not `width` numbers is NaN."""
-    if not rows:
-        return np.zeros((0, width))
-    try:
-        whole = np.array(rows, dtype=np.float64)
-        if whole.shape == (len(rows), width) and not _has_text(rows):
-            return whole
-    except (TypeError, ValueError, OverflowError):
-        pass
-    return np.array([_row(row, width) for row in rows], dtype=np.float64)
-
-
-def _has_text(rows: Sequence[Any]) -> bool:
-    return any(isinstance(value, str | bool) for row in rows for value in row)
-
-
-def _row(row: Any, width: int) -> list[float]:  # noqa: ANN401 - any JSON value
-    good = isinstance(row, list | tuple) and len(row) == width
-    if good and all(isinstance(value, int | float) and not isinstance(value, bool) for value in row):
-        try:
-            return [float(value) for value in row]
-        except OverflowError:
-            pass
-    return [math.nan] * width
 
 
 def _state(image: Ints, label: Ints, boxes: Floats, crowd: Bools) -> Ints:

@@ -38,7 +38,8 @@ class BoxFlagSummary:
         n_flagged: by issue.
         n_rows: by issue, those with any risk.
         n_images_flagged: images with a flag.
-        rates: estimated share of each issue among the given boxes (missing: among all things); empty if not fitted.
+        rates: estimated share of each issue among the given boxes (missing: among all things); empty if not fitted,
+            or on too few boxes.
         regime: "fitted" | "plain".
         why: a sentence.
         teachers: kept or left out, why, weight.
@@ -289,9 +290,6 @@ def _blank(names: Sequence[str], files: Sequence[FoundFile], n_images: int) -> l
 
 def _summary(file: LabelFile, model: BoxModel, table: pa.Table, notes: Sequence[str], out: Path) -> BoxFlagSummary:
     flagged = table.filter(table["flagged"])
-    rates: dict[str, float] = {}
-    if model.given is not None:
-        rates = {MISSING: model.missing_rate} | dict(zip(ISSUES, model.given.rates[1:].tolist(), strict=True))
     return BoxFlagSummary(
         n_images=len(file.image_ids),
         n_boxes=len(file.annotation_ids),
@@ -299,7 +297,7 @@ def _summary(file: LabelFile, model: BoxModel, table: pa.Table, notes: Sequence[
         n_flagged=_by_issue(flagged),
         n_rows=_by_issue(table.filter(pc.is_valid(table["risk"]))),
         n_images_flagged=pc.count_distinct(flagged["image_id"]).as_py(),
-        rates=rates,
+        rates=model.rates,
         regime=model.regime,
         why=model.why,
         teachers=tuple(one.to_json() for one in model.teachers),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.special import gammaincinv
 
 from curate.teachers.boxes.geometry import Bools, Floats, Ints, expit
 
@@ -20,6 +22,8 @@ PULL = 20.0  # on the coefficients of kinds, in rows: errors at hand are not qui
 MOST_PULLS = 2.0
 FEW = 2_000  # unknown rows; with fewer the pull grows, lest the few that are wrong are learnt by heart as right
 FOLDS = 3  # of the unknown rows: a row that was fitted as right would vouch for itself
+PURE = (0.1, 0.2, 0.3, 0.5)  # shares of the made rows, those that are the least like unknown ones
+SURE = 0.95  # that a bound on a rate holds for the counts it is from
 LEAST_SURE = 50  # rows that are needed to see which share of them is labeled
 
 
@@ -131,9 +135,13 @@ class Contrast:
     coefficients: Floats
     rates: Floats
 
+    def log_likelihoods(self, x: Floats) -> Floats:
+        """(N, K) log P(evidence | kind), up to a constant that is the same for all kinds of a row."""
+        return np.asarray(self.scale.apply(x) @ self.coefficients, dtype=np.float64)
+
     def posterior(self, x: Floats) -> Floats:
         """(N, K) chance of each kind for rows of unknown kind with this evidence."""
-        return softmax(self.scale.apply(x) @ self.coefficients + np.log(self.rates))
+        return softmax(self.log_likelihoods(x) + np.log(self.rates))
 
 
 def fit_contrast(
@@ -158,29 +166,59 @@ def fit_contrast(
     target = np.zeros((len(x), n_kinds))
     target[:n, 0] = 1.0
     target[n + np.arange(len(made)), kind] = 1.0
-    first = rates
+    first, most = rates, rates[1:]
     sizes = target.sum(axis=0)
     pull = PULL * float(np.clip(FEW / max(n, 1), 1.0, MOST_PULLS))
     fold = np.arange(n) % FOLDS
     parts: list[Floats | None] = [None] * FOLDS
-    for _ in range(rounds):
+    for turn in range(rounds):
         for part in range(FOLDS):  # what a row is, is guessed by the others: it does not vouch for itself
             used = np.concatenate([fold != part, np.ones(len(made), dtype=bool)])
             steps = STEPS if parts[part] is None else EM_STEPS
             parts[part] = fit_softmax(z[used], target[used], strength=pull, start=parts[part], steps=steps)
+        if turn == 0 and not keep_rates:  # more than the first guess is rather how unsteady labels and teachers are
+            logs = [(z[:n][fold == part] @ w, z[n:] @ w) for part, w in enumerate(parts) if w is not None]
+            most = np.minimum(first[1:], _most_rates(logs, kind, n_kinds))
         sizes = np.maximum(target.sum(axis=0), 1e-9)  # a kind that was not made is never found
         guessed = [z[:n][fold == part] @ weights - np.log(sizes) for part, weights in enumerate(parts)]
         for part, logs in enumerate(guessed):
             target[:n][fold == part] = softmax(logs + np.log(rates))
         if not keep_rates:  # with as many rows of doubt as `GUESSED_ROWS`, so that few rows do not claim certainty
             rates = (target[:n].sum(axis=0) + GUESSED_ROWS * first) / (n + GUESSED_ROWS)
-            rates[1:] = np.minimum(rates[1:], first[1:])  # more is rather how unsteady labels and teachers are
+            rates[1:] = np.minimum(rates[1:], most)
             rates[0] = 1 - rates[1:].sum()
     sizes = np.maximum(target.sum(axis=0), 1e-9)
     weights = fit_softmax(z, target, strength=pull, start=parts[0])
     coefficients = weights.copy()
     coefficients[0] -= np.log(sizes)
     return Contrast(scale, coefficients, rates)
+
+
+def _most_rates(logs: Sequence[tuple[Floats, Floats]], kind: Ints, n_kinds: int) -> Floats:
+    """Return (K - 1,) bounds on the rates of the made kinds among the unknown rows.
+
+    If a share r of the unknown rows is of a kind, then of the unknown rows at least r · q score as high as the share q
+    of the made rows with the highest scores (the mixture proportion bound, Blanchard, Lee and Scott 2010). An EM alone
+    would take whatever is a little like the kind for it. Counts are taken at the upper
+    end of their exact one-sided 95 % interval.
+
+    Args:
+        logs: of each fold, log odds of its unknown rows (fitted without them) and of all made rows, by kind.
+        kind: (M,) of the made rows.
+        n_kinds: K.
+    """
+    n = sum(len(unknown) for unknown, _ in logs)
+    most = np.ones(n_kinds - 1)
+    for one in range(1, n_kinds):
+        if not (kind == one).any():
+            continue
+        scores = [
+            (unknown[:, one] - unknown[:, 0], (made[:, one] - made[:, 0])[kind == one]) for unknown, made in logs
+        ]
+        for share in PURE:
+            count = sum(int((unknown > np.quantile(made, 1 - share)).sum()) for unknown, made in scores)
+            most[one - 1] = min(most[one - 1], float(gammaincinv(count + 1, SURE)) / (n * share))
+    return most
 
 
 def labeled_share(x: Floats, is_labeled: Bools) -> float:

@@ -20,8 +20,10 @@ from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.boxes.logistic import Contrast, cut_for_f1, fit_contrast, labeled_share
 from curate.teachers.boxes.places import PLAIN_NUMBERS, look_at_places
 from curate.teachers.boxes.teachers import BoxTeacher, judge_teachers, kept_of, prepared
+from curate.teachers.boxes.trees import Blend, blend
 
 MIN_BOXES = 50  # with fewer given boxes nothing is fitted
+MIN_FOR_RATES = 300  # with fewer the rates are what they start from, and say nothing
 PLANTED_PER_KIND = 1_500
 COPIES = (3, 8)
 START_RATE = 0.05  # of each kind of error, before the data has spoken
@@ -52,7 +54,7 @@ class BoxModel:
     regime: str
     why: str
     given: Contrast | None
-    missing: Contrast | None
+    missing: Blend | None
     cuts: Floats
     missing_cut: float
     missing_rate: float
@@ -67,6 +69,13 @@ class BoxModel:
     def weight(self) -> Floats:
         """(T',) of the kept teachers, sums to 1."""
         return np.array([self.teachers[place].weight for place in self.kept])
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Estimated share of each kind among the given boxes (missing: among all things); empty: insufficient data."""
+        if self.given is None or self.n_fitted < MIN_FOR_RATES:
+            return {}
+        return {"missing": self.missing_rate, **dict(zip(KINDS[1:], self.given.rates[1:].tolist(), strict=True))}
 
     def prepare(self, found: Detections) -> Detections:
         """Return the boxes of the kept teachers, renumbered, with calibrated probabilities."""
@@ -102,10 +111,16 @@ def fit_boxes(names: Sequence[str], given: Given, found: Detections, n_images: i
     chances = kinds.posterior(gather(given, own, clusters, plain.weight).numbers)
     places = look_at_places(given, clusters, cluster, iou, plain.weight)
     overlooked = missing.posterior(places.numbers[places.is_open])[:, 1]
+    why = f"fitted on {n:,} given boxes and {n_planted:,} errors planted in copies of them"
+    if n < MIN_FOR_RATES:
+        why += (
+            f"; insufficient data to estimate rates ({MIN_FOR_RATES} boxes are needed): "
+            f"up to {START_RATE:.0%} of each kind are assumed, so some flags are likely even where no box is wrong"
+        )
     return replace(
         plain,
         regime=FITTED,
-        why=f"fitted on {n:,} given boxes and {n_planted:,} errors planted in copies of them",
+        why=why,
         given=kinds,
         missing=missing,
         cuts=np.array([np.inf, *(cut_for_f1(chances[:, kind], least=LEAST_CUT) for kind in range(1, len(KINDS)))]),
@@ -143,7 +158,7 @@ def _fit_given(
 
 def _fit_missing(
     model: BoxModel, given: Given, clusters: Clusters, cluster: Ints, iou: Floats
-) -> tuple[Contrast, float]:
+) -> tuple[Blend, float]:
     """Fit what the place of an overlooked thing looks like, and how many things are overlooked.
 
     The evidence is from copies of the labels with boxes left out; the rate from how many of the surest places have
@@ -166,5 +181,6 @@ def _fit_missing(
     rows = np.concatenate(made)
     kind = np.ones(len(rows), dtype=np.int64)
     rates = np.array([1 - rate, rate])
-    fitted = fit_contrast(places.numbers[places.is_open], rows, kind, rates, rounds=3, keep_rates=True)
-    return fitted, 1 - share
+    unknown = places.numbers[places.is_open]
+    fitted = fit_contrast(unknown, rows, kind, rates, rounds=3, keep_rates=True)
+    return blend(fitted, unknown, rows), 1 - share

@@ -59,6 +59,7 @@ def look_at_places(given: Given, clusters: Clusters, cluster: Ints, iou: Floats,
         np.log(np.maximum(clusters.boxes[:, 2] * clusters.boxes[:, 3], 1e-12)) / 2,
     )
     logs = np.log(clusters.probs + LEAST)
+    echo, company, shape = _echo(clusters), _company(given, clusters, is_open), _shape(clusters)
     numbers = [
         seen,
         logs @ weight,
@@ -67,15 +68,18 @@ def look_at_places(given: Given, clusters: Clusters, cluster: Ints, iou: Floats,
         size * seen,
         covered,
         of_labels[0],
-        _echo(clusters),
+        echo,
         loose,
         loose_same,
         *logs.T,
         logs.min(axis=1),
         *of_labels[1:],
-        *_company(given, clusters, is_open),
-        *_shape(clusters),
+        *company,
+        *shape,
     ]
+    # what is beside a place says much of a sure one and little of a faint one
+    beside = [seen, covered, of_labels[0], echo, loose, loose_same, *company[1:3], *shape[:2]]
+    numbers += [seen * one for one in beside]
     return Places(np.stack(numbers, axis=1), is_open, covered)
 
 

@@ -81,6 +81,7 @@ def _of_given(judged: Judged, evidence: Evidence, names: Any, labels: Ints) -> A
         "n_own": evidence.n_own,
         "own": short(evidence.own),
         "n_anything": evidence.n_anything,
+        "anything": short(evidence.anything),
         "twin_iou": short(evidence.twin_iou),
     }
 

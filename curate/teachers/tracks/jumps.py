@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
-from curate.teachers.tracks.course import off_course, scales_of, usable
+from curate.teachers.tracks.course import off_course, scales_of
 from curate.teachers.tracks.found import SECOND, TEACHER_ODDS, Found, Scene, risk_of
-from curate.teachers.tracks.motion import N_DEVIATIONS, Break, Motion, continued
+from curate.teachers.tracks.motion import N_DEVIATIONS, Break, Motion, continued, pieces_of
 from curate.teachers.tracks.partners import diagonals_apart, where_followed
 
 DOUBT = 6.0  # standard deviations of the fitted noise from which on a box is worth a line
@@ -56,18 +56,9 @@ def _doubtful_boxes(
 ) -> list[tuple[Ints, float]]:
     """Return boxes in a row that are off between breaks, and by how many standard deviations.
 
-    The furthest first; none is within `ALONE` boxes of others that are further off. Boxes that a break puts off their
-    course have no say in where it leads, and where an id changes hands (at a box in `changed`) or breaks for good, one
-    course ends and another begins.
+    The furthest first; none is within `ALONE` boxes of others that are further off.
     """
-    off = np.concatenate([np.zeros(0, dtype=np.int64), *(one.boxes for one in breaks)])
-    ends = np.asarray([motion.after[one.link] for one in breaks if one.back < 0], dtype=np.int64)
-    used = usable(boxes, motion.is_extra)
-    is_new = np.zeros(boxes.n, dtype=np.bool_)
-    is_new[np.concatenate([ends, np.asarray(changed, dtype=np.int64)])] = True
-    piece = (np.cumsum(is_new) + boxes.track * 2 * boxes.n)[used]  # of two ids, never equal
-    kept = ~np.isin(used, off[~np.isin(off, ends)])
-    used, piece = used[kept], piece[kept]
+    used, piece = pieces_of(boxes, motion, breaks, changed)
     scale = scales_of(boxes, used)
     deviations = off_course(piece, boxes.frame[used], boxes.box[used], scale, motion.noise, MOST_TOGETHER)
     worth = np.asarray(np.nan_to_num(deviations).round(6), dtype=np.float64)  # equal, however it was summed

@@ -7,6 +7,7 @@ takes off what most ids of a frame share: a camera that moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -279,6 +280,24 @@ def _short_start(boxes: TrackBoxes, motion: Motion, link: int) -> Ints | None:
     if len(start) >= SHORT or last - int(motion.after[link]) <= len(start):
         return None
     return start.astype(np.int64)
+
+
+def pieces_of(
+    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int]
+) -> tuple[Ints, Ints]:
+    """Return the boxes that courses may go through, and the number of the course of each, in order.
+
+    Boxes that a break puts off their course have no say in where it leads. Where an id changes hands (at a box in
+    `changed`) or breaks for good, one course ends and another begins.
+    """
+    off = np.concatenate([np.zeros(0, dtype=np.int64), *(one.boxes for one in breaks)])
+    ends = np.asarray([motion.after[one.link] for one in breaks if one.back < 0], dtype=np.int64)
+    used = usable(boxes, motion.is_extra)
+    is_new = np.zeros(boxes.n, dtype=np.bool_)
+    is_new[np.concatenate([ends, np.asarray(changed, dtype=np.int64)])] = True
+    piece = (np.cumsum(is_new) + boxes.track * 2 * boxes.n)[used]  # of two ids, never equal
+    kept = ~np.isin(used, off[~np.isin(off, ends)])
+    return used[kept], piece[kept]
 
 
 def continued(boxes: TrackBoxes, motion: Motion, box: int, frame: int) -> Floats:

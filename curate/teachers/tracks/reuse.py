@@ -8,15 +8,15 @@ they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
-from curate.teachers.tracks.course import DOF, FIRST_SPEED, follow, scales_of, usable
+from curate.teachers.tracks.course import DOF, FIRST_SPEED, follow, scales_of
 from curate.teachers.tracks.exchanges import N_DIMENSIONS, log_fit, reversed_course
-from curate.teachers.tracks.motion import Motion
+from curate.teachers.tracks.motion import Break, Motion, pieces_of
 
 CONSTANT = (  # of a Student t, which `log_fit` leaves out
     math.lgamma((DOF + N_DIMENSIONS) / 2) - math.lgamma(DOF / 2) - N_DIMENSIONS / 2 * math.log(DOF * math.pi)
@@ -37,13 +37,19 @@ class Return:
     log_ratio: float
 
 
-def returns_of(boxes: TrackBoxes, motion: Motion) -> list[Return]:
-    """Return every pause of at least one annotated frame, with what its two sides say about each other."""
-    rows = usable(boxes, motion.is_extra)
+def returns_of(boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int]) -> list[Return]:
+    """Return every pause of at least one annotated frame, with what its two sides say about each other.
+
+    Not where a break or a change of hands (`changed`) says already that the sides are not one course.
+    """
+    rows, own = pieces_of(boxes, motion, breaks, changed)
     links = np.flatnonzero(motion.n_frames > 1)
+    links = links[np.isin(motion.before[links], rows) & np.isin(motion.after[links], rows)]
+    at = np.searchsorted(rows, motion.before[links])
+    links = links[own[at] == own[np.searchsorted(rows, motion.after[links])]]
     if not len(links):
         return []
-    own, frame, box, scale = boxes.track[rows], boxes.frame[rows], boxes.box[rows], scales_of(boxes, rows)
+    frame, box, scale = boxes.frame[rows], boxes.box[rows], scales_of(boxes, rows)
     left = follow(own, frame, box, scale, motion.noise)
     right = reversed_course(follow(own[::-1], frame[::-1], box[::-1], scale[::-1], motion.noise))
     start, end = np.searchsorted(rows, motion.before[links]), np.searchsorted(rows, motion.after[links])
@@ -72,9 +78,11 @@ def odds_of(found: Return) -> float:
     return math.exp(min(max((found.log_ratio - SURE) / 2, -20.0), 20.0))
 
 
-def doubtful(boxes: TrackBoxes, motion: Motion, least: float) -> Iterator[tuple[int, float]]:
+def doubtful(
+    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int], least: float
+) -> Iterator[tuple[int, float]]:
     """Yield the link over each pause after which another thing may have come back, and its odds, from `least` on."""
-    for one in returns_of(boxes, motion):
+    for one in returns_of(boxes, motion, breaks, changed):
         odds = odds_of(one)
         if odds >= least:
             yield one.link, odds

@@ -121,7 +121,9 @@ def _come_back(scene: Scene, taken: list[int]) -> Iterator[Change]:
     """Return pauses after which an id is another thing: the one that another id stood on, or a new one."""
     boxes, motion = scene.boxes, scene.motion
     track = boxes.track[motion.after]
-    for link, alone in doubtful(boxes, motion, LEAST_ODDS):
+    changed = motion.after[np.asarray(taken, dtype=np.int64)].tolist()
+    own_breaks = [one for one in scene.breaks if motion.n_frames[one.link] == 1]
+    for link, alone in doubtful(boxes, motion, own_breaks, changed, LEAST_ODDS):
         if any(abs(link - one) <= NEXT and track[link] == track[one] for one in taken):
             continue
         start, end = int(motion.before[link]), int(motion.after[link])

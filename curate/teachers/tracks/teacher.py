@@ -48,7 +48,7 @@ class MotTeacher:
         tracks: list[list[dict[str, object]] | None] = [None] * request.labels.num_rows
         n_boxes = 0
         for video, file in sorted(chosen.items()):
-            n_boxes += _place(read_mot(file, video), self.spec.first_frame, keys, tracks)
+            n_boxes += _place(read_mot(file, video), self.spec, keys, tracks)
         if not n_boxes:
             raise InputError(
                 f"The teacher {self.spec.name} has no box in any labeled frame. Frame 0 of the labels is frame "
@@ -94,23 +94,34 @@ def _frames_of(labels: pa.Table) -> dict[tuple[str, int], tuple[int, float, floa
 
 def _place(
     file: MotFile,
-    first_frame: int,
+    spec: MotSpec,
     keys: dict[tuple[str, int], tuple[int, float, float]],
     tracks: list[list[dict[str, object]] | None],
 ) -> int:
     """Put each box of a file to the row of its frame; return how many there were."""
     n_boxes = 0
     for place in np.lexsort([*file.box.T[::-1], file.track, file.frame]).tolist():
-        at = keys.get((file.sequence, int(file.frame[place]) - first_frame))
+        at = keys.get((file.sequence, int(file.frame[place]) - spec.first_frame))
         if at is None or not np.isfinite(file.box[place]).all():
             continue
         row, width, height = at
         box = (file.box[place] / (width, height, width, height)).tolist()
-        number = int(file.number[place])
+        label = _class_name(int(file.number[place]), spec)
         seen = tracks[row] or []
-        seen.append(
-            {"track_id": str(int(file.track[place])), "label": str(number) if number else None, "bbox": box}
-        )
+        seen.append({"track_id": str(int(file.track[place])), "label": label, "bbox": box})
         tracks[row] = seen
         n_boxes += 1
     return n_boxes
+
+
+def _class_name(number: int, spec: MotSpec) -> str | None:
+    if not number:
+        return None
+    if spec.classes is None:
+        return str(number)
+    if number > len(spec.classes):
+        raise InputError(
+            f"The tracks of {spec.name} have the class number {number}, and `classes` has {len(spec.classes)} names; it "
+            "names class 1, 2, … in order."
+        )
+    return spec.classes[number - 1]

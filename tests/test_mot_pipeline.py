@@ -1,0 +1,135 @@
+# ruff: noqa: ANN401 - FiftyOne has no types
+"""MOT sequences through the whole pipeline: exchanged ids are seen in the App, accepted there, released put right."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import curate
+from curate.adapters.mongod import stop_database
+from curate.manifest.verbs import verify_version
+
+N_FRAMES, SIDE = 24, 160
+SPEC = """
+name: walkers
+source: {format: mot, path: mot}
+task: tracking
+groups: {video: video}
+license: CC0-1.0
+teachers:
+  - {kind: mot, name: follower, path: tracks, classes: [pedestrian]}
+policy:
+  rules:
+    - {issue: near_duplicate, action: keep}
+  soft_labels: false
+"""
+
+
+def _boxes(frame: int) -> dict[int, list[int]]:
+    return {1: [4 + 3 * frame, 10, 30, 40], 2: [120 - 3 * frame, 60, 30, 40], 3: [60, 112, 30, 40]}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sequences of three walkers; in the first, 1 and 2 are exchanged from frame 13 on, and one box is ignored."""
+    root = tmp_path_factory.mktemp("walkers")
+    (root / "tracks").mkdir()
+    for number, video in enumerate(("north", "south")):
+        home = root / "mot" / "train" / video
+        (home / "img1").mkdir(parents=True)
+        (home / "gt").mkdir()
+        lines, truth = [], []
+        for frame in range(1, N_FRAMES + 1):
+            picture = np.random.default_rng([number, frame]).integers(0, 90, (SIDE, SIDE, 3), dtype=np.uint8)
+            for one, (x, y, w, h) in _boxes(frame).items():
+                cv2.rectangle(picture, (x, y), (x + w, y + h), (80 * one, 240 - 60 * one, 200), -1)
+                wrong = {1: 2, 2: 1}.get(one, one) if video == "north" and frame >= 13 else one
+                ignored = video == "south" and one == 3
+                lines.append(f"{frame},{wrong},{x},{y},{w},{h},{int(not ignored)},1,1")
+                truth.append(f"{frame},{10 * one},{x + 1},{y},{w},{h},1,1,1")
+            cv2.imwrite(str(home / "img1" / f"{frame:06}.png"), picture)
+        (home / "gt" / "gt.txt").write_text("\n".join(lines) + "\n")
+        (root / "tracks" / f"{video}.txt").write_text("\n".join(truth) + "\n")
+    (root / "walkers.yaml").write_text(SPEC)
+    return root / "walkers.yaml"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Path]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # FiftyOne's own, at import
+        import fiftyone  # noqa: F401, PLC0415
+    yield tmp_path
+    stop_database(tmp_path)
+
+
+def _exchanged(run: Any) -> dict[str, dict[str, Any]]:
+    labels = {row["label_id"]: row for row in run.tables["labels"].to_pylist()}
+    found = [
+        row for row in run.tables["findings"].to_pylist() if row["issue"] == "track_id_switch" and row["flagged"]
+    ]
+    return {row["label_id"]: labels[row["label_id"]] for row in found}
+
+
+def test_a_suggested_id_is_seen_accepted_in_the_app_and_released(spec: Path, workspace: Path) -> None:
+    first = curate.run(spec, workspace=workspace)
+    wrong = _exchanged(first)
+    assert {(row["track_id"], row["frame"]) for row in wrong.values()} == {
+        (one, frame) for one in ("1", "2") for frame in range(12, N_FRAMES)
+    }
+    assert first.release is not None
+    assert not set(wrong) & set(first.release.data["label_id"].to_pylist()), "they wait for a person"
+    dataset = _opened()
+    view = dataset.load_saved_view("tracks: ids that change hands")
+    shown = [(sample.group_video, sample.uri) for sample in view]
+    assert shown == sorted(shown)
+    assert len(shown) == N_FRAMES - 12
+    boxes = [box for sample in view for box in sample.ground_truth.detections]
+    assert {(box.track_id, box.suggested_id) for box in boxes} == {("1", "2"), ("2", "1")}
+    assert len({(box.track_id, box.index) for box in boxes}) == 2
+    accepted = {box.id for box in boxes if box.track_id == "1"}
+    dataset.select_labels(ids=sorted(accepted)).tag_labels("curate:accept")
+
+    second = curate.run(spec, workspace=workspace)
+    assert second.release is not None
+    released = {row["label_id"]: row for row in second.release.data.to_pylist()}
+    assert {released[key]["track_id"] for key in accepted} == {"2"}
+    assert {released[key]["action"] for key in accepted} == {"keep"}
+    assert {released[key]["released_label"] for key in accepted} == {"pedestrian"}
+    assert not (set(wrong) - accepted) & set(released)
+    report = verify_version(workspace / "manifests", "walkers")
+    assert [promise for promise in report.promises if promise.ok is False] == []
+    _opened().select_labels(ids=sorted(accepted)).untag_labels("curate:accept")
+    third = curate.run(spec, workspace=workspace)
+    assert third.release is not None
+    assert not accepted & set(third.release.data["label_id"].to_pylist()), "a mind that was changed"
+
+
+def _opened() -> Any:
+    import fiftyone  # noqa: PLC0415
+
+    dataset = fiftyone.load_dataset("curate-walkers")
+    dataset.reload()
+    return dataset
+
+
+def test_ignored_boxes_are_kept_and_not_judged(spec: Path, tmp_path: Path) -> None:
+    gt = spec.parent / "mot" / "train" / "south" / "gt" / "gt.txt"
+    lines = gt.read_text().splitlines()
+    jumped = [line.replace(",60,112,", ",4,4,") if line.startswith("9,3,") else line for line in lines]
+    for consider, n_found in (("0", 0), ("1", 1)):
+        gt.write_text("\n".join(line.replace(",0,1,1", f",{consider},1,1") for line in jumped) + "\n")
+        run = curate.run(spec, workspace=tmp_path / consider, until="review", review=False)
+        south = {row["label_id"] for row in run.tables["labels"].to_pylist() if row["track_id"] == "3"}
+        jumps = [
+            row for row in run.tables["findings"].to_pylist() if row["issue"] == "track_jump" and row["flagged"]
+        ]
+        assert len({row["label_id"] for row in jumps} & south) == n_found
+    gt.write_text("\n".join(lines) + "\n")
