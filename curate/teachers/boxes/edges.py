@@ -12,6 +12,7 @@ from curate.teachers.boxes.fuse import Clusters, Detections, Given
 from curate.teachers.boxes.geometry import Floats, Ints, corners
 
 SOFT = 0.02  # of a side: closer is drawing noise
+LEAST_SIDE = 1e-9  # of the image
 FARTHEST = 2.0  # sides; beyond, an edge is about something else
 FLOOR = 0.04  # of a side: by as much two careful people differ, however well the teachers agree
 
@@ -35,7 +36,9 @@ def edge_numbers(given: Given, found: Detections, clusters: Clusters, cluster: I
         away, apart, spread, ratio = np.ones((n, 4)), np.ones((n, 4)), np.zeros((n, 4)), np.zeros(n)
     else:
         ends, own = corners(given.boxes), clusters.boxes[cluster]
-        side = np.tile(np.sqrt(own[:, 2:] * given.boxes[:, 2:]), 2)
+        # fused boxes may have lost their last bits of a side
+        wide = np.maximum(own[:, 2:], LEAST_SIDE)
+        side = np.tile(np.sqrt(wide * given.boxes[:, 2:]), 2)
         middle = corners(own)
         away = np.abs(ends - middle) / side
         members = clusters.at[:, cluster]
@@ -45,7 +48,7 @@ def edge_numbers(given: Given, found: Detections, clusters: Clusters, cluster: I
         weight = clusters.probs[cluster].T * there
         weight = weight / np.maximum(weight.sum(axis=0), 1e-9)
         spread = np.sqrt((weight[..., None] * ((edges - middle) / side) ** 2).sum(axis=0))
-        ratio = np.log((given.boxes[:, 2] / own[:, 2]) * (given.boxes[:, 3] / own[:, 3]))
+        ratio = np.log((given.boxes[:, 2:] / wide).prod(axis=1))
     away, apart = (np.where(matched[:, None], values, 1.0) for values in (away, apart))
     spread, ratio = np.where(matched[:, None], spread, 0.0), np.where(matched, np.clip(ratio, -2.0, 2.0), 0.0)
     beyond = np.where(matched[:, None], np.log1p(away / (spread + FLOOR)), 0.0)

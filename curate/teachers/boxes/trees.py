@@ -11,13 +11,15 @@ Trees could learn single rows by heart. So an unknown row is fitted as both, wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn's, without types
 
 from curate.teachers.boxes.geometry import Floats
 from curate.teachers.boxes.logistic import Contrast, softmax
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 DOUBT = -3.0  # log likelihood ratio of the regression; below, it speaks alone, and most places are there
 MIN_MADE = 60  # rows that were made, in doubt; with fewer there is nothing to split
@@ -57,13 +59,16 @@ def blend(contrast: Contrast, unknown: Floats, made: Floats) -> Blend:
         unknown: (N, F) evidence of the rows of unknown kind.
         made: (M, F) of rows that were made to be of the second kind.
     """
+    from sklearn.ensemble import HistGradientBoostingClassifier as Trees  # noqa: PLC0415 - takes a second to import
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # noqa: PLC0415 - scikit-learn's
+
     chance = contrast.posterior(unknown)[:, 1]
     offset = float(np.log((len(made) + chance.sum()) / max((1 - chance).sum(), 1e-9)))
     unsure = [np.subtract(*contrast.log_likelihoods(rows).T[::-1]) > DOUBT for rows in (unknown, made)]
     rows, certain, chance = unknown[unsure[0]], made[unsure[1]], chance[unsure[0]]
     if len(certain) < MIN_MADE or not len(rows):
         return Blend(contrast, None, 0.0)
-    trees = HistGradientBoostingClassifier(
+    trees = Trees(
         max_iter=100,
         learning_rate=0.05,
         max_leaf_nodes=16,
@@ -82,5 +87,7 @@ def blend(contrast: Contrast, unknown: Floats, made: Floats) -> Blend:
 
 
 def _decide(trees: HistGradientBoostingClassifier, x: Floats) -> Floats:
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - as above
+
     with threadpool_limits(limits=1):
         return np.asarray(trees.decision_function(np.round(x, DIGITS)), dtype=np.float64)
