@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curate.errors import InputError
+from curate.teachers.column_order import find_moved
 from curate.teachers.flag_model import MIN_ROWS, FlagModel, Scores, TeacherWeight
 from curate.teachers.memorised import Guard, find_memorised
 from curate.teachers.noise import UNKNOWN, Bools, Floats, Ints, NoiseRate
@@ -168,6 +169,7 @@ def fit_flags(
     return replace(
         model,
         names=tuple(names[m] for m in kept),
+        moved=find_moved(names, votes, answered, given, n_classes),
         teachers=_teacher_rows(names, guards, agreement, dict(zip(kept, model.weights, strict=True))),
     )
 

@@ -70,7 +70,7 @@ def flag_multi_table(
         InputError: no class list that fits, or no row that can be judged.
     """
     width = prob_widths(file, columns, path)
-    order = class_order(file, LABEL, width, classes, path)
+    order, order_from = class_order(file, LABEL, width, classes, path)
     names = tuple(name.removeprefix("prob_") for name in columns)
     sample = SmallestRows(fit_rows(len(columns), width))
     n_rows = 0
@@ -109,6 +109,7 @@ def flag_multi_table(
         transition={},
         classes=tuple(order),
         out=out,
+        order_from=order_from,
     )
 
 
