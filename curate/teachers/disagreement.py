@@ -3,7 +3,8 @@
 Two regimes, by what can be known. Teachers whose errors are independent tell how noisy the labels are by how they
 agree with each other; there the cut follows that rate. Teachers that share features share their errors, and one
 teacher alone has nobody to agree with; there a noise channel is fitted by likelihood, and what it explains is a
-lower bound on what is wrong. Which one, and why, is part of the result.
+lower bound on what is wrong only if the teachers are right where they are sure. Which one, and why, is part of the
+result.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from curate.teachers.multi_label import (
     fit_multi_label,
     score_multi_label,
 )
-from curate.teachers.noise import UNKNOWN, Bools, Floats, NoiseRate
+from curate.teachers.noise import BOUND_IF_SURE, UNKNOWN, Bools, Floats, NoiseRate
 from curate.teachers.sampling import SmallestRows, order_keys
 
 _NAMES = pa.list_(pa.string())
@@ -94,8 +94,8 @@ def flag_multi_table(
     silent = [name for name, m in zip(order, model.models, strict=True) if m is None]
     left = f"; not judged for lack of rows: {', '.join(silent)}" if silent else ""
     why = (
-        "several labels a row: a channel for each class, its rates drawn to those of all classes; a lower bound on what "
-        f"is wrong{left}"
+        "several labels a row: a channel for each class, its rates drawn to those of all classes; "
+        f"{BOUND_IF_SURE}{left}"
     )
     return FlagSummary(
         *counts,
