@@ -120,6 +120,7 @@ def export_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [f"{result['format']}: {result['n_images']:,} images, {result['n_labels']:,} labels → {result['out']}"]
     if result["n_left_out"]:
         told = ", ".join(f"{n:,} {code.replace('_', ' ')}" for code, n in result["left_out_by_reason"].items())
-        where = "" if result["format"] in PACKED else " (left_out.csv; curate.csv has every row)"
+        beside = {"csv": " (left_out.csv)", **dict.fromkeys(PACKED, "")}
+        where = beside.get(result["format"], " (left_out.csv; curate.csv has every row)")
         lines.append(f"  the format cannot hold: {told}{where}")
     return lines
