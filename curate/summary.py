@@ -34,6 +34,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "n_to_ignore": 0 if release.ignore is None else release.ignore.num_rows,
             "findings": _finding_counts(result.tables["findings"]),
             "teachers_failed": _teachers_failed(result.tables["statistics"]),
+            "warnings": _order_warnings(result.tables["statistics"]),
             "label_noise": _label_noise(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": _audit(result.tables["statistics"]),
@@ -58,6 +59,7 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
     lines += _quality_lines(summary)
     lines += [f"  teacher FAILED {told}" for told in summary.get("teachers_failed", ())]
+    lines += [f"  WARNING        {told}" for told in summary.get("warnings", ())]
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
     if "actions" in summary:
@@ -148,6 +150,12 @@ def _teachers_failed(statistics: pa.Table) -> list[str]:
             message = json.loads(row["detail"] or "{}").get("message", "")
             told.append(f"{(row['group'] or '').removeprefix('teacher=')}: {message}")
     return told
+
+
+def _order_warnings(statistics: pa.Table) -> list[str]:
+    """Return what the label-noise check says about teachers whose classes seem to stand in another order."""
+    rows = statistics.filter(pc.equal(statistics["name"], "n_classes_in_other_columns"))
+    return [json.loads(detail)["message"] for detail in rows["detail"].to_pylist()]
 
 
 def _n_without_label(data: pa.Table) -> int:

@@ -12,10 +12,12 @@ import pyarrow as pa
 from curate import schema
 from curate.check import build_statistics
 from curate.checks.attributes import SMALL, suppressed
+from curate.teachers.column_order import Moved, order_warning
 from curate.teachers.flag_model import FlagModel
 from curate.teachers.noise import INSUFFICIENT, Ints, NoiseRate, binomial_rate, transition_json
 
 RISK_UNITS = 2**30
+MOVED = "n_classes_in_other_columns"
 
 
 @dataclass(slots=True)
@@ -93,7 +95,24 @@ def statistics_of(state: LabelNoiseState) -> pa.Table:
         }
         for teacher in model.teachers
     ]
+    rows += [_moved_row(moved, state.classes) for moved in model.moved]
     return build_statistics("label_noise", rows)
+
+
+def _moved_row(moved: Moved, classes: Sequence[str]) -> dict[str, Any]:
+    """Return how many classes of a teacher seem to stand in another order than assumed, with a warning as detail."""
+    remedy = (
+        f"Check the order of the outputs of {moved.teacher}; what would fit, if the outputs are in the order of the "
+        "dataset's classes, is `classes` of this teacher in the spec: {classes}"
+    )
+    warning = order_warning([moved.teacher], moved, classes, range(len(classes)), remedy)
+    return {
+        "name": MOVED,
+        "group": f"teacher={moved.teacher}",
+        "value": float(len(moved.classes)),
+        "n": len(classes),
+        "detail": warning,
+    }
 
 
 def _small_groups(counts: Mapping[str, int]) -> dict[str, str]:
