@@ -122,16 +122,20 @@ def platforms(facts: Facts) -> list[str]:
 
 
 def annotation_analysis(facts: Facts) -> list[str]:
-    """Return what was estimated about the given labels."""
-    noise = facts.statistic("label_noise", "noise_rate")
-    if noise is None or noise["value"] is None:
-        return []
-    interval = ""
-    if noise["low"] is not None and noise["high"] is not None:
-        interval = f" (95 % interval {float(noise['low']):.1%} to {float(noise['high']):.1%})"
-    return [
-        f"Share of wrong given labels, estimated from teachers' disagreement: {float(noise['value']):.1%}{interval}."
-    ]
+    """Return what people found in an audit, and what was estimated, about the given labels."""
+    told = []
+    for check, how in (
+        ("audit", "by an audit of a sample"),
+        ("label_noise", "estimated from teachers' disagreement"),
+    ):
+        noise = facts.statistic(check, "noise_rate")
+        if noise is None or noise["value"] is None:
+            continue
+        interval = ""
+        if noise["low"] is not None and noise["high"] is not None:
+            interval = f" (95 % interval {float(noise['low']):.1%} to {float(noise['high']):.1%})"
+        told.append(f"Share of wrong given labels, {how}: {float(noise['value']):.1%}{interval}.")
+    return told
 
 
 def annotations_per_item(facts: Facts) -> str:
