@@ -44,6 +44,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "id": published.id,
             "version": published.number,
             "is_new": published.is_new,
+            "is_latest_again": published.is_latest_again,
             "retracted": published.retracted,
         }
     if result.report is not None:
@@ -77,6 +78,8 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     lines += [f"  note           {note}" for note in summary["notes"]]
     if "manifest" in summary:
         state = "published" if summary["is_new"] else "unchanged, nothing published"
+        if summary.get("is_latest_again"):
+            state = "was published before and is the latest again"
         if summary.get("retracted"):
             state = f"was RETRACTED ({summary['retracted']}) and is not the latest"
         lines.append(

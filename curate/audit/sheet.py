@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from curate import runs
 from curate.audit.answers import Answer, read_verdict
 from curate.audit.design import Design
-from curate.errors import ConfigError, InputError
+from curate.errors import ConfigError, InputError, did_you_mean
 
 COLUMNS = ("look", "image", "given_label", "box", "answer", "true_label", "note")
 
@@ -35,12 +36,18 @@ def write_sheet(design: Design, path: Path) -> None:
     runs.write_text(path, text.getvalue().replace("\r\n", "\n"))
 
 
-def read_sheet(design: Design, path: Path, *, reviewer: str) -> list[Answer]:
+def read_sheet(design: Design, path: Path, *, reviewer: str, classes: Sequence[str] = ()) -> list[Answer]:
     """Return the answers on a sheet; rows without one are left out.
+
+    Args:
+        design: of the audit.
+        path: of the sheet.
+        reviewer: who filled it in.
+        classes: what a true label may be; empty = not known.
 
     Raises:
         ConfigError: there is no sheet.
-        InputError: it is no sheet, or an answer cannot be understood.
+        InputError: it is no sheet, an answer cannot be understood, or a true label is no class.
     """
     rows = _rows(path)
     items = {item.item: item for item in design.items}
@@ -52,6 +59,9 @@ def read_sheet(design: Design, path: Path, *, reviewer: str) -> list[Answer]:
         if look not in asked:
             raise InputError(f"{where}: the look {look!r} was never asked for. Is the sheet of another audit?")
         true_label = (row.get("true_label") or "").strip() or None
+        if true_label and classes and true_label not in classes:
+            hint = did_you_mean(true_label, classes)
+            raise InputError(f"{where}: the true label {true_label!r} is no class of the dataset. {hint}".rstrip())
         verdict = read_verdict(row.get("answer"), true_label, asked[look].given_label, where=where)
         if verdict is not None:
             answers.append(Answer(look, verdict, true_label if verdict == "wrong" else None, reviewer))

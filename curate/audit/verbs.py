@@ -131,6 +131,19 @@ def latest_audit(workspace: Path, name: str) -> Audit:
     return store.read(held[-1])
 
 
+def audited_classes(workspace: Path, audit: Audit) -> tuple[str, ...]:
+    """Return the classes of the version that is audited; none where it is not there any more."""
+    from curate.manifest import log  # noqa: PLC0415 - only where a version is read
+    from curate.manifest.read import load_manifest  # noqa: PLC0415 - as above
+
+    subject = audit.design.subject
+    try:
+        version = log.resolve(Path(workspace) / "manifests", f"{subject['name']}@{subject['version']}")
+    except ConfigError:
+        return ()
+    return tuple(load_manifest(version)[0]["classes"])
+
+
 def hand_out(audit: Audit, sheet: Path) -> None:
     """Write the sheet to fill in."""
     write_sheet(audit.design, sheet)
@@ -142,10 +155,11 @@ def take_sheet(
     *,
     reviewer: str | None,
     ledger_folder: Path | None,
+    classes: Sequence[str] = (),
     target_precision: float | None = None,
 ) -> Taken:
-    """Take the answers of a sheet in; see `take`."""
-    answers = read_sheet(audit.design, sheet, reviewer=ledger.reviewer_name(reviewer))
+    """Take the answers of a sheet in; see `take` and `sheet.read_sheet`."""
+    answers = read_sheet(audit.design, sheet, reviewer=ledger.reviewer_name(reviewer), classes=classes)
     return take(audit, answers, ledger_folder=ledger_folder, target_precision=target_precision)
 
 

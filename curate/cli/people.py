@@ -94,11 +94,13 @@ def audit(
         terminal.tell(found.to_json(), lambda: lines(found))
         return
     if answers is not None:
+        asked = verbs.latest_audit(place, plain)
         taken = verbs.take_sheet(
-            verbs.latest_audit(place, plain),
+            asked,
             answers,
             reviewer=reviewer,
             ledger_folder=decided,
+            classes=verbs.audited_classes(place, asked),
             target_precision=target_precision,
         )
         terminal.tell(taken.to_json(), taken.lines)

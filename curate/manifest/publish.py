@@ -24,6 +24,7 @@ class Published:
         number: people see v<number>.
         path: its folder, or its place in a store.
         is_new: whether this call published it; False where the same content was published before.
+        is_latest_again: whether an older version came out and is the latest now, after others or a rollback.
         gates: passed | warned | failed.
         repaired: whether a damaged or half-written folder of the same ID was replaced (and kept aside).
         retracted: why this content may not be the latest, where it was retracted before; else empty.
@@ -36,6 +37,7 @@ class Published:
     gates: str
     repaired: bool = False
     retracted: str = ""
+    is_latest_again: bool = False
 
 
 def publish(release: Release, root: str | Place, name: str, *, succeeds: str | None = None) -> Published:
@@ -78,8 +80,9 @@ def publish(release: Release, root: str | Place, name: str, *, succeeds: str | N
     gone = log.retractions(log.read_log(place, name)).get(version_id)
     target: Any = base / "versions" / version_id
     return Published(
-        version_id, entry.number, target, written == "publish", gates, repaired, gone.why if gone else ""
-    )
+        version_id, entry.number, target, written == "publish", gates, repaired, gone.why if gone else "",
+        is_latest_again=written == "republish",
+    )  # fmt: skip
 
 
 def _put(release: Release, base: Place, name: str) -> tuple[str, bool]:

@@ -108,6 +108,11 @@ def test_the_sheet_hides_what_is_suspected_and_is_read_as_spreadsheets_write_it(
     assert len(answers) == 30
     with pytest.raises(ConfigError, match="holds answers already"):
         write_sheet(design, sheet)
+    first = design.looks[0].look
+    sheet.write_text(f"look,answer,true_label\n{first},wrong,zebra\n")
+    with pytest.raises(InputError, match=r"row 2: the true label 'zebra' is no class of the dataset"):
+        read_sheet(design, sheet, reviewer="ann", classes=("cat", "dog"))
+    assert read_sheet(design, sheet, reviewer="ann")[0].true_label == "zebra"  # nobody knows the classes of a table
     sheet.write_text("look,answer\nnobody,wrong\n")
     with pytest.raises(InputError, match=r"row 2: the look 'nobody' was never asked for"):
         read_sheet(design, sheet, reviewer="ann")

@@ -108,7 +108,7 @@ def test_content_that_comes_back_is_the_latest_again(world: Worlds, tmp_path: Pa
     first = publish(world().release(), tmp_path, "zoo")
     publish(world(seed=1).release(), tmp_path, "zoo")
     back = publish(world().release(), tmp_path, "zoo")
-    assert (back.id, back.number, back.is_new) == (first.id, 1, False)
+    assert (back.id, back.number, back.is_new, back.is_latest_again) == (first.id, 1, False, True)
     assert resolve(tmp_path, "zoo") == first.path
     assert [entry.kind for entry in read_log(tmp_path, "zoo")] == ["publish", "publish", "republish"]
 
