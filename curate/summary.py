@@ -189,7 +189,7 @@ def _label_noise(statistics: pa.Table) -> dict[str, Any]:
             if row["name"] == "noise_rate":
                 found |= {"low": row["low"], "high": row["high"], "outcome": row["outcome"]}
                 detail = json.loads(row["detail"] or "{}")
-                found["insufficient"] = detail.get("insufficient")
+                found |= {key: detail.get(key) for key in ("insufficient", "next")}
                 found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
     return found
 
@@ -199,7 +199,7 @@ def _quality_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     noise = summary.get("label_noise", {})
     if noise.get("noise_rate") is not None:
-        lines.append(f"  wrong labels   {_noise_line(noise)}")
+        lines.append(f"  wrong labels   {_noise_line(noise, summary.get('audit', {}).get('noise_rate'))}")
     if noise.get("n_wrong") is not None:
         known = [
             f"{name} {noise[key]:.2f}"
@@ -250,10 +250,17 @@ def _held_line(held: Mapping[str, int]) -> str:
     return f"{held['total']:,} suspects stay in with less weight: the cap of max_share_out ({shown})"
 
 
-def _noise_line(noise: Mapping[str, Any]) -> str:
+def _noise_line(noise: Mapping[str, Any], audited: Mapping[str, float | None] | None) -> str:
+    """Return how many labels are wrong: as an audit says where one stands, else as the teachers estimate."""
     flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
+    if audited is not None:
+        told = f"{audited['value']:.1%} (by the audit; interval {audited['low']:.1%} to {audited['high']:.1%})"
+        if noise.get("insufficient"):
+            return f"{told}{flagged}; drops become reviews (teachers' rate: {noise['insufficient']})"
+        return f"{told}{flagged}; the teachers' estimate is {noise['noise_rate']:.1%}"
     if noise.get("insufficient"):
-        return f"not known: {noise['insufficient']}{flagged}; drops become reviews"
+        ask = f"; {noise['next']}" if noise.get("next") else ""
+        return f"not known: {noise['insufficient']}{ask}{flagged}; drops become reviews"
     interval = ""
     if noise.get("low") is not None and noise.get("high") is not None:
         interval = f" (estimate; interval {noise['low']:.1%} to {noise['high']:.1%})"

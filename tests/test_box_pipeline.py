@@ -20,6 +20,7 @@ import pytest
 import curate
 import curate.feed
 from curate import schema
+from curate.errors import ExitCode
 from curate.export.verbs import export_lines, export_version
 from curate.gates import gate_result
 from curate.manifest.build import Release
@@ -454,3 +455,32 @@ def test_boxes_in_other_units_are_refused_and_the_run_says_so(
     assert failed.startswith("far: ")
     assert told in failed
     assert any("FAILED far" in line for line in summary_lines(summary))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_text(file.read_text()[:-40]),
+        lambda file: file.write_text(file.read_text().replace('"score": 0.', '"score": NaN, "x": 0.', 1)),
+        lambda file: file.write_text(
+            json.dumps([{**one, "category_id": "tree"} for one in json.loads(file.read_text())])
+        ),
+    ],
+    ids=["missing", "truncated", "score-nan", "other-classes"],
+)
+def test_a_detector_that_cannot_be_read_fails_the_gates(
+    spec: Path, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    for name in ("labels.json", "near.json"):
+        shutil.copy(spec.with_name(name), tmp_path)
+    shutil.copytree(spec.with_name("images"), tmp_path / "images")
+    spoil(tmp_path / "near.json")
+    file = tmp_path / "alone.yaml"
+    file.write_text(spec.read_text().partition("  - {kind: coco, name: far")[0])
+    result = curate.run(file, workspace=tmp_path / "workspace", review=False)
+    summary = summarize(result)
+    assert (summary["gates"], result.exit_code) == ("failed", ExitCode.GATE_FAILED)
+    (gate,) = [one for one in summary["gates_not_passed"] if one["statistic"] == "box_noise.ran"]
+    assert gate["outcome"] == "errored"
+    assert summary["teachers_failed"][0] in gate["message"].replace("(near: ", "near: ")

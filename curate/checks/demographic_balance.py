@@ -160,7 +160,8 @@ def _gaps(a: str, b: str, pairs: Counter[tuple[str | None, str | None]], params:
     group = {"group": f"{a};{b}", "n": n}
     why = ""
     if n_unjudged and not gaps:
-        why = f"{n_unjudged} of {n_cells} combinations have too few pictures to be judged; no gap among the others"
+        rest = "; no gap among the others" if n_unjudged < n_cells else ""
+        why = f"{n_unjudged} of {n_cells} combinations have too few pictures to be judged{rest}"
     if n < params.min_known:
         why = f"both values are known of {'no picture' if not n else f'fewer than {params.min_known} pictures'}"
     few = {"outcome": INSUFFICIENT} if why else {}

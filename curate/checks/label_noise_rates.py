@@ -18,6 +18,7 @@ from curate.teachers.noise import INSUFFICIENT, Ints, NoiseRate, binomial_rate, 
 
 RISK_UNITS = 2**30
 MOVED = "n_classes_in_other_columns"
+ASK_A_PERSON = "an audit tells: curate audit"  # said until one has told
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ def statistics_of(state: LabelNoiseState) -> pa.Table:
     if (
         model.estimates and not model.estimates_agree
     ):  # a number that one method gives and another denies passes no gate
-        rate |= {"outcome": INSUFFICIENT, "detail": {**rate["detail"], "insufficient": _disagreement(model)}}
+        why = {"insufficient": _disagreement(model), "next": ASK_A_PERSON}
+        rate |= {"outcome": INSUFFICIENT, "detail": {**rate["detail"], **why}}
     rows: list[dict[str, Any]] = [rate]
     rows += [
         _rate_row("noise_rate_estimate", f"method={name}", rate, model.n_fitted, {})
@@ -128,7 +130,7 @@ def _small_groups(counts: Mapping[str, int]) -> dict[str, str]:
 def _disagreement(model: FlagModel) -> str:
     known = sorted((e.estimate, name) for name, e in model.estimates.items() if e.estimate is not None)
     told = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for share, name in known)
-    return f"its estimates disagree ({told}); an audit tells: curate audit" if known else "it has no estimate"
+    return f"its estimates disagree ({told})" if known else "it has no estimate"
 
 
 def _transition_row(model: FlagModel, classes: Sequence[str]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ What is read as what:
   wholly outside is out;
 - 0 in the seventh column says not to consider a box: it is kept with the flag "ignored". A file with nothing but 0
   there is taken to have no such mark;
-- classes are those of MOT16 and MOT17 (1 = pedestrian, …) unless `class_names` gives others: class 1, 2, … in order. A
-  file without an eighth column is about pedestrians;
+- classes are those of MOT16 and MOT17 (1 = pedestrian, …) unless `class_names` gives others: class 1, 2, … in order;
+  a line with a number beyond those names is out. Without `class_names`, a number beyond MOT17's is a class of that
+  name. A file without an eighth column is about class 1;
 - `det/` and other files are no labels. A sequence without `gt/gt.txt` is unlabeled; in one that has it, a frame without
   a line is negative.
 """
@@ -57,6 +58,21 @@ class _Line:
     class_number: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Names of class 1, 2, …, and whether the spec gives them: then a further number is no class."""
+
+    known: Sequence[str]
+    is_given: bool
+
+    def name_of(self, number: int) -> str | Problem:
+        if number <= len(self.known):
+            return self.known[number - 1]
+        if self.is_given:
+            return Problem("class_out_of_range", {"number": str(number), "n_classes": len(self.known)})
+        return str(number)
+
+
 class Mot:
     """The format `mot`. Option: `class_names` (class 1, 2, … of the eighth column)."""
 
@@ -77,7 +93,8 @@ class Mot:
     def read(self, options: ReadOptions) -> Ingested:
         """Read every sequence; raises InputError if there is none."""
         tree = Tree(options.root)
-        names = _class_names(options.options.get("class_names"))
+        given = options.options.get("class_names")
+        names = _Names(_class_names(given), is_given=given is not None)
         columns = (*options.attributes.values(), *options.groups.values())
         unknown = sorted({column for column in columns if column != VIDEO})
         if unknown:
@@ -97,7 +114,7 @@ class Mot:
             video = home if twins[posixpath.basename(home)] > 1 else posixpath.basename(home)
             _read_sequence(tree, collector, home, video or tree.root.stem, names)
         ingested = collector.finish()
-        there = [name for name in names if name in ingested.classes]
+        there = [name for name in names.known if name in ingested.classes]
         return with_declared_classes(ingested, options, dict.fromkeys(there))
 
 
@@ -122,7 +139,7 @@ def _sequences(tree: Tree) -> Iterator[str]:
     yield from sorted(found)
 
 
-def _read_sequence(tree: Tree, collector: Collector, home: str, video: str, names: Sequence[str]) -> None:
+def _read_sequence(tree: Tree, collector: Collector, home: str, video: str, names: _Names) -> None:
     path = posixpath.join(home, _LABELS)
     labels = tree.has(path)
     frames: dict[int, str | None] = {}
@@ -177,7 +194,7 @@ def _read_labels(
     path: str,
     frames: Mapping[int, str | None],
     sizes: Mapping[int, tuple[int, int] | None],
-    names: Sequence[str],
+    names: _Names,
 ) -> None:
     try:
         text = tree.read_text(path)
@@ -227,7 +244,7 @@ def _add(
     line: _Line,
     sample_id: str | None,
     size: tuple[int, int] | None,
-    names: Sequence[str],
+    names: _Names,
     twin: str,
     *,
     is_marked: bool,
@@ -237,9 +254,12 @@ def _add(
         return
     bbox, is_cut = _relative(line.box, size or (1, 1))
     flags = [*(["truncated"] if is_cut else []), *(["ignored"] if is_marked and line.consider == 0 else [])]
-    known = 1 <= line.class_number <= len(names)
+    name = names.name_of(line.class_number)
+    if isinstance(name, Problem):
+        collector.put_out(row, "label", name.code, name.args, sample_id=sample_id)
+        return
     collector.add_label(
-        row, sample_id, names[line.class_number - 1] if known else str(line.class_number),
+        row, sample_id, name,
         key=f"{line.frame} {line.track}{twin}", source_key=f"{line.frame} {line.track}{twin}", size_px=size, bbox=bbox,
         track_id=str(line.track), frame=line.frame - 1, flags=flags or None,
     )  # fmt: skip

@@ -123,11 +123,11 @@ def _association(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
             "label": cell["label"],
             "way": "more often" if cell["residual"] > 0 else "less often",
             "residual": f"{cell['residual']:+.1f}",
-            "risk": _risk(cell["relative_risk"]),
+            "risk": cell.get("relation") or _risk(cell["relative_risk"]),
         }
         for cell in row["detail"].get("cells", ())[:N_CELLS]
     ]
-    return {"v": f"{row['value']:.3f}", "cells": cells}
+    return {"v": f"{row['value']:.3f}", "cells": cells, "is_total": row["detail"].get("determines_label", False)}
 
 
 def _risk(ratio: Sequence[float] | None) -> str:

@@ -158,11 +158,6 @@ def without_teacher(
     and is errored where a teacher failed (`teachers`: their statistics). `elsewhere` says why probes and classifiers of
     one label have no say.
     """
-    failed = [row for row in (teachers.to_pylist() if teachers else ()) if row["outcome"] == "errored"]
-    why = "no teacher has given predictions"
-    if failed:
-        first = failed[0]["group"].removeprefix("teacher=")
-        why = f"{why} ({first}: {json.loads(failed[0]['detail'])['message']})"
     kinds = {_ANSWERS.get(teacher.kind, schema.PROB_PREFIX) for teacher in spec.teachers} or {schema.PROB_PREFIX}
     ready = [one for one in checks if any(name.startswith(str(one.teacher_prefix)) for name in columns)]
     silent = [one for one in checks if one not in ready]
@@ -173,7 +168,7 @@ def without_teacher(
     elif schema.PROB_PREFIX in kinds:  # the same teachers, asked about each class
         kinds.add(schema.PRESENT_PREFIX)
     of_kind = [one for one in silent if one.teacher_prefix in kinds]
-    results = [not_run(of_kind, why, outcome="errored" if failed else "insufficient data")]
+    results = [without_answer(of_kind, "no teacher has given predictions", teachers)]
     results += [
         not_applicable(one, elsewhere or "the spec has no teacher of this kind")
         for one in silent
@@ -181,6 +176,26 @@ def without_teacher(
     ]
     findings = pa.concat_tables([result.findings for result in results])
     return ready, CheckResult(findings, pa.concat_tables([result.statistics for result in results]))
+
+
+def without_answer(checks: Sequence[Check], why: str, teachers: pa.Table | None) -> CheckResult:
+    """Return the result of checks whose teachers gave nothing: errored where a teacher failed, whatever its kind.
+
+    Args:
+        checks: that could not run.
+        why: in words; the first failure is added to it.
+        teachers: `schema.STATISTICS` of the teachers, with an errored `teachers.ran` for each that failed.
+    """
+    failed = [
+        row
+        for row in (teachers.to_pylist() if teachers else ())
+        if row["name"] == "ran" and row["outcome"] == "errored"
+    ]
+    if not failed:
+        return not_run(checks, why)
+    first = failed[0]["group"].removeprefix("teacher=")
+    message = json.loads(failed[0]["detail"])["message"]
+    return not_run(checks, f"{why} ({first}: {message})", outcome="errored")
 
 
 _ANSWERS = {

@@ -198,3 +198,33 @@ def test_unrelated_ones_do_not() -> None:
     row = _association(is_related=False)
     assert row["value"] < 0.1
     assert json.loads(row["detail"])["cells"] == []
+
+
+def _cells(counts: dict[tuple[str, str], int]) -> dict[str, Any]:
+    pairs = [pair for pair, n in counts.items() for _ in range(n)]
+    rows = [label(i, sample(i, attr_age=age), label=name) for i, (age, name) in enumerate(pairs)]
+    found = run_check(attribute_association.CHECK, labels_view(rows)).statistics
+    return dict(json.loads(statistic(found, "cramers_v", "attr_age")["detail"]))
+
+
+def test_an_attribute_that_is_the_label_has_no_ratio_made_of_nothing() -> None:
+    detail = _cells({("old", "old"): 400, ("young", "young"): 420})
+    assert detail["determines_label"] is True
+    relations = {(cell["value"], cell["label"]): cell["relation"] for cell in detail["cells"]}
+    assert relations[("old", "old")] == "always, and nowhere else"
+    assert relations[("old", "young")] == "never"
+    assert all(cell["relative_risk"] is None for cell in detail["cells"])
+
+
+def test_a_label_of_one_value_alone_does_not_make_the_attribute_determine_it() -> None:
+    detail = _cells({("old", "cat"): 100, ("old", "dog"): 100, ("young", "dog"): 200})
+    assert detail["determines_label"] is False
+    cells = {(cell["value"], cell["label"]): cell for cell in detail["cells"]}
+    assert (cells["old", "cat"]["relation"], cells["old", "cat"]["relative_risk"]) == ("nowhere else", None)
+    assert cells["old", "dog"]["relation"] is None
+    assert cells["old", "dog"]["relative_risk"][0] == pytest.approx(0.5)
+    assert cells["young", "cat"]["relation"] == "never"
+    same = _cells({("old", "cat"): 50, ("young", "cat"): 50})
+    assert same["determines_label"] is False  # one label only: nothing to determine
+    few = _cells({("old", "old"): 400, ("young", "young"): 8})
+    assert all(cell["relation"] is None for cell in few["cells"])  # 8 are too few to be told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -135,3 +136,15 @@ def test_what_is_no_mot_is_not_recognised_and_says_what_it_needs(tmp_path: Path)
         read(write(tmp_path / "m", ["1,1,0,0,12,8"]), class_names="car")
     named = read(write(tmp_path / "n", ["1,1,0,0,12,8,1,2"]), class_names=["bus", "tram"])
     assert named.classes == ("tram",)
+
+
+def test_a_number_beyond_the_given_names_is_out_and_its_frame_is_not_negative(tmp_path: Path) -> None:
+    write(tmp_path, ["1,1,0,0,12,8,1,2", "2,1,0,0,12,8,1,9", "3,1,0,0,12,8,1,1"])
+    found = read(tmp_path, class_names=["bus", "tram"])
+    assert found.classes == ("bus", "tram")
+    (out,) = [row for row in found.outcomes.to_pylist() if row["outcome"] == "out"]
+    assert (out["row"], out["reason_code"]) == ("train/a/gt/gt.txt line 2", "class_out_of_range")
+    assert json.loads(out["reason_args"]) == {"n_classes": 2, "number": "9"}
+    states = {row["uri"][-5]: row["label_state"] for row in found.samples.to_pylist()}
+    assert states == {"1": "labeled", "2": "unlabeled", "3": "labeled"}
+    assert read(write(tmp_path / "n", ["1,1,0,0,12,8,1,14"])).classes == ("14",)  # nobody gave names

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.checks import demographic_balance
+from curate.checks import attribute_association, demographic_balance
+from curate.checks.attribute_association import AttributeAssociationParams
 from curate.checks.attributes import AttributeDeclaration
 from curate.checks.demographic_balance import DemographicBalanceParams
 from curate.report import balance
@@ -40,3 +41,18 @@ def test_no_gap_is_told_with_what_could_not_be_judged() -> None:
     rows = [("old", "day")] * 40 + [("young", "day")] * 40 + [("old", "night")] * 4
     assert balance.gaps(_told(rows)) == [{"pair": "age and light", "n": "0", "unjudged": "2 of 4", "gaps": ""}]
     assert balance.gaps(_told(rows[:80])) == []
+
+
+def test_an_attribute_that_is_the_label_is_said_to_determine_it() -> None:
+    columns = {
+        "sample_id": [f"{n:03}" for n in range(80)],
+        "label": ["old"] * 40 + ["young"] * 40,
+        "attr_age": ["old"] * 40 + ["young"] * 40,
+    }
+    params = AttributeAssociationParams()
+    counts = attribute_association.fit(pa.table(columns).to_batches(), params)
+    (link,) = attribute_association.summarize(counts, params).to_pylist()
+    rows = [*_told([(age, "day") for age in columns["attr_age"]]), {**link, "detail": json.loads(link["detail"])}]
+    told = balance.attributes(rows)[0]["association"]
+    assert (told["is_total"], told["v"]) == (True, "1.000")
+    assert {cell["risk"] for cell in told["cells"]} == {"always, and nowhere else", "never"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from curate.teachers.tracks.partners import match
 from curate.teachers.tracks.searches import search
 
 NOT_JUDGED = "kept, not judged, never flagged"
+UNUSABLE = "have no area or coordinates that are no numbers"
 BOX = pa.list_(pa.float64(), 4)
 COLUMNS = pa.schema(
     [
@@ -52,6 +53,8 @@ class TrackFlagSummary:
         n_sequences: sequences.
         n_ignored: of these, how many the files say not to consider (0 in the seventh column): not judged.
         n_flagged: by issue, boxes (of gaps: the boxes after them).
+        n_unusable: how many have coordinates that are no numbers, or no area: not judged.
+        n_unusable_of: by teacher, boxes in the labels' frames that say nothing for that reason.
         matched: by teacher, share of the labeled boxes that it sees.
         out: the table that was written.
     """
@@ -63,6 +66,8 @@ class TrackFlagSummary:
     n_flagged: Mapping[str, int]
     matched: Mapping[str, float]
     out: Path
+    n_unusable: int = 0
+    n_unusable_of: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, for `--json`."""
@@ -71,6 +76,8 @@ class TrackFlagSummary:
             "n_tracks": self.n_tracks,
             "n_sequences": self.n_sequences,
             "n_ignored": self.n_ignored,
+            "n_unusable": self.n_unusable,
+            "n_unusable_of": dict(self.n_unusable_of),
             "n_flagged": dict(self.n_flagged),
             "matched": dict(self.matched),
             "out": str(self.out),
@@ -88,6 +95,8 @@ class TrackFlagSummary:
                 if self.n_ignored
                 else []
             ),
+            *([f"  {self.n_unusable:,} boxes {UNUSABLE}: {NOT_JUDGED}"] if self.n_unusable else []),
+            *(f"  {n:,} boxes of {name} {UNUSABLE}: left out" for name, n in self.n_unusable_of.items() if n),
             *(f"  {name} sees {share:.1%} of the labeled boxes" for name, share in self.matched.items()),
             *([] if self.matched else ["  no teacher: judged by how the ids move alone"]),
             f"→ {self.out}",
@@ -116,9 +125,8 @@ def flag_tracks(
     files = [read_mot(file, name) for name, file in mot_files(Path(labels)).items()]
     sequence, track, frame, box, number = columns_of(files)
     boxes = track_boxes(sequence, track, frame, box, _class_names(number, classes))
-    partners = [
-        match(boxes, _teacher(name, Path(path), boxes, classes), name) for name, path in sorted(teachers.items())
-    ]
+    told = {name: _teacher(name, Path(path), boxes, classes) for name, path in sorted(teachers.items())}
+    partners = [match(boxes, one, name) for name, one in told.items()]
     ignored = np.concatenate([file.ignored() for file in files])[boxes.row]
     found = [one for one in search(boxes, partners) if not ignored[one.box if one.box >= 0 else one.track]]
     table = _table(boxes, found, files, ignored)
@@ -132,7 +140,13 @@ def flag_tracks(
         n_flagged={issue: sum(one.issue == issue for one in primary) for issue in ISSUES},
         matched={one.name: float((one.of_label >= 0).mean()) for one in partners},
         out=Path(out),
+        n_unusable=_n_unusable(boxes),
+        n_unusable_of={name: _n_unusable(one) for name, one in told.items()},
     )
+
+
+def _n_unusable(boxes: TrackBoxes) -> int:
+    return int(np.isnan(boxes.box).any(axis=1).sum())
 
 
 def _class_names(number: Ints, classes: Sequence[str] | None, whose: str = "labels") -> list[str]:

@@ -61,6 +61,11 @@ def read_mot(path: Path, sequence: str | None = None) -> MotFile:
     words = first.strip().strip(",").split(",")
     if not first.strip():
         raise InputError(f"Tracks need a MOT text file with a line a box; {path} is empty.")
+    if first.lstrip("\ufeff \t")[:1] in {"{", "["}:
+        raise InputError(
+            f"Tracks need a MOT text file, a line a box: frame, id, left, top, width, height; {path} is JSON. "
+            f"Write its boxes as such lines."
+        )
     n_skipped = int(not _is_number(words[0]))
     if len(words) < MIN_COLUMNS:
         raise InputError(
@@ -78,7 +83,9 @@ def read_mot(path: Path, sequence: str | None = None) -> MotFile:
             ),
         )
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is no MOT text file (numbers separated by commas): {error}") from error
+        raise InputError(
+            f"{path} is no MOT text file (numbers separated by commas): {_where(path, len(names), n_skipped)}"
+        ) from error
     if not table.num_rows:
         raise InputError(f"Tracks need a MOT text file with a line a box; {path} holds none.")
     columns = [table[name].to_numpy().astype(np.float64) for name in names[: CLASS_COLUMN + 1]]
@@ -100,6 +107,19 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _where(path: Path, n_columns: int, n_skipped: int) -> str:
+    """Return the first line that is not as the first one, and what is wrong with it."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream, 1):
+            words = line.rstrip("\r\n").split(",")
+            if line.strip() and len(words) != n_columns:
+                return f"line {number} has {len(words)} values, the first line has {n_columns}."
+            odd = [word for word in words[: CLASS_COLUMN + 1] if word.strip() and not _is_number(word)]
+            if odd and number > n_skipped:
+                return f"line {number} holds {odd[0][:40]!r}, which is no number."
+    return "a line cannot be read."
 
 
 def _whole(values: Floats, line: Ints, what: str, path: Path) -> Ints:

@@ -46,19 +46,22 @@ class MotTeacher:
                 f"for example {shown}.txt; it has: {', '.join(files)}. {did_you_mean(shown, files)}".rstrip()
             )
         tracks: list[list[dict[str, object]] | None] = [None] * request.labels.num_rows
-        n_boxes = 0
+        n_boxes = n_unusable = 0
         for video, file in sorted(chosen.items()):
-            n_boxes += _place(read_mot(file, video), self.spec, keys, tracks)
+            read = read_mot(file, video)
+            n_boxes += _place(read, self.spec, keys, tracks)
+            n_unusable += int((~np.isfinite(read.box).all(axis=1)).sum())
         if not n_boxes:
             raise InputError(
                 f"The teacher {self.spec.name} has no box in any labeled frame. Frame 0 of the labels is frame "
                 f"{self.spec.first_frame} of its files; correct `first_frame` if that is not so."
             )
         absent = [video for video in videos if video not in chosen]
-        told = (f"it has no tracks of {len(absent)} videos: {', '.join(absent[:5])}",) if absent else ()
-        return [
-            ColumnAnswer(self._card(chosen, n_boxes, told), schema.TRACKS_PREFIX, pa.array(tracks, schema.TRACKS))
-        ]
+        told = [f"it has no tracks of {len(absent)} videos: {', '.join(absent[:5])}"] if absent else []
+        if n_unusable:
+            told.append(f"{n_unusable:,} boxes with coordinates that are no numbers are left out")
+        card = self._card(chosen, n_boxes, tuple(told))
+        return [ColumnAnswer(card, schema.TRACKS_PREFIX, pa.array(tracks, schema.TRACKS))]
 
     def _card(self, files: dict[str, Path], n_boxes: int, told: tuple[str, ...]) -> TeacherCard:
         about = self.spec.model_dump(mode="json", exclude={"path"})

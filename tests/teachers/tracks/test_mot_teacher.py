@@ -57,6 +57,15 @@ def test_a_frames_boxes_stand_at_its_label_with_the_smallest_id_relative_to_the_
     assert answer.card.n_predicted == 3
 
 
+def test_boxes_with_coordinates_that_are_no_numbers_are_counted_on_the_card(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_text("1,7,20,10,40,50\n1,3,nan,10,40,50\n2,7,22,10,inf,50\n")
+    card = ask(tmp_path).card
+    assert (card.n_predicted, card.warnings) == (
+        1,
+        ("2 boxes with coordinates that are no numbers are left out",),
+    )
+
+
 def test_the_first_frame_can_have_any_number_and_one_file_serves_one_video(tmp_path: Path) -> None:
     (tmp_path / "any.txt").write_text("0,7,20,10,40,50\n")
     assert ask(tmp_path / "any.txt", first_frame=0).card.n_predicted == 1

@@ -256,7 +256,11 @@ def test_sequences_are_apart_and_teachers_are_found_by_name(tmp_path: Path) -> N
     [
         ("", "is empty"),
         ("1,2,3\n", "at least 6 values"),
-        ("1,2,a,4,5,6\n", "no MOT text file"),
+        ("1,2,a,4,5,6\n", "line 1 holds 'a', which is no number"),
+        ("frame,id,x,y,w,h\n1,2,3,4,5,6\n1,2,3,4,5,six\n", "line 3 holds 'six', which is no number"),
+        ("1,2,3,4,5,6\n1,2,3,4,5\n", "line 2 has 5 values, the first line has 6"),
+        ('[{"frame": 1, "id": 2, "bbox": [3, 4, 5, 6], "score": 1}]', "is JSON"),
+        ('{\n "frame": 1}', "is JSON"),
         ("1.5,2,3,4,5,6\n", "line 1: the frame must be a whole number"),
         ("1,nan,3,4,5,6\n", "line 1: the id must be a whole number"),
         ("frame,id,x,y,w,h\n", "holds none"),
@@ -267,6 +271,17 @@ def test_a_file_that_is_no_mot_file_is_named(text: str, says: str, tmp_path: Pat
     with pytest.raises(InputError, match=says):
         flag_tracks(tmp_path / "gt.txt", {}, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_boxes_that_are_no_boxes_are_counted_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text("1,7,10,20,30,40\n2,7,nan,20,30,40\n2,8,1,2,0,4\n")
+    (tmp_path / "t.txt").write_text("1,7,10,20,30,40\n2,7,11,nan,30,40\n9,7,nan,20,30,40\n")
+    summary = flag_tracks(tmp_path / "gt.txt", {"t": tmp_path / "t.txt"}, tmp_path / "out.parquet")
+    assert (summary.to_json()["n_unusable"], summary.to_json()["n_unusable_of"]) == (2, {"t": 1})
+    told = "\n".join(summary.lines())
+    assert "2 boxes have no area or coordinates that are no numbers: kept, not judged" in told
+    assert "1 boxes of t have no area or coordinates that are no numbers: left out" in told
+    assert sum(row["line"] is not None for row in pq.read_table(tmp_path / "out.parquet").to_pylist()) == 3
 
 
 def test_a_header_six_columns_and_decimal_ids_are_read(tmp_path: Path) -> None:
