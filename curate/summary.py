@@ -45,6 +45,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "version": published.number,
             "is_new": published.is_new,
             "is_latest_again": published.is_latest_again,
+            "repaired": published.repaired,
             "retracted": published.retracted,
         }
     if result.report is not None:
@@ -77,20 +78,25 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
         lines += [f"                 {_word(gate)}: {gate['message']}" for gate in summary["gates_not_passed"]]
     lines += [f"  note           {note}" for note in summary["notes"]]
     if "manifest" in summary:
-        state = "published" if summary["is_new"] else "unchanged, nothing published"
-        if summary.get("is_latest_again"):
-            state = "was published before and is the latest again"
-        if summary.get("retracted"):
-            state = f"was RETRACTED ({summary['retracted']}) and is not the latest"
-        lines.append(
-            f"  manifest       v{summary['version']} ({summary['id'][:7]}) {state} → {summary['manifest']}"
-        )
+        version = f"v{summary['version']} ({summary['id'][:7]})"
+        lines.append(f"  manifest       {version} {_state(summary)} → {summary['manifest']}")
     if "report" in summary:
         lines.append(f"  report         {summary['report']}")
     name, releases = summary["name"], options  # review asks for no place of releases
     review = options.partition(" --manifests")[0]
     lines.append(f"  next           curate review {name}{review} · curate verify {name}{releases}")
     return lines
+
+
+def _state(summary: Mapping[str, Any]) -> str:
+    """Return what became of the version, in words."""
+    again = "was damaged and is written again" if summary.get("repaired") else ""
+    state = "published" if summary["is_new"] else again or "unchanged, nothing published"
+    if summary.get("is_latest_again"):
+        state = "was published before and is the latest again"
+    if summary.get("retracted"):
+        state = f"was RETRACTED ({summary['retracted']}) and is not the latest"
+    return f"{state}; it {again}" if again and state != again else state
 
 
 def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[str]]:
