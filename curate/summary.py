@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
+from curate.summary_teachers import teachers_failed, teachers_warn
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -33,7 +34,8 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "n_without_label": _n_without_label(release.data),
             "n_to_ignore": 0 if release.ignore is None else release.ignore.num_rows,
             "findings": _finding_counts(result.tables["findings"]),
-            "teachers_failed": _teachers_failed(result.tables["statistics"]),
+            "teachers_failed": teachers_failed(result.tables["statistics"]),
+            "teachers_warn": teachers_warn(release.evidence["teachers"], result.tables["statistics"]),
             "label_noise": _label_noise(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": _audit(result.tables["statistics"]),
@@ -59,6 +61,7 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
     lines += _quality_lines(summary)
     lines += [f"  teacher FAILED {told}" for told in summary.get("teachers_failed", ())]
+    lines += [f"  teacher note   {told}" for told in summary.get("teachers_warn", ())]
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
     if "actions" in summary:
@@ -144,16 +147,6 @@ def _finding_counts(findings: pa.Table) -> dict[str, int]:
     whole = told.filter(pc.is_null(told["label_id"]))
     labels = told.filter(pc.is_valid(told["label_id"])).group_by(["issue", "label_id"]).aggregate([])
     return _counts(pa.chunked_array([*whole["issue"].chunks, *labels["issue"].chunks], pa.string()))
-
-
-def _teachers_failed(statistics: pa.Table) -> list[str]:
-    """Return name and reason of every teacher that was asked and has not answered."""
-    told = []
-    for row in statistics.to_pylist():
-        if (row["check"], row["name"], row["outcome"]) == ("teachers", "ran", "errored"):
-            message = json.loads(row["detail"] or "{}").get("message", "")
-            told.append(f"{(row['group'] or '').removeprefix('teacher=')}: {message}")
-    return told
 
 
 def _n_without_label(data: pa.Table) -> int:
