@@ -93,10 +93,11 @@ def _verdicts(
     rows: Sequence[Mapping[str, Any]], gates: Sequence[Gate]
 ) -> Iterator[tuple[int | None, dict[str, Any]]]:
     """Yield (position of the statistic or None, row of `GATES`) in the order of gates, then statistics."""
+    audited = _audited(rows)
     for gate in gates:
         matches = [at for at, row in enumerate(rows) if _names(gate, row)]
         for at in matches:
-            yield at, _held_against(gate, rows[at])
+            yield at, _held_against(gate, rows[at], audited)
         if not matches:
             yield None, _unmatched(gate, rows)
 
@@ -123,9 +124,21 @@ def _unmatched(gate: Gate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _why(row: Mapping[str, Any]) -> str | None:
     """Return what a statistic's own detail gives as the reason why there is no value."""
-    detail = json.loads(row.get("detail") or "{}")
-    known = detail if isinstance(detail, dict) else {}
+    known = _detail(row)
     return known.get("insufficient") or known.get("why") or known.get("message")
+
+
+def _detail(row: Mapping[str, Any]) -> dict[str, Any]:
+    detail = json.loads(row.get("detail") or "{}")
+    return detail if isinstance(detail, dict) else {}
+
+
+def _audited(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a complete audit says of wrong labels, as what to do next; nothing where there is none."""
+    for row in rows:
+        if (row["check"], row["name"], row["group"]) == ("audit", "noise_rate", None) and row["value"] is not None:
+            return f"the audit says {row['value']:.1%}: put the gate on audit.noise_rate"
+    return ""
 
 
 def _names(gate: Gate, row: Mapping[str, Any]) -> bool:
@@ -144,12 +157,17 @@ _ABSENT_DETAILS = {
 }
 
 
-def _held_against(gate: Gate, row: Mapping[str, Any]) -> dict[str, Any]:
+def _held_against(gate: Gate, row: Mapping[str, Any], audited: str) -> dict[str, Any]:
     name, group = f"{row['check']}.{row['name']}", row["group"]
     given = row["outcome"]
     if given == "insufficient data":
         blocks = gate.level == "fail" and not gate.allow_insufficient
-        return _row(gate, name, group, row, None, given, "gate_insufficient_data", blocks)
+        told = _row(gate, name, group, row, None, given, "gate_insufficient_data", blocks)
+        ask = _detail(row).get("next")
+        args = json.loads(told["reason_args"])
+        if ask:
+            args["why"] += f"; {audited or ask}"
+        return told | {"reason_args": schema.canonical_json(args)}
     upper = _judged(gate, row, "high")
     lower = _judged(gate, row, "low")
     numbers = [number for bound, number in ((gate.max, upper), (gate.min, lower)) if bound is not None]

@@ -12,6 +12,7 @@ from curate.errors import did_you_mean
 from curate.policy import Policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+ROUNDING = 0.01  # published shares are rounded, and their sum is not quite 1
 
 
 class _Frozen(BaseModel):
@@ -48,6 +49,20 @@ class AttributeSpec(_Frozen):
             msg = "a reference needs reference_name: where it is from and its date"
             raise ValueError(msg)
         return self
+
+    @field_validator("reference")
+    @classmethod
+    def _reference_sums_to_one(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is None:
+            return None
+        total = sum(value.values())
+        if any(not share >= 0.0 for share in value.values()) or not abs(total - 1.0) <= ROUNDING + 1e-9:
+            msg = (
+                f"the shares of a reference are not negative and sum to 1 (up to {ROUNDING:g} of rounding aside); they "
+                f"sum to {total:g}. Name what is missing, or divide each by their sum"
+            )
+            raise ValueError(msg)
+        return value
 
 
 class SplitSpec(_Frozen):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
-from curate.summary_teachers import teachers_failed, teachers_warn
+from curate.summary_teachers import order_warnings, teachers_failed, teachers_warn
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -36,6 +36,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "findings": _finding_counts(result.tables["findings"]),
             "teachers_failed": teachers_failed(result.tables["statistics"]),
             "teachers_warn": teachers_warn(release.evidence["teachers"], result.tables["statistics"]),
+            "warnings": order_warnings(result.tables["statistics"]),
             "label_noise": _label_noise(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": _audit(result.tables["statistics"]),
@@ -62,6 +63,7 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     lines += _quality_lines(summary)
     lines += [f"  teacher FAILED {told}" for told in summary.get("teachers_failed", ())]
     lines += [f"  teacher note   {told}" for told in summary.get("teachers_warn", ())]
+    lines += [f"  WARNING        {told}" for told in summary.get("warnings", ())]
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
     if "actions" in summary:
@@ -180,7 +182,7 @@ def _label_noise(statistics: pa.Table) -> dict[str, Any]:
             if row["name"] == "noise_rate":
                 found |= {"low": row["low"], "high": row["high"], "outcome": row["outcome"]}
                 detail = json.loads(row["detail"] or "{}")
-                found["insufficient"] = detail.get("insufficient")
+                found |= {key: detail.get(key) for key in ("insufficient", "next")}
                 found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
     return found
 
@@ -190,7 +192,7 @@ def _quality_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     noise = summary.get("label_noise", {})
     if noise.get("noise_rate") is not None:
-        lines.append(f"  wrong labels   {_noise_line(noise)}")
+        lines.append(f"  wrong labels   {_noise_line(noise, summary.get('audit', {}).get('noise_rate'))}")
     if noise.get("n_wrong") is not None:
         known = [
             f"{name} {noise[key]:.2f}"
@@ -241,10 +243,17 @@ def _held_line(held: Mapping[str, int]) -> str:
     return f"{held['total']:,} suspects stay in with less weight: the cap of max_share_out ({shown})"
 
 
-def _noise_line(noise: Mapping[str, Any]) -> str:
+def _noise_line(noise: Mapping[str, Any], audited: Mapping[str, float | None] | None) -> str:
+    """Return how many labels are wrong: as an audit says where one stands, else as the teachers estimate."""
     flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
+    if audited is not None:
+        told = f"{audited['value']:.1%} (by the audit; interval {audited['low']:.1%} to {audited['high']:.1%})"
+        if noise.get("insufficient"):
+            return f"{told}{flagged}; drops become reviews (teachers' rate: {noise['insufficient']})"
+        return f"{told}{flagged}; the teachers' estimate is {noise['noise_rate']:.1%}"
     if noise.get("insufficient"):
-        return f"not known: {noise['insufficient']}{flagged}; drops become reviews"
+        ask = f"; {noise['next']}" if noise.get("next") else ""
+        return f"not known: {noise['insufficient']}{ask}{flagged}; drops become reviews"
     interval = ""
     if noise.get("low") is not None and noise.get("high") is not None:
         interval = f" (estimate; interval {noise['low']:.1%} to {noise['high']:.1%})"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 AGREES_WITH_NOTHING = 0.05  # map50 below it: chance, not a weak detector
 ENOUGH_BOXES = 50  # labels, below which that says nothing
@@ -20,6 +21,12 @@ def teachers_failed(statistics: pa.Table) -> list[str]:
             message = json.loads(row["detail"] or "{}").get("message", "")
             told.append(f"{(row['group'] or '').removeprefix('teacher=')}: {message}")
     return told
+
+
+def order_warnings(statistics: pa.Table) -> list[str]:
+    """Return what the label-noise check says about teachers whose classes seem to stand in another order."""
+    rows = statistics.filter(pc.equal(statistics["name"], "n_classes_in_other_columns"))
+    return [json.loads(detail)["message"] for detail in rows["detail"].to_pylist()]
 
 
 def teachers_warn(cards: Sequence[Mapping[str, Any]], statistics: pa.Table) -> list[str]:

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import end_to_end as e2e
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from curate.cli import app
 from curate.errors import CurateError
+from curate.manifest.store import canonical_manifest
 from curate.manifest.verbs import verify_version
 
 
@@ -92,6 +94,70 @@ def test_verify_with_keys_deep_and_bytes(workspace: Path, finished: e2e.Finished
     code, told = call(workspace, "verify", "pets@v1", "--bytes")
     assert code == 5
     assert "data/part-00000.parquet has" in json.dumps(told)
+
+
+WRITERS = (*(("export", "--format", form) for form in ("csv", "coco", "yolo", "voc")), ("describe",))
+
+
+def edit_rows(part: Path) -> None:
+    """Change a released label by hand; the file stays good Parquet."""
+    rows = pq.read_table(part)
+    at = rows.schema.get_field_index("released_label")
+    labels = ["dragon", *rows["released_label"].to_pylist()[1:]]
+    pq.write_table(rows.set_column(at, rows.schema.field(at), pa.array(labels, pa.string())), part)
+
+
+def edit_manifest(version: Path) -> None:
+    """Change a count by hand; the manifest stays one that curate could have written."""
+    manifest = json.loads((version / "manifest.json").read_bytes())
+    manifest["counts"]["n_in"] += 1
+    (version / "manifest.json").write_bytes(canonical_manifest(manifest))
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids="-".join)
+@pytest.mark.parametrize("edited", ["data/part-00000.parquet", "manifest.json"])
+def test_nothing_is_written_from_a_version_edited_by_hand(
+    workspace: Path, finished: e2e.Finished, tmp_path: Path, writer: tuple[str, ...], edited: str
+) -> None:
+    version = workspace / "manifests" / "pets" / "versions" / finished.id
+    if edited == "manifest.json":
+        edit_manifest(version)
+    else:
+        edit_rows(version / edited)
+    verb, *options = writer
+    code, told = call(workspace, verb, "pets@v1", *options, "--out", tmp_path / "out")
+    assert code == 5
+    assert edited in str(told["error"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_show_of_a_manifest_edited_by_hand_says_that_it_is_not_what_its_id_promises(
+    workspace: Path, finished: e2e.Finished
+) -> None:
+    assert call(workspace, "show", "pets@v1")[0] == 0
+    edit_manifest(workspace / "manifests" / "pets" / "versions" / finished.id)
+    code, told = call(workspace, "show", "pets@v1")
+    assert code == 5
+    assert "manifest.json is not what its ID promises" in str(told["error"])
+    assert finished.id in str(told["error"])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited"])
+def test_where_it_could_not_look_is_no_not_there(workspace: Path, finished: e2e.Finished, damage: str) -> None:
+    version = workspace / "manifests" / "pets" / "versions" / finished.id
+    part = version / "data" / "part-00000.parquet"
+    row = next(row for row in pq.read_table(part).to_pylist() if not row["uri"].endswith("001.png"))
+    assert call(workspace, "where", row["sample_id"])[0] == 0
+    assert call(workspace, "where", "nobody.png")[0] == 0
+    if damage == "truncated":
+        part.write_bytes(part.read_bytes()[:-9])
+    else:
+        edit_manifest(version)
+    code, found = call(workspace, "where", row["sample_id"])
+    assert code == 5
+    assert [one["version"] for one in found["versions"]] == [2]  # type: ignore[attr-defined]
+    assert [one["id"] for one in found["unread"]] == [finished.id]  # type: ignore[attr-defined]
+    assert call(workspace, "where", "nobody.png")[0] == 5
 
 
 def test_diff_writes_a_page_with_the_pictures_of_the_run(workspace: Path, tmp_path: Path) -> None:

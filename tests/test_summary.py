@@ -99,3 +99,26 @@ MANIFEST = {"manifest": "/m", "id": "0123456789", "version": 2, "is_new": False}
 def test_what_became_of_the_version_is_told(published: dict[str, Any], told: str) -> None:
     (line,) = [line for line in summary_lines({**BASE, **MANIFEST, **published}) if "manifest" in line]
     assert line.removeprefix("  manifest       ") == told
+
+
+def test_where_an_audit_stands_its_figure_is_told_and_none_is_called_for() -> None:
+    noise: dict[str, Any] = {"noise_rate": 0.08, "low": 0.06, "high": 0.1, "n_flagged": 12.0}
+    unsure = {
+        **noise,
+        "insufficient": "its estimates disagree (a 2.0%, b 8.0%)",
+        "next": "an audit tells: curate audit",
+    }
+    audit = {"noise_rate": {"value": 0.031, "low": 0.02, "high": 0.05}}
+
+    def line(found: dict[str, Any], **more: Any) -> str:  # noqa: ANN401 - of the summary
+        lines = summary_lines({**BASE, "label_noise": found, **more})
+        return next(one for one in lines if "wrong labels" in one).split("wrong labels")[1].strip()
+
+    assert line(unsure).startswith(
+        "not known: its estimates disagree (a 2.0%, b 8.0%); an audit tells: curate audit;"
+    )
+    told = line(unsure, audit=audit)
+    assert told.startswith("3.1% (by the audit; interval 2.0% to 5.0%); 12 flagged; drops become reviews")
+    assert "curate audit" not in told
+    assert line(noise, audit=audit).endswith("12 flagged; the teachers' estimate is 8.0%")
+    assert line(noise) == "about 8.0% (estimate; interval 6.0% to 10.0%); 12 flagged"

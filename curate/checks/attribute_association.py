@@ -66,10 +66,18 @@ def _association(
         "obtained": declaration.obtained,
         "may_gate": declaration.may_gate,
         "method": "Cramér's V, bias-corrected (Bergsma 2013)",
+        "determines_label": n >= params.min_known and _determines(table),
         "cells": _standing_out(table, values, labels, params) if n >= params.min_known else [],
     }
     row = {"name": "cramers_v", "group": column, "value": strength, "n": n, "detail": detail}
     return row | ({"outcome": "insufficient data"} if strength is None or n < params.min_known else {})
+
+
+def _determines(table: Any) -> bool:  # noqa: ANN401 - (values, labels) floats
+    """Return whether each value occurs with one label only, and not all with the same; small values are left out."""
+    large = table[table.sum(axis=1) >= SMALL]
+    labels = large > 0
+    return len(large) > 1 and bool((labels.sum(axis=1) == 1).all()) and int(labels.any(axis=0).sum()) > 1
 
 
 def _standing_out(
@@ -80,7 +88,8 @@ def _standing_out(
 ) -> list[dict[str, Any]]:
     """Return the cells whose residual is a discovery, strongest first, with the relative risk to the others.
 
-    The relative risk is a heuristic's number (four fifths); a cell or group too small to show has none.
+    The relative risk is a heuristic's number (four fifths); a cell or group too small to show has none. Nor has a
+    label that occurs with this value alone, or never with it: the ratio is infinite or 0, and that is its `relation`.
     """
     residuals = adjusted_residuals(table)
     found = np.argwhere(discoveries(two_sided_p(residuals), params.false_discovery_rate))
@@ -90,16 +99,25 @@ def _standing_out(
         inside, rest = int(table[i].sum()), int(table.sum() - table[i].sum())
         hits, hits_rest = int(table[i, j]), int(table[:, j].sum() - table[i, j])
         is_small = 0 < hits < SMALL or 0 < hits_rest < SMALL or inside < SMALL or rest < SMALL
-        ratio = None if is_small else relative_risk(hits, inside, hits_rest, rest)
+        relation = None if is_small else _relation(hits, inside, hits_rest)
+        ratio = None if is_small or relation else relative_risk(hits, inside, hits_rest, rest)
         shown = [round(v, 4) for v in ratio] if ratio else None
         residual = round(float(residuals[i, j]), 2)
-        cells.append({"value": values[i], "label": labels[j], "residual": residual, "relative_risk": shown})
+        told = {"residual": residual, "relative_risk": shown, "relation": relation}
+        cells.append({"value": values[i], "label": labels[j], **told})
     return cells
+
+
+def _relation(hits: int, inside: int, hits_rest: int) -> str | None:
+    """Return what a value and a label are to each other where a ratio of shares would be made of a zero."""
+    if not hits_rest:
+        return "always, and nowhere else" if hits == inside else "nowhere else"
+    return None if hits else "never"
 
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="labels",
     needs=("sample_id", "label", "attr_*"),
     scope="dataset",

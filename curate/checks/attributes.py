@@ -54,3 +54,10 @@ def suppressed(counts: Mapping[str, int], small: int = SMALL) -> set[str]:
         others = sorted((n, value) for value, n in counts.items() if value not in hidden and n > 0)
         hidden |= {others[0][1]} if others else set()
     return hidden
+
+
+def why_hidden(count: int) -> str:
+    """Return why the number of a value in `suppressed` is not told, for gates and people."""
+    if count < SMALL:
+        return f"fewer than {SMALL} pictures"
+    return f"hidden, so that a value with fewer than {SMALL} pictures cannot be worked out"

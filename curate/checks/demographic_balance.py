@@ -19,14 +19,14 @@ from curate.checks.attributes import (
     attribute_columns,
     declared,
     suppressed,
+    why_hidden,
 )
-from curate.statistics.association import fit_to_reference
-from curate.statistics.diversity import effective_number, evenness, js_divergence
+from curate.checks.reference_population import against_reference
+from curate.statistics.diversity import effective_number, evenness
 from curate.statistics.intervals import wilson
 
 NAME = "demographic_balance"
 INSUFFICIENT = "insufficient data"
-FAIR = (0.8, 1.25)  # a representation ratio is remarked on when its whole interval is outside
 Rows = list[dict[str, Any]]
 
 
@@ -76,7 +76,7 @@ def summarize(state: _State, params: DemographicBalanceParams) -> pa.Table:
         detail = {"obtained": declaration.obtained, "may_gate": declaration.may_gate}
         rows += _attribute(column, counts, declaration, detail, params)
     for (a, b), pairs in state.double.items():
-        rows.append(_gaps(a, b, pairs, params))
+        rows += _gaps(a, b, pairs, params)
     return build_statistics(NAME, rows)
 
 
@@ -103,7 +103,7 @@ def _attribute(
         rows.append({"name": name, "group": column, "value": value, "n": n, "detail": detail, **missing})
     if reference:
         detail = {**detail, "reference": declaration.reference_name}
-        rows += _against_reference(column, known, reference, hidden, detail, few)
+        rows += against_reference(column, known, reference, hidden, detail, params.min_known)
     return rows
 
 
@@ -119,13 +119,17 @@ def _values(
     detail: dict[str, Any],
     few: dict[str, str],
 ) -> Rows:
-    """Return count and share of each value; the unknown have a count and are in no denominator."""
+    """Return count and share of each value; the unknown have a count and are in no denominator.
+
+    A value whose numbers are hidden keeps its rows, so that a gate over all values meets it as "insufficient data".
+    """
     rows: Rows = []
     for value, count in counts.items():
         group = f"{column}={value}"
         if value in hidden:
-            shown = {**detail, "shown": f"<{SMALL}" if count < SMALL else "hidden with it"}
-            rows.append({"name": "n_samples", "group": group, "outcome": INSUFFICIENT, "detail": shown})
+            shown = {"shown": f"<{SMALL}" if count < SMALL else "hidden with it", "insufficient": why_hidden(count)}
+            told = {"group": group, "outcome": INSUFFICIENT, "detail": {**detail, **shown}}
+            rows += [{"name": name, **told} for name in ("n_samples", "share")]
             continue
         rows.append({"name": "n_samples", "group": group, "value": float(count), "n": count, "detail": detail})
         if value != UNKNOWN and n:
@@ -135,53 +139,12 @@ def _values(
     return rows
 
 
-def _against_reference(
-    column: str,
-    known: Mapping[str, int],
-    reference: Mapping[str, float],
-    hidden: set[str],
-    detail: dict[str, Any],
-    few: dict[str, str],
-) -> Rows:
-    """Return effect size and divergence from the reference, and the representation ratio of each value.
+def _gaps(a: str, b: str, pairs: Counter[tuple[str | None, str | None]], params: DemographicBalanceParams) -> Rows:
+    """Return how many intersections are empty although chance alone would fill them, and how many are not judged.
 
-    Values that the reference does not name have no ratio; that they occur makes Cohen's w undefined, which is
-    said. A ratio is remarked on only where its whole interval is outside [0.8, 1.25].
+    Not judged: fewer than 10 pictures, or none and none to be expected. The number of gaps then runs from those
+    seen to those and all that are not judged; a 0 is no pass, it is "insufficient data".
     """
-    n = sum(known.values())
-    shares = [reference.get(value, 0.0) for value in known]
-    fit_ = fit_to_reference(list(known.values()), shares)
-    strange = sorted(value for value in known if value not in reference)
-    facts = {**detail, "not_in_reference": strange}
-    is_defined = fit_ is not None and fit_.w != float("inf")
-    w = (
-        {"value": fit_.w, "detail": {**facts, "p_value": fit_.p_value}}
-        if fit_ and is_defined
-        else {"detail": facts}
-    )
-    missing = few if is_defined else {"outcome": INSUFFICIENT}
-    divergence = js_divergence(list(known.values()), shares)
-    rows: Rows = [{"name": "reference_w", "group": column, "n": n, **w, **missing}]
-    missing = few if divergence is not None else {"outcome": INSUFFICIENT}
-    rows.append(
-        {"name": "reference_divergence", "group": column, "value": divergence, "n": n, "detail": facts, **missing}
-    )
-    total = sum(shares)
-    for value, expected in zip(known, shares, strict=True):
-        if not n or expected <= 0 or value in hidden:
-            continue
-        low, high = (bound / (expected / total) for bound in wilson(known[value], n))
-        ratio = {"value": known[value] / n / (expected / total), "low": low, "high": high, "n": n}
-        remark = "over" if low > FAIR[1] else "under" if high < FAIR[0] else None
-        about = {**detail, "represented": remark}
-        rows.append({"name": "representation_ratio", "group": f"{column}={value}", **ratio, "detail": about, **few})
-    return rows
-
-
-def _gaps(
-    a: str, b: str, pairs: Counter[tuple[str | None, str | None]], params: DemographicBalanceParams
-) -> dict[str, Any]:
-    """Return how many intersections are empty although chance alone would fill them, and which."""
     known = {(x, y): n for (x, y), n in pairs.items() if x is not None and y is not None}
     n = sum(known.values())
     of_a: Counter[str] = Counter()
@@ -192,14 +155,27 @@ def _gaps(
     empty = [(x, y, of_a[x] * of_b[y] / n) for x, y in product(sorted(of_a), sorted(of_b)) if (x, y) not in known]
     gaps = [(x, y) for x, y, expected in empty if expected >= params.min_expected]
     n_small = sum(0 < count < SMALL for count in known.values())
-    detail = {"gaps": gaps[:50], "n_cells": len(of_a) * len(of_b), "n_small_cells": n_small}
-    row = {"name": "n_gaps", "group": f"{a};{b}", "value": float(len(gaps)), "n": n, "detail": detail}
-    return row | ({"outcome": INSUFFICIENT} if n < params.min_known else {})
+    n_cells, n_unjudged = len(of_a) * len(of_b), n_small + len(empty) - len(gaps)
+    cells = {"n_cells": n_cells, "n_small_cells": n_small, "n_unjudged_cells": n_unjudged}
+    group = {"group": f"{a};{b}", "n": n}
+    why = ""
+    if n_unjudged and not gaps:
+        rest = "; no gap among the others" if n_unjudged < n_cells else ""
+        why = f"{n_unjudged} of {n_cells} combinations have too few pictures to be judged{rest}"
+    if n < params.min_known:
+        why = f"both values are known of {'no picture' if not n else f'fewer than {params.min_known} pictures'}"
+    few = {"outcome": INSUFFICIENT} if why else {}
+    told = {"gaps": gaps[:50], **cells, **({"insufficient": why} if why else {})}
+    ends = {"low": float(len(gaps)), "high": float(len(gaps) + n_unjudged)}
+    return [
+        {"name": "n_gaps", **group, "value": float(len(gaps)), **ends, "detail": told, **few},
+        {"name": "n_unjudged_cells", **group, "value": float(n_unjudged), "detail": cells},
+    ]
 
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="samples",
     needs=("attr_*",),
     scope="dataset",

@@ -12,10 +12,13 @@ import pyarrow as pa
 from curate import schema
 from curate.check import build_statistics
 from curate.checks.attributes import SMALL, suppressed
+from curate.teachers.column_order import Moved, order_warning
 from curate.teachers.flag_model import FlagModel
 from curate.teachers.noise import INSUFFICIENT, Ints, NoiseRate, binomial_rate, transition_json
 
 RISK_UNITS = 2**30
+MOVED = "n_classes_in_other_columns"
+ASK_A_PERSON = "an audit tells: curate audit"  # said until one has told
 
 
 @dataclass(slots=True)
@@ -57,7 +60,8 @@ def statistics_of(state: LabelNoiseState) -> pa.Table:
     if (
         model.estimates and not model.estimates_agree
     ):  # a number that one method gives and another denies passes no gate
-        rate |= {"outcome": INSUFFICIENT, "detail": {**rate["detail"], "insufficient": _disagreement(model)}}
+        why = {"insufficient": _disagreement(model), "next": ASK_A_PERSON}
+        rate |= {"outcome": INSUFFICIENT, "detail": {**rate["detail"], **why}}
     rows: list[dict[str, Any]] = [rate]
     rows += [
         _rate_row("noise_rate_estimate", f"method={name}", rate, model.n_fitted, {})
@@ -93,7 +97,24 @@ def statistics_of(state: LabelNoiseState) -> pa.Table:
         }
         for teacher in model.teachers
     ]
+    rows += [_moved_row(moved, state.classes) for moved in model.moved]
     return build_statistics("label_noise", rows)
+
+
+def _moved_row(moved: Moved, classes: Sequence[str]) -> dict[str, Any]:
+    """Return how many classes of a teacher seem to stand in another order than assumed, with a warning as detail."""
+    remedy = (
+        f"Check the order of the outputs of {moved.teacher}; what would fit, if the outputs are in the order of the "
+        "dataset's classes, is `classes` of this teacher in the spec: {classes}"
+    )
+    warning = order_warning([moved.teacher], moved, classes, range(len(classes)), remedy)
+    return {
+        "name": MOVED,
+        "group": f"teacher={moved.teacher}",
+        "value": float(len(moved.classes)),
+        "n": len(classes),
+        "detail": warning,
+    }
 
 
 def _small_groups(counts: Mapping[str, int]) -> dict[str, str]:
@@ -109,7 +130,7 @@ def _small_groups(counts: Mapping[str, int]) -> dict[str, str]:
 def _disagreement(model: FlagModel) -> str:
     known = sorted((e.estimate, name) for name, e in model.estimates.items() if e.estimate is not None)
     told = ", ".join(f"{name.replace('_', ' ')} {share:.1%}" for share, name in known)
-    return f"its estimates disagree ({told}); an audit tells: curate audit" if known else "it has no estimate"
+    return f"its estimates disagree ({told})" if known else "it has no estimate"
 
 
 def _transition_row(model: FlagModel, classes: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from curate.check import Batches, Check, build_findings, build_statistics
 from curate.teachers.disagreement import fit_rows
 from curate.teachers.label_columns import label_indices, prob_matrix
 from curate.teachers.multi_label import CellScores, MultiLabelModel, fit_multi_label, score_cells
-from curate.teachers.noise import INSUFFICIENT, Bools, Floats, Ints, binomial_rate
+from curate.teachers.noise import BOUND_IF_SURE, INSUFFICIENT, Bools, Floats, Ints, binomial_rate
 from curate.teachers.sampling import SmallestRows, order_keys
 
 NAME = "multi_label_noise"
@@ -142,7 +142,7 @@ def summarize(state: MultiLabelNoiseState, _params: MultiLabelNoiseParams) -> pa
         "method": "mean over classes of the share of wrong answers, there or not",
         "regime": "shared",
         "why": "each class is a question of its own; a noise channel by likelihood, its rates drawn to those of all "
-        "classes; a lower bound",
+        f"classes; {BOUND_IF_SURE}",
         "risk_kind": RISK_KIND,
         "not_judged": silent[:50],
     }
@@ -269,7 +269,7 @@ def _named(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="tags",
     needs=("sample_id", "given_tags", "present_*"),
     scope="dataset",

@@ -127,8 +127,8 @@ def where(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say which released versions hold an image, or a subject."""
-    from curate.errors import ConfigError  # noqa: PLC0415 - beside the next
+    """Say which released versions hold an image, or a subject; exit code 5 where one could not be looked into."""
+    from curate.errors import ConfigError, ExitCode  # noqa: PLC0415 - beside the next
     from curate.manifest import where as looking  # noqa: PLC0415 - pulls in pyarrow
 
     if (image is None) == (subject is None):
@@ -141,6 +141,8 @@ def where(
         wanted = looking.wanted_image(image or "")
     found = looking.holding(releases_at(workspace, manifests), wanted, name) | tables
     terminal.tell(found, lambda: looking.holding_lines(found))
+    if found["unread"]:  # what nobody could look into is no "not there"
+        raise typer.Exit(ExitCode.VERIFICATION)
 
 
 def sign(

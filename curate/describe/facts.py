@@ -90,6 +90,11 @@ class Facts:
         )
         return next(fits, None)
 
+    def values(self, check: str, name: str) -> list[float]:
+        """Return what a statistic is by group, sorted, where it is known."""
+        fits = (one for one in self.statistics if one["check"] == check and one["name"] == name and one["group"])
+        return sorted(float(one["value"]) for one in fits if one["value"] is not None)
+
 
 def gather(version: Place) -> Facts:
     """Return what is known of the version at this path.

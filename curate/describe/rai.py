@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -122,16 +123,31 @@ def platforms(facts: Facts) -> list[str]:
 
 
 def annotation_analysis(facts: Facts) -> list[str]:
-    """Return what was estimated about the given labels."""
+    """Return how many given labels are wrong: what an audit says, else what teachers do, as far as they agree."""
+    audited = facts.statistic("audit", "noise_rate")
+    if audited is not None and audited["value"] is not None:
+        return [f"Share of wrong given labels, by people who looked at a sample (audit): {_rate(audited)}."]
     noise = facts.statistic("label_noise", "noise_rate")
     if noise is None or noise["value"] is None:
         return []
+    told = _not_known(facts, noise) or _rate(noise)
+    return [f"Share of wrong given labels, estimated from teachers' disagreement: {told}."]
+
+
+def _not_known(facts: Facts, noise: Mapping[str, Any]) -> str:
+    """Return why the rate that stands in the release is none to go by; "" where it is one."""
+    detail = json.loads(noise.get("detail") or "{}")
+    estimates = facts.values("label_noise", "noise_rate_estimate")
+    if estimates and detail.get("estimates_agree") is False:
+        return f"not known: the estimates disagree (from {estimates[0]:.1%} to {estimates[-1]:.1%})"
+    return f"not known: {detail['insufficient']}" if detail.get("insufficient") else ""
+
+
+def _rate(row: Mapping[str, Any]) -> str:
     interval = ""
-    if noise["low"] is not None and noise["high"] is not None:
-        interval = f" (95 % interval {float(noise['low']):.1%} to {float(noise['high']):.1%})"
-    return [
-        f"Share of wrong given labels, estimated from teachers' disagreement: {float(noise['value']):.1%}{interval}."
-    ]
+    if row["low"] is not None and row["high"] is not None:
+        interval = f" (95 % interval {float(row['low']):.1%} to {float(row['high']):.1%})"
+    return f"{float(row['value']):.1%}{interval}"
 
 
 def annotations_per_item(facts: Facts) -> str:

@@ -24,6 +24,7 @@ from curate.export.record import MARKER, record_export
 from curate.manifest import log
 from curate.manifest.place import Place
 from curate.manifest.store import MANIFEST
+from curate.manifest.verify import file_promises, require
 
 PAGES = ("croissant.json", "README.md", "DATASHEET.md", "openlineage.jsonl")
 
@@ -45,11 +46,13 @@ def describe_version(
     Raises:
         ConfigError: no such version, or `out` holds something else.
         StageError: the description breaks its own rules; nothing is written.
+        VerificationError: the version is not what was published; nothing is written.
     """
     if files not in {"link", "copy", "none"}:
         raise ConfigError(f"--files must be link, copy or none; given: {files}.")
     version = log.resolve(root or workspace / "manifests", reference)
     refuse_foreign(out)
+    require(file_promises(version), version)
     facts = gather(version)
     described = croissant(facts)
     wrong = problems(described)

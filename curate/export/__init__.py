@@ -90,7 +90,7 @@ def export(
         )
     refuse_foreign(out)
     left_out = LeftOut()
-    released = released_images(data, labels, ignored)
+    released = everything = released_images(data, labels, ignored)
     if images != "none" and media is not None:
         files, released = _find_files(data, released, media, left_out)
     with written_beside(out) as beside:
@@ -100,7 +100,7 @@ def export(
             for image in held:
                 _place(files[image.sample_id], beside / image.file, link=images == "link")
         if format != "csv":
-            table.write_rows(beside / "curate.csv", released, {image.sample_id: image.file for image in held})
+            table.write_rows(beside / "curate.csv", everything, {image.sample_id: image.file for image in held})
         table.write_left_out(beside / "left_out.csv", left_out)
         n_labels = sum(len(image.labels) for image in held)
         marker = {"format": format, "n_images": len(held), "n_labels": n_labels, "classes": list(classes or [])}

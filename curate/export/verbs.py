@@ -14,6 +14,7 @@ from curate.manifest.life import refuse_retracted
 from curate.manifest.place import Place
 from curate.manifest.read import load_manifest, load_release
 from curate.manifest.read_ignored import load_ignored
+from curate.manifest.verify import file_promises, require
 from curate.recorded import last_run
 from curate.runs import Workspace
 
@@ -36,7 +37,7 @@ def export_version(
     Args:
         workspace: where the images were found by the last run.
         reference: NAME, NAME@ID, NAME@vN or NAME@TAG.
-        format: coco | yolo | voc | csv.
+        format: coco | yolo | voc | csv | hf | webdataset.
         out: folder to write; must not be there yet.
         images: link | copy | none.
         root: where releases are; None = the workspace's own.
@@ -44,6 +45,7 @@ def export_version(
 
     Raises:
         ConfigError: no such version or format, a retracted version, or `out` holds something else.
+        VerificationError: the version is not what was published; nothing is written.
     """
     if images not in IMAGES:
         raise ConfigError(
@@ -54,6 +56,7 @@ def export_version(
     refuse_retracted(root, reference, version.name, allowed=retracted)
     if format in PACKED:
         return _export_packed(workspace, root, reference, format=format, out=out, retracted=retracted)
+    require(file_promises(version), version)
     release = load_release(version)
     name = reference.partition("@")[0]
     media = None
@@ -120,6 +123,7 @@ def export_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [f"{result['format']}: {result['n_images']:,} images, {result['n_labels']:,} labels → {result['out']}"]
     if result["n_left_out"]:
         told = ", ".join(f"{n:,} {code.replace('_', ' ')}" for code, n in result["left_out_by_reason"].items())
-        where = "" if result["format"] in PACKED else " (left_out.csv; curate.csv has every row)"
+        beside = {"csv": " (left_out.csv)", **dict.fromkeys(PACKED, "")}
+        where = beside.get(result["format"], " (left_out.csv; curate.csv has every row)")
         lines.append(f"  the format cannot hold: {told}{where}")
     return lines

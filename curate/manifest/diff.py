@@ -63,7 +63,8 @@ class Diff:
         before: ID.
         after: ID.
         rows: `DIFF`, one per row and change, sorted by change (in the order of `CHANGES`), sample and label id.
-        summary: counts by change, the most frequent label changes, totals; plain values.
+        summary: counts by change, the most frequent label changes, totals, and which tables beside `data/` differ
+            (rows before and after); plain values.
     """
 
     before: str
@@ -208,15 +209,31 @@ def _summary(old: _Side, new: _Side, rows: pa.Table) -> dict[str, Any]:
         "after": new.id,
         "n_rows_before": old.manifest["tables"]["data"]["rows"],
         "n_rows_after": new.manifest["tables"]["data"]["rows"],
+        "beside": {kind: told for kind in _BESIDE if (told := _beside(old.manifest, new.manifest, kind))},
         "changes": {change: counted.get(change, 0) for change in CHANGES},
         "inputs_changed": sorted(name for name in {*was, *now} if was.get(name) != now.get(name)),
         "relabeled": [{"from": p["before"], "to": p["after"], "n": p["count_all"]} for p in pairs[:_N_PAIRS]],
     }
 
 
+def _beside(old: Mapping[str, Any], new: Mapping[str, Any], kind: str) -> dict[str, int] | None:
+    """Return how many rows a table had and has; None where both versions hold the same bytes of it."""
+    parts = [
+        sorted(entry["sha256"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/"))
+        for manifest in (old, new)
+    ]
+    if parts[0] == parts[1]:
+        return None
+    was, now = (int(manifest["tables"].get(kind, {}).get("rows", 0)) for manifest in (old, new))
+    return {"n_rows_before": was, "n_rows_after": now}
+
+
 def _text(column: str) -> Callable[[pa.Table], pa.Array]:
     return lambda rows: pc.cast(rows[column], pa.string())
 
+
+# what is not compared row by row, but is no small thing if it differs
+_BESIDE = ("excluded", "ignore", "soft", "soft_boxes", "soft_masks")
 
 _TEXT: dict[str, Callable[[pa.Table], pa.Array]] = {
     "relabeled": _text("released_label"),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curate import schema
 from curate.errors import InputError, VerificationError
-from curate.manifest.place import Place, parquet_file, place_of
+from curate.manifest.place import Place, parquet_file, place_of, resolved
 from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
 from curate.manifest.stream import RowStream
 
@@ -99,6 +99,24 @@ def load_manifest(version: Place) -> tuple[Mapping[str, Any], str]:
         msg = f"{path} is not a manifest that curate wrote: {error}. Restore the version from a copy."
         raise VerificationError(msg) from error
     return manifest, hashlib.sha256(content).hexdigest()
+
+
+def load_named_manifest(version: Place) -> Mapping[str, Any]:
+    """Return the manifest of a version whose folder is called as the manifest hashes; the files are not read.
+
+    Raises:
+        InputError: there is no folder.
+        VerificationError: no manifest, or another one than the ID promises.
+    """
+    manifest, version_id = load_manifest(version)
+    named = resolved(version).name
+    if named != version_id:
+        msg = (
+            f"{version / MANIFEST} is not what its ID promises: it hashes to {version_id}, its folder is {named}. "
+            f"Somebody changed it; restore the version from a copy."
+        )
+        raise VerificationError(msg)
+    return manifest
 
 
 def load_table(

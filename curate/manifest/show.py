@@ -9,7 +9,7 @@ from typing import Any
 from curate.manifest import log
 from curate.manifest.log import LogEntry
 from curate.manifest.place import Place
-from curate.manifest.read import load_manifest
+from curate.manifest.read import load_named_manifest
 from curate.manifest.signatures import n_signatures
 from curate.manifest.used import read_uses
 
@@ -26,12 +26,12 @@ def show(root: Place, reference: str, *, lineage: bool = False) -> dict[str, Any
 
     Raises:
         ConfigError: no such version.
-        VerificationError: its manifest or the log cannot be read.
+        VerificationError: its manifest is not what the ID promises, or the log cannot be read.
     """
     path = log.resolve(root, reference)
     name = reference.partition("@")[0]
     entries = log.read_log(root, name)
-    manifest, _ = load_manifest(path)
+    manifest = load_named_manifest(path)
     published = log.publications(entries)[path.name]
     head = log.latest(entries)
     gone = log.retractions(entries).get(path.name)

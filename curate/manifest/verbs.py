@@ -76,10 +76,12 @@ class ShownDiff:
         """Return it for people."""
         told = [f"{self.diff.before[:SHORT_ID]} → {self.diff.after[:SHORT_ID]}"]
         page = [f"page → {self.page}"] if self.page else []
-        if self.diff.is_empty:
-            return [*told, "No released row differs.", *page]
         if self.diff.summary["inputs_changed"]:
             told.append(f"what went in differs in: {', '.join(self.diff.summary['inputs_changed'])}")
+        for kind, rows in self.diff.summary["beside"].items():
+            told.append(f"{kind}/ differs: {rows['n_rows_before']:,} → {rows['n_rows_after']:,} rows")
+        if self.diff.is_empty:
+            return [*told, "No released row differs.", *page]
         counts = {row["values"]: row["counts"] for row in pc.value_counts(self.diff.rows["change"]).to_pylist()}
         for change, count in counts.items():
             told.append(f"{change}: {count:,}")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from curate.errors import CurateError, InputError
 from curate.manifest import log
 from curate.manifest.place import Place, sha256_of
-from curate.manifest.read import load_manifest, load_table
+from curate.manifest.read import load_named_manifest, load_table
 from curate.manifest.tombstone import read_tombstone
 
 SHORT_ID = 7
@@ -132,7 +132,7 @@ def holding_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _found_in(version: Place, wanted: Wanted) -> dict[str, Any]:
-    manifest, _ = load_manifest(version)
+    manifest = load_named_manifest(version)
     counts, ids, uris = {}, set[str](), set[str]()
     for kind, called in (("data", "n_released"), ("excluded", "n_excluded")):
         table = load_table(version, manifest, kind, _COLUMNS)

@@ -29,6 +29,11 @@ KINDS: dict[str, tuple[tuple[str, ...], str]] = {
     "erode": (("segmentation",), "the mask is eroded to at most 60 % of its area"),
     "switch": (("tracking",), "two tracks exchange their ids from the frame on in which they are closest"),
 }
+NOT_MULTI_LABEL = (
+    "curate plant cannot plant errors in several labels an image (task: multi_label) yet; it can in classification (one "
+    "label an image), detection, segmentation and tracking. `curate run` judges such labels; see docs/multi-label.md for "
+    "how well it found planted errors there."
+)
 NEEDS_TEACHERS = frozenset({"hard", "class"})
 
 
@@ -74,9 +79,11 @@ def kinds_for(labels: pa.Table, wanted: Sequence[str] = ()) -> list[str]:
     """Return the kinds to plant: those wanted, or all that the tasks of the labels allow.
 
     Raises:
-        ConfigError: a kind that does not exist, or that no label is fit for.
+        ConfigError: several labels an image, a kind that does not exist, or that no label is fit for.
     """
     tasks = set(labels["task"].to_pylist())
+    if tasks == {schema.MULTI_LABEL}:
+        raise ConfigError(NOT_MULTI_LABEL)
     fitting = [kind for kind, (for_tasks, _) in KINDS.items() if tasks & set(for_tasks)]
     for kind in wanted:
         if kind not in KINDS:

@@ -19,7 +19,7 @@ from curate.audit.ranking import risk_of
 from curate.errors import ConfigError
 from curate.ingest import Ingested
 from curate.plant.classes import Opinions
-from curate.plant.corrupt import KINDS, NEEDS_TEACHERS, Corrupted, corrupt, kinds_for
+from curate.plant.corrupt import KINDS, NEEDS_TEACHERS, NOT_MULTI_LABEL, Corrupted, corrupt, kinds_for
 from curate.plant.measure import (
     KindResult,
     PlantMeasures,
@@ -136,10 +136,13 @@ def plant(  # noqa: PLR0913 - one keyword for each option
         listener: see `pipeline.run`.
 
     Raises:
-        ConfigError: a kind or share that cannot be used, or a budget below 1.
+        ConfigError: several labels an image, a kind or share that cannot be used, or a budget below 1.
     """
     if budget is not None and budget < 1:
         raise ConfigError(f"The budget is the number of labels to look at, at least 1; given: {budget}.")
+    asked = config.load_spec(spec).spec
+    if asked.task == schema.MULTI_LABEL:  # before teachers are asked in vain
+        raise ConfigError(NOT_MULTI_LABEL)
     common: dict[str, Any] = {"workspace": workspace, "until": "flag", "limit": limit, "review": False}
     common |= {"workers": workers, "listener": listener}
     first = pipeline.run(spec, **common)
@@ -163,11 +166,10 @@ def plant(  # noqa: PLR0913 - one keyword for each option
     _share_cache(place, place.with_name(f"{place.name}{SUFFIX}"))
     second = pipeline.run(spec, **common, relabel=relabel, suffix=SUFFIX)
     corrupted, classes = made[0]
-    policy = config.load_spec(spec).spec.policy
     findings = second.tables["findings"]
-    scores = scores_by_label(findings, policy, _further_risk(second, corrupted.labels, classes))
-    before = flagged_labels(first.tables["findings"], policy)
-    rows = rows_of(corrupted.labels, corrupted.planted, scores, missing_places(findings, policy), before)
+    scores = scores_by_label(findings, asked.policy, _further_risk(second, corrupted.labels, classes))
+    before = flagged_labels(first.tables["findings"], asked.policy)
+    rows = rows_of(corrupted.labels, corrupted.planted, scores, missing_places(findings, asked.policy), before)
     found = measure(rows, wanted, budget=budget, seed=seed)
     file = second.run_file.parents[2] / "planted.json"
     result = PlantResult(
@@ -193,7 +195,10 @@ def _kinds(first: RunResult, wanted: Sequence[str]) -> list[str]:
     has_opinions = schema.teacher_columns(first.tables.get("predictions")) != []
     usable = [kind for kind in fitting if has_opinions or kind not in NEEDS_TEACHERS or wanted]
     if not usable:
-        raise ConfigError("There is no label that an error could be planted in.")
+        raise ConfigError(
+            "There is no label that an error could be planted in: it needs labels for classification, detection, "
+            "segmentation or tracking. Look at what was read: curate ingest SPEC."
+        )
     return usable
 
 

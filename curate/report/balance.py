@@ -72,8 +72,24 @@ def _attribute(rows: Rows, column: str) -> dict[str, Any]:
         "has_ratio": any(value["ratio"] for value in values),
         "effective": effective["value"] if effective else None,
         "reference": reference["detail"].get("reference") if reference else None,
+        "not_named": _not_named(reference["detail"]) if reference else "",
         "association": _association(link),
     }
+
+
+def _not_named(detail: Mapping[str, Any]) -> str:
+    """Return which values a reference does not name and how many pictures have one; nothing where it names all."""
+    values, ends = detail.get("not_in_reference") or [], detail.get("n_not_in_reference")
+    if not values:
+        return ""
+    shown = ", ".join(values[:N_CELLS]) + (f" and {len(values) - N_CELLS} more" if len(values) > N_CELLS else "")
+    if ends is None:  # a version of before this was counted
+        return shown
+    return (
+        f"{shown} ({ends[0]:,} pictures)"
+        if ends[0] == ends[1]
+        else f"{shown} ({ends[0]:,} to {ends[1]:,} pictures)"
+    )
 
 
 def _value(mine: Mapping[tuple[str, Any], Mapping[str, Any]], group: str) -> dict[str, Any]:
@@ -81,6 +97,7 @@ def _value(mine: Mapping[tuple[str, Any], Mapping[str, Any]], group: str) -> dic
     ratio = mine.get(("representation_ratio", group))
     name = group.partition("=")[2]
     has_share = share is not None and share["value"] is not None
+    ratio = ratio if ratio and ratio["value"] is not None else None
     return {
         "order": (name == "(unknown)", count["value"] is None, -(count["value"] or 0.0), name),
         "value": "unknown" if name == "(unknown)" else name,
@@ -106,11 +123,11 @@ def _association(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
             "label": cell["label"],
             "way": "more often" if cell["residual"] > 0 else "less often",
             "residual": f"{cell['residual']:+.1f}",
-            "risk": _risk(cell["relative_risk"]),
+            "risk": cell.get("relation") or _risk(cell["relative_risk"]),
         }
         for cell in row["detail"].get("cells", ())[:N_CELLS]
     ]
-    return {"v": f"{row['value']:.3f}", "cells": cells}
+    return {"v": f"{row['value']:.3f}", "cells": cells, "is_total": row["detail"].get("determines_label", False)}
 
 
 def _risk(ratio: Sequence[float] | None) -> str:
@@ -119,14 +136,23 @@ def _risk(ratio: Sequence[float] | None) -> str:
 
 
 def gaps(rows: Rows) -> list[dict[str, str]]:
-    """Return the combinations of attributes that chance alone would have filled, and that do not occur."""
+    """Return the combinations of attributes that chance would have filled and that do not occur, and what is unjudged.
+
+    A pair of attributes without a gap is told where combinations could not be judged: 0 of those judged is not none.
+    """
     told = []
     for row in rows:
-        if (row["check"], row["name"]) != ("demographic_balance", "n_gaps") or not row["value"]:
+        if (row["check"], row["name"]) != ("demographic_balance", "n_gaps") or row["value"] is None:
+            continue
+        n_unjudged, n_cells = row["detail"].get("n_unjudged_cells", 0), row["detail"].get("n_cells", 0)
+        if not row["value"] and not n_unjudged:
             continue
         a, _, b = row["group"].partition(";")
         shown = "; ".join(f"{x} and {y}" for x, y in row["detail"].get("gaps", ())[:N_CELLS])
-        told.append({"pair": f"{_title(a)} and {_title(b)}", "n": f"{row['value']:.0f}", "gaps": shown})
+        few = f"{n_unjudged:,} of {n_cells:,}" if n_unjudged else "none"
+        told.append(
+            {"pair": f"{_title(a)} and {_title(b)}", "n": f"{row['value']:.0f}", "unjudged": few, "gaps": shown}
+        )
     return told
 
 

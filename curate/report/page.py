@@ -144,13 +144,20 @@ def _facts(
     n_images_in, n_labels_in = content.came_in(release)
     agreed = noise if noise and not noise["detail"].get("insufficient") else None
     spread = interval(agreed["low"], agreed["high"]) if agreed else "estimates disagree" if noise else ""
+    audited = people.audited_rate(rows)
     share = percent(release.data.num_rows / n_in) if n_in else "none"
     return [
         (f"{n_images_in:,}", "images in", f"{n_labels_in:,} labels"),
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
         (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
-        *([_wrong_fact(agreed, "labels", spread)] if labels_judged else []),
+        *(
+            [(audited["value"], "of labels wrong (audit)", audited["interval"])]
+            if audited
+            else [_wrong_fact(agreed, "labels", spread)]
+            if labels_judged
+            else []
+        ),
         *(
             _wrong_fact(rate, what, about)
             for check, what, about in WRONG_OF
@@ -176,6 +183,7 @@ def _noise(rows: Sequence[Mapping[str, Any]], noise: Mapping[str, Any]) -> dict[
         "agree": noise["detail"].get("estimates_agree"),
         "n": noise["n"],
         "n_flagged": flagged["value"] if flagged else None,
+        "audited": people.audited_rate(rows),
         "others": [
             {
                 "method": row["detail"].get("method", row["group"]),

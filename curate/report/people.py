@@ -48,6 +48,14 @@ def audit(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str
     }
 
 
+def audited_rate(rows: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """Return the share of wrong labels as an audit says; None where none speaks for these labels."""
+    row = one(rows, "audit", "noise_rate")
+    if row is None or row["value"] is None:
+        return None
+    return {"value": percent(row["value"]), "interval": interval(row["low"], row["high"])}
+
+
 Rows = Sequence[Mapping[str, Any]]
 N_ANNOTATORS = 15
 N_PAIRS = 10

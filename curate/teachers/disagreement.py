@@ -3,7 +3,8 @@
 Two regimes, by what can be known. Teachers whose errors are independent tell how noisy the labels are by how they
 agree with each other; there the cut follows that rate. Teachers that share features share their errors, and one
 teacher alone has nobody to agree with; there a noise channel is fitted by likelihood, and what it explains is a
-lower bound on what is wrong. Which one, and why, is part of the result.
+lower bound on what is wrong only if the teachers are right where they are sure. Which one, and why, is part of the
+result.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curate.errors import InputError
+from curate.teachers.column_order import find_moved
 from curate.teachers.flag_model import MIN_ROWS, FlagModel, Scores, TeacherWeight
 from curate.teachers.memorised import Guard, find_memorised
 from curate.teachers.noise import UNKNOWN, Bools, Floats, Ints, NoiseRate
@@ -168,6 +170,7 @@ def fit_flags(
     return replace(
         model,
         names=tuple(names[m] for m in kept),
+        moved=find_moved(names, votes, answered, given, n_classes),
         teachers=_teacher_rows(names, guards, agreement, dict(zip(kept, model.weights, strict=True))),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from curate.teachers.column_order import Moved
 from curate.teachers.noise import Bools, Floats, Ints, NoiseRate
 
 MIN_ROWS = 20
@@ -49,6 +50,7 @@ class FlagModel:
         weights: (T,) of the pool that is scored.
         tau: (K,) class means of that pool.
         cut: the score at and above which a label is flagged.
+        moved: teachers of which whole classes fit other columns than was assumed.
         offsets: (K,) how far beyond the cut a label of a rare class has to be, see `rare_classes`.
         channel_weights: (T,) of the log pool under `transition`, for the calibrated probabilities.
         transition: (K, K) p(given = column | true = row).
@@ -74,6 +76,7 @@ class FlagModel:
     n_fitted: int
     n_classes: int
     offsets: Floats = field(default_factory=lambda: np.zeros(0))
+    moved: tuple[Moved, ...] = ()
 
     @property
     def estimates_agree(self) -> bool:

@@ -27,7 +27,7 @@ from curate.teachers.multi_label import (
     fit_multi_label,
     score_multi_label,
 )
-from curate.teachers.noise import UNKNOWN, Bools, Floats, NoiseRate
+from curate.teachers.noise import BOUND_IF_SURE, UNKNOWN, Bools, Floats, NoiseRate
 from curate.teachers.sampling import SmallestRows, order_keys
 
 _NAMES = pa.list_(pa.string())
@@ -70,7 +70,7 @@ def flag_multi_table(
         InputError: no class list that fits, or no row that can be judged.
     """
     width = prob_widths(file, columns, path)
-    order = class_order(file, LABEL, width, classes, path)
+    order, order_from = class_order(file, LABEL, width, classes, path)
     names = tuple(name.removeprefix("prob_") for name in columns)
     sample = SmallestRows(fit_rows(len(columns), width))
     n_rows = 0
@@ -94,8 +94,8 @@ def flag_multi_table(
     silent = [name for name, m in zip(order, model.models, strict=True) if m is None]
     left = f"; not judged for lack of rows: {', '.join(silent)}" if silent else ""
     why = (
-        "several labels a row: a channel for each class, its rates drawn to those of all classes; a lower bound on what "
-        f"is wrong{left}"
+        "several labels a row: a channel for each class, its rates drawn to those of all classes; "
+        f"{BOUND_IF_SURE}{left}"
     )
     return FlagSummary(
         *counts,
@@ -109,6 +109,7 @@ def flag_multi_table(
         transition={},
         classes=tuple(order),
         out=out,
+        order_from=order_from,
     )
 
 

@@ -45,6 +45,8 @@ class FlagSummary:
         risk_kind: "rank": no audit says that risks are probabilities.
         transition: which class is taken for which, see `noise.transition_json`; empty where none was fitted.
         classes: in the order of the probabilities.
+        order_from: where that order is from, one of `label_columns.ORDERS`, or "columns" where each names its own.
+        warnings: that columns seem to stand in another order, see `column_order.order_warning`.
         out: the table that was written.
     """
 
@@ -61,6 +63,8 @@ class FlagSummary:
     transition: Mapping[str, Any]
     classes: tuple[str, ...]
     out: Path
+    order_from: str
+    warnings: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, for `--json`."""
@@ -77,6 +81,8 @@ class FlagSummary:
             "risk_kind": self.risk_kind,
             "transition": dict(self.transition),
             "classes": list(self.classes),
+            "order_from": self.order_from,
+            "warnings": [dict(warning) for warning in self.warnings],
             "out": str(self.out),
         }
 

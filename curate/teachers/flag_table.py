@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import InputError
+from curate.teachers.column_order import Moved, order_warning
 from curate.teachers.disagreement import fit_flags, fit_rows
 from curate.teachers.flag_model import RISK_KIND, FlagModel
 from curate.teachers.flag_reader import IDS, LABEL, Near, Reader, memory_that_is_kept
@@ -79,19 +80,46 @@ def flag_table(
             return flag_multi_table(file, source, Path(out), teachers, classes=classes, progress=progress)
         named = named_classes(file, teachers, source)
         width = prob_widths(file, [name for name in teachers if name not in named], source)
-        order = class_order(file, LABEL, width, classes, source)
+        order, order_from = class_order(file, LABEL, width, classes, source)
+        order_from = order_from if len(named) < len(teachers) else "columns"
         places = {name: class_places(name, listed, order, source) for name, listed in named.items()}
         reader = Reader(file, source, teachers, order, places, IDS in file.schema_arrow.names)
         model = _fit(reader, independent=independent)
-        counts = _write(reader, model, Path(out), progress)
+        warnings = _order_warnings(model, order, places)
+        counts = _write(reader, model, Path(out), warnings, progress)
     return FlagSummary(
         counts[0], counts[1], counts[2], model.noise_rate, model.estimates, model.estimates_agree, model.teachers,
         model.regime, model.why, RISK_KIND, _transition(model, order), tuple(order), Path(out),
+        order_from, warnings,
     )  # fmt: skip
 
 
 def _transition(model: FlagModel, classes: Sequence[str]) -> Mapping[str, Any]:
     return transition_json(model.transition, classes) if model.transition.size else {}
+
+
+def _order_warnings(
+    model: FlagModel, order: Sequence[str], places: Mapping[str, Ints]
+) -> tuple[Mapping[str, Any], ...]:
+    """Return a warning for each set of columns that seem to stand in another order, alike in all of the set."""
+    alike: dict[tuple[Any, ...], list[Moved]] = {}
+    for moved in model.moved:
+        listed = places.get(schema.PROB_PREFIX + moved.teacher)
+        alike.setdefault((moved.places, None if listed is None else tuple(listed)), []).append(moved)
+    n_unnamed = len(model.teachers) - len(places)
+    warnings = []
+    for (_, listed), some in alike.items():
+        names = [schema.PROB_PREFIX + moved.teacher for moved in some]
+        columns = list(range(len(order))) if listed is None else [-1] * len(order)
+        for column, k in enumerate(listed or ()):
+            columns[k] = column
+        remedy = (
+            f"Check the order; what would fit is the metadata key `classes` of the field {names[0]}: {{classes}}"
+        )
+        if listed is None and len(some) == n_unnamed:
+            remedy = "Check the order; what would fit: --classes {classes} (or the metadata key `classes`)"
+        warnings.append(order_warning(names, some[0], order, columns, remedy))
+    return tuple(warnings)
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -188,18 +216,22 @@ def _check_answers(reader: Reader, sample: _Sample, n_labeled: int) -> None:
         )
 
 
-def _write(reader: Reader, model: FlagModel, out: Path, progress: Progress | None) -> tuple[int, int, int]:
+def _write(
+    reader: Reader, model: FlagModel, out: Path, warnings: Sequence[Mapping[str, Any]], progress: Progress | None
+) -> tuple[int, int, int]:
     """Write every row to a temporary file beside `out` and rename it; return (n, n_flagged, n_unjudged)."""
     key = pa.field(IDS, pa.string() if reader.has_ids else pa.int64())
     fields = pa.schema([key, *OUT_COLUMNS])
     n = n_flagged = n_unjudged = 0
-    about = {
+    about: dict[str, Any] = {
         "noise_rate": model.noise_rate.to_json(),
         "regime": model.regime,
         "risk_kind": model.risk_kind,
         "estimates_agree": model.estimates_agree,
         "transition": _transition(model, reader.classes),
     }
+    if warnings:
+        about["warnings"] = [dict(warning) for warning in warnings]
     waiting: list[Judged] = []
     scorer = Scorer(model, reader.teachers, workers=os.cpu_count() or 1)
     with scorer, writing_beside(out, fields, about) as writer:

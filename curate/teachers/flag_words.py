@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from curate.teachers.column_order import shown_order
 from curate.teachers.flag_summary import FlagSummary
+from curate.teachers.label_columns import POSITIONS, SORTED
 from curate.teachers.noise import NoiseRate
+
+_INFERRED = {
+    SORTED: "not named, so the columns are taken to stand in the order of the sorted labels",
+    POSITIONS: "not named, so labels are taken for the numbers of columns",
+}
 
 
 def flag_lines(summary: FlagSummary) -> list[str]:
@@ -13,9 +20,12 @@ def flag_lines(summary: FlagSummary) -> list[str]:
     if rate.estimate is not None and rate.low is not None and rate.high is not None:
         estimate += f" (interval {rate.low:.1%} to {rate.high:.1%}; {rate.method})"
     lines = [
+        *(f"WARNING: {warning['message']}" for warning in summary.warnings),
         f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {estimate}",
         f"  {summary.regime}: {summary.why}",
     ]
+    if summary.order_from in _INFERRED:
+        lines.append(f"  classes: {_INFERRED[summary.order_from]}: {shown_order(summary.classes)}")
     if summary.n_unjudged:
         lines.append(f"  {summary.n_unjudged:,} rows could not be judged; the reason stands in each")
     for teacher in summary.teachers:

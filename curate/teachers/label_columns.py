@@ -15,6 +15,7 @@ from curate.errors import InputError, did_you_mean
 from curate.teachers.noise import Floats, Ints
 
 METADATA_KEY = b"classes"
+GIVEN, METADATA, POSITIONS, SORTED = ORDERS = ("given", "metadata", "label numbers", "sorted labels")
 
 
 def label_strings(column: pa.Array) -> pa.Array:
@@ -117,19 +118,20 @@ def _first_length(file: pq.ParquetFile, name: str) -> int:
 
 def class_order(
     file: pq.ParquetFile, label: str, width: int, classes: Sequence[str] | None, path: Path
-) -> tuple[str, ...]:
-    """Return the class names in the order of the probabilities.
+) -> tuple[tuple[str, ...], str]:
+    """Return the class names in the order of the probabilities, and where that order is from, one of ORDERS.
 
     Raises:
         InputError: the list does not fit the width of the probabilities, or names a class twice.
     """
-    order, origin = tuple(classes) if classes is not None else None, "the classes given"
+    order, origin, kind = tuple(classes) if classes is not None else None, "the classes given", GIVEN
     if order is None:
-        order, origin = _from_metadata(file, path), "the metadata key 'classes'"
+        order, origin, kind = _from_metadata(file, path), "the metadata key 'classes'", METADATA
     distinct: list[str] = []
     if order is None:
         distinct = _distinct(file, label)
-        order, origin = _inferred(distinct, file.schema_arrow.field(label).type, width), "the distinct labels"
+        order, kind = _inferred(distinct, file.schema_arrow.field(label).type, width)
+        origin = "the distinct labels"
     if width and not order and origin == "the distinct labels":
         raise InputError(
             f"{path}: none of the {file.metadata.num_rows} rows has a label, so which classes there are is not known. "
@@ -146,7 +148,7 @@ def class_order(
             f"({', '.join(order[:12])}{', …' * (len(order) > 12)}). Give all {width} classes in the order of the "
             f"probabilities with --classes, or as the Parquet metadata key 'classes'.{hint}"
         )
-    return order
+    return order, kind
 
 
 def _from_metadata(file: pq.ParquetFile, path: Path) -> tuple[str, ...] | None:
@@ -183,11 +185,11 @@ def _distinct(file: pq.ParquetFile, label: str) -> list[str]:
     return sorted(seen)
 
 
-def _inferred(distinct: Sequence[str], kind: pa.DataType, width: int) -> tuple[str, ...]:
+def _inferred(distinct: Sequence[str], kind: pa.DataType, width: int) -> tuple[tuple[str, ...], str]:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and set(distinct) <= set(map(str, range(width))):
-        return tuple(map(str, range(width)))
-    return tuple(distinct)
+        return tuple(map(str, range(width))), POSITIONS
+    return tuple(distinct), SORTED
 
 
 def named_classes(file: pq.ParquetFile, columns: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:

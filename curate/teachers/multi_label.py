@@ -19,7 +19,7 @@ import numpy as np
 from curate.teachers.disagreement import fit_flags
 from curate.teachers.flag_model import FlagModel
 from curate.teachers.mixture import Mixture, fit_mixture, log_odds_wrong, posterior
-from curate.teachers.noise import Bools, Floats, Ints, binomial_rate
+from curate.teachers.noise import BOUND_IF_SURE, Bools, Floats, Ints, binomial_rate
 from curate.teachers.pool import log_pool, log_probs
 from curate.teachers.scoring import score_flags
 
@@ -160,7 +160,9 @@ def _with_own_rates(
     wrong = float((1.0 / (1.0 + np.exp(-np.clip(odds, -700, 700)))).mean())
     total = float(joint.weights.sum())
     weight = {name: round(float(w) / total, 6) for name, w in zip(names, joint.weights, strict=True)}
-    rate = binomial_rate(wrong, len(label), "likelihood of a channel, drawn to that of all classes; a lower bound")
+    rate = binomial_rate(
+        wrong, len(label), f"likelihood of a channel, drawn to that of all classes; {BOUND_IF_SURE}"
+    )
     return replace(
         model,
         rule="channel",

@@ -15,6 +15,8 @@ Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
 INSUFFICIENT = "insufficient data"
+# of what a channel explains: a teacher that errs surely looks like a wrong label, one that errs with the labels hides one
+BOUND_IF_SURE = "a lower bound only if the teachers are right where they are sure"
 N_BLOCKS = 20
 _T_975_DF19 = 2.093  # two-sided 95 % of Student's t with N_BLOCKS - 1 degrees of freedom
 _PRIOR_ROWS = 5.0

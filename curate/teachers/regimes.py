@@ -10,6 +10,7 @@ import numpy as np
 from curate.teachers.flag_model import FlagModel
 from curate.teachers.mixture import Mixture, fit_mixture, log_odds_wrong
 from curate.teachers.noise import (
+    BOUND_IF_SURE,
     Bools,
     Floats,
     Ints,
@@ -100,7 +101,7 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
     floor = believed.channel
     if floor is not None:
         estimates["floor"] = binomial_rate(
-            floor.rate, n_rows, f"likelihood of a channel ({floor.kind}); a lower bound"
+            floor.rate, n_rows, f"likelihood of a channel ({floor.kind}); {BOUND_IF_SURE}"
         )
     model = FlagModel(
         "independent", "channel", said, (), channel, tau, 0.0, channel, np.round(transition, 9),
@@ -215,13 +216,13 @@ def _calibrated(fit: Answers, model: FlagModel, score: Floats, rate: float, disa
 
 
 def fit_shared(fit: Answers, said: str) -> FlagModel:
-    """Fit a channel by likelihood; what it explains is a lower bound on what is wrong."""
+    """Fit a channel by likelihood; what it explains is at least wrong if the teachers are right where they are sure."""
     n_rows, _, n_classes = fit.probs.shape
     logs = log_probs(fit.probs)
     mixture = fit_mixture(logs, fit.answered, fit.given)
     log_q = log_pool(logs, fit.answered, mixture.weights)
     odds = log_odds_wrong(log_q, fit.given, mixture.transition)
-    estimate = _channel_estimate(odds, f"likelihood of a channel ({mixture.kind}); a lower bound")
+    estimate = _channel_estimate(odds, f"likelihood of a channel ({mixture.kind}); {BOUND_IF_SURE}")
     tau = class_means(np.exp(log_q), fit.given)
     _, confident = confident_transition(np.exp(log_q), fit.given, tau)
     estimates = {

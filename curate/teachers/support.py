@@ -7,7 +7,7 @@ So the rate that pairs imply is an upper bound, and it is believed as far as som
 - strength: errors that teachers share come with errors of their own, for an image that is hard for all is hard for each
   in another way. Where next to no disagreement is a teacher's own, there is little to share either.
 - a floor: labels are also wrong where teachers are sure. A uniform channel fitted by likelihood finds that share, a
-  lower bound; the truth is taken to lie halfway between both bounds, by ratio.
+  lower bound if they are right there; the truth is taken to lie halfway between both bounds, by ratio.
 - neither: the rate is believed where it is a usual one. Audits of public sets found 3 to 15 % wrong labels (Northcutt
   et al. 2021; CIFAR-10N 9 %); more than that without any other sign is rather weak teachers.
 """
@@ -35,7 +35,8 @@ class Support:
 
     Attributes:
         share: of the rate, in [0, 1].
-        channel: what the labels' likelihood asks for, a lower bound on wrong labels; None = not needed, not fitted.
+        channel: what the labels' likelihood asks for, a lower bound if the teachers are right where they are sure;
+            None = not needed, not fitted.
         explains: whether that channel explains enough of what is believed for its posterior to be the cut.
         why: a sentence.
     """

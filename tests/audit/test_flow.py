@@ -71,6 +71,11 @@ def test_an_audit_by_sheet_reaches_ledger_evidence_and_gates(misfiled: tuple[Pat
     done = e2e.call("run", spec, "--workspace", workspace, "--no-review", "--json")
     assert done.code == 0, done.err
     assert done.json["audit"]["noise_rate"]["value"] == pytest.approx(1 / 60)
+    page = Path(done.json["report"]).read_text(encoding="utf-8")
+    assert "By an audit, <b>1.7%</b> of the labels are wrong" in page
+    assert "<b>1.7%</b><span>of labels wrong (audit)</span>" in page
+    assert "<code>curate audit</code>" not in page
+    assert "it is no audit" not in page
     version = Path(done.json["manifest"])
     rows = pq.read_table(next((version / "data").glob("*.parquet"))).to_pylist()
     moved = next(row for row in rows if row["uri"].endswith("dog/003.png"))

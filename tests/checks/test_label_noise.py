@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from curate import schema
-from curate.check import Check, run_check
+from curate.check import Check, build_statistics, run_check
 from curate.checks.label_noise import CHECK, LabelNoiseParams
 from curate.errors import InputError
 from curate.gates import gate_result
@@ -148,7 +148,14 @@ def test_a_rate_on_which_the_estimates_disagree_passes_no_gate_and_says_why() ->
     assert gates.outcome == "warned"
     why = json.loads(gates.rows["reason_args"][0].as_py())["why"]
     assert why.startswith("its estimates disagree (channel ")
-    assert "curate audit" in why
+    assert why.endswith("; an audit tells: curate audit")
+    audit = build_statistics("audit", [{"name": "noise_rate", "value": 0.031, "low": 0.02, "high": 0.05, "n": 200}])
+    both = gate_result(
+        pa.concat_tables([result.statistics, audit]), [Gate(statistic="label_noise.noise_rate", max=1.0)]
+    )
+    assert both.outcome == "warned"  # an audit has a gate of its own
+    why = json.loads(both.rows["reason_args"][0].as_py())["why"]
+    assert why.endswith("; the audit says 3.1%: put the gate on audit.noise_rate")
 
 
 def test_numbers_of_a_small_declared_group_are_hidden_with_those_that_would_tell_them() -> None:

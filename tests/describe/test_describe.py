@@ -10,6 +10,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from curate.about import AboutSpec
 from curate.config import load_spec
+from curate.describe.card import card
 from curate.describe.croissant import croissant, left_out
 from curate.describe.datasheet import NOT_RECORDED, SECTIONS, datasheet
 from curate.describe.facts import Facts, gather
@@ -312,6 +314,50 @@ def test_every_question_of_the_datasheet_has_an_answer_or_says_that_it_has_none(
     assert len(answers) == len(questions)
     assert all(answer.strip() for answer in answers)
     assert sum(answer.startswith(NOT_RECORDED) for answer in answers) > 20
+
+
+AUDITED = {"check": "audit", "name": "noise_rate", "group": None, "value": 0.04, "low": 0.02, "high": 0.07}
+
+
+def noisy(facts: Facts, detail: dict[str, Any], *more: dict[str, Any]) -> Facts:
+    """Return the facts with a noise rate of nothing, two estimates that differ, and more statistics."""
+    rate = {"check": "label_noise", "name": "noise_rate", "group": None, "value": 0.0, "low": 0.0, "high": 0.005}
+    estimates = [
+        {**rate, "name": "noise_rate_estimate", "group": f"method={name}", "value": value}
+        for name, value in (("pairwise", 0.0), ("confident_counts", 0.123), ("channel", None))
+    ]
+    others = [one for one in facts.statistics if one["check"] not in {"label_noise", "audit"}]
+    return replace(facts, statistics=[*others, {**rate, "detail": json.dumps(detail)}, *estimates, *more])
+
+
+@pytest.mark.parametrize(
+    ("detail", "more", "said"),
+    [
+        ({"estimates_agree": True}, (), "disagreement: 0.0% (95 % interval 0.0% to 0.5%)."),
+        (
+            {"estimates_agree": False, "insufficient": "its estimates disagree"},
+            (),
+            "not known: the estimates disagree (from 0.0% to 12.3%).",
+        ),
+        ({"insufficient": "it has no estimate"}, (), "not known: it has no estimate."),
+        ({"estimates_agree": False}, (AUDITED,), "(audit): 4.0% (95 % interval 2.0% to 7.0%)."),
+        (
+            {"estimates_agree": True},
+            ({**AUDITED, "value": None, "low": None, "high": None},),  # looks without an answer
+            "disagreement: 0.0% (95 % interval 0.0% to 0.5%).",
+        ),
+    ],
+)
+def test_the_share_of_wrong_labels_is_what_the_run_itself_goes_by(
+    facts: Facts, detail: dict[str, Any], more: tuple[dict[str, Any], ...], said: str
+) -> None:
+    told = noisy(facts, detail, *more)
+    (line,) = croissant(told)["rai:dataAnnotationAnalysis"]
+    assert line.startswith("Share of wrong given labels")
+    assert line.endswith(said)
+    for page in (card(told), datasheet(told)):
+        assert page.count("Share of wrong given labels") == 1
+        assert f"- {line}\n" in page
 
 
 def test_an_unfit_place_or_word_is_refused(finished: e2e.Finished, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,7 @@ from curate import schema
 from curate.errors import ConfigError, InputError
 from curate.export import FORMATS, MARKER, ExportResult, export
 from curate.export.release import LEFT_OUT, pixels
+from curate.export.verbs import export_lines
 from curate.ingest import ReadOptions, source_named
 from curate.ingest.media import open_media
 from curate.ingest.rle import encode_mask
@@ -268,6 +270,21 @@ def test_a_format_that_can_hold_nothing_of_a_release_is_an_error_and_writes_noth
     with pytest.raises(InputError, match=rf"{told}\. .*--format csv"):
         run(table(rows), tmp_path / "out", "coco", root)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc", "csv"])
+def test_where_every_row_is_said_to_be_it_is(tmp_path: Path, root: Path, form: str) -> None:
+    rows = [row("images/a.jpg", 2, "cat", bbox=[0, 0, 1, 1]), row("gone.png", 5, "cat", bbox=[0, 0, 1, 1])]
+    result = run(table(rows), tmp_path / "out", form, root)
+    assert result.left_out.num_rows == 1
+    shown = {"format": form, "n_images": 1, "n_labels": 1, "out": "out", "n_left_out": 1}
+    last = export_lines({**shown, "left_out_by_reason": {"missing_file": 1}})[-1]
+    named = re.findall(r"\w+\.csv", last)
+    assert named == (["left_out.csv"] if form == "csv" else ["left_out.csv", "curate.csv"])
+    assert all((tmp_path / "out" / name).is_file() for name in named)
+    if form != "csv":
+        with (tmp_path / "out" / "curate.csv").open(encoding="utf-8", newline="") as file:
+            assert [line["uri"] for line in csv.DictReader(file)] == ["gone.png", "images/a.jpg"]
 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))

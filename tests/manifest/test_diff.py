@@ -42,6 +42,7 @@ def test_a_version_does_not_differ_from_itself(world: Worlds, tmp_path: Path) ->
 def test_added_and_removed_rows_say_why_they_were_or_are_out(world: Worlds, tmp_path: Path) -> None:
     found = between(tmp_path, world(flagged={4: "fox"}), world(flagged={5: "cat"}, left_out=(8,)))
     assert changes(found) == {"added": 1, "removed": 2}
+    assert "excluded/ differs: 3 → 3 rows" in ShownDiff(found, 5).lines()
     added, *removed = found.rows.to_pylist()
     assert (added["uri"], added["before"], added["after"]) == ("pictures/é 4.PNG", None, "dog")
     assert (added["action_before"], added["action_after"]) == ("review", "keep")
@@ -50,6 +51,18 @@ def test_added_and_removed_rows_say_why_they_were_or_are_out(world: Worlds, tmp_
     assert by_uri["pictures/é 5.PNG"]["action_after"] == "review"
     assert by_uri["pictures/é 5.PNG"]["reason_codes_after"] == ["teachers_disagree"]
     assert by_uri["pictures/é 8.PNG"]["action_after"] is None  # the later version never saw it
+
+
+def test_tables_beside_the_rows_that_differ_are_named_even_where_no_row_does(world: Worlds, tmp_path: Path) -> None:
+    path = publish(world().release(), tmp_path, "zoo").path
+    found = diff(path, path)
+    other = {**found.summary, "inputs_changed": ["policy"]}
+    other["beside"] = {"ignore": {"n_rows_before": 1041, "n_rows_after": 877}}
+    told = ShownDiff(Diff(found.before, found.after, found.rows, other), 5).lines()
+    assert told[1:] == [
+        "what went in differs in: policy", "ignore/ differs: 1,041 → 877 rows", "No released row differs."
+    ]  # fmt: skip
+    assert found.summary["beside"] == {}
 
 
 def test_a_relabel_by_a_person_names_the_decision(world: Worlds, tmp_path: Path) -> None:

@@ -238,3 +238,14 @@ def test_sure_evidence_counts_in_rare_classes_too() -> None:
     wrong = labels != truth
     rare = labels >= K // 2
     assert flags.flagged[wrong & rare].mean() > 0.9
+
+
+def test_the_rate_of_one_teacher_is_a_bound_only_if_it_is_right_where_it_is_sure(truth: Ints) -> None:
+    """Sure errors of its own look like wrong labels: the rate then lies above the truth, and says what it rests on."""
+    labels = noisy(truth, 0.05)
+    seen = np.where((truth == 0) & (np.random.default_rng(3).random(len(truth)) < 0.3), 1, truth)
+    flags = flag_labels(labels, teachers_of(seen, n=1))
+    assert flags.noise_rate.low is not None
+    assert flags.noise_rate.low > (labels != truth).mean()
+    for rate in (flags.noise_rate, flags.model.estimates["channel"]):
+        assert rate.method.endswith("; a lower bound only if the teachers are right where they are sure")
