@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
+from curate.summary_teachers import order_warnings, teachers_failed, teachers_warn
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -33,8 +34,9 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "n_without_label": _n_without_label(release.data),
             "n_to_ignore": 0 if release.ignore is None else release.ignore.num_rows,
             "findings": _finding_counts(result.tables["findings"]),
-            "teachers_failed": _teachers_failed(result.tables["statistics"]),
-            "warnings": _order_warnings(result.tables["statistics"]),
+            "teachers_failed": teachers_failed(result.tables["statistics"]),
+            "teachers_warn": teachers_warn(release.evidence["teachers"], result.tables["statistics"]),
+            "warnings": order_warnings(result.tables["statistics"]),
             "label_noise": _label_noise(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": _audit(result.tables["statistics"]),
@@ -46,6 +48,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "version": published.number,
             "is_new": published.is_new,
             "is_latest_again": published.is_latest_again,
+            "repaired": published.repaired,
             "retracted": published.retracted,
         }
     if result.report is not None:
@@ -59,6 +62,7 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
     lines += _quality_lines(summary)
     lines += [f"  teacher FAILED {told}" for told in summary.get("teachers_failed", ())]
+    lines += [f"  teacher note   {told}" for told in summary.get("teachers_warn", ())]
     lines += [f"  WARNING        {told}" for told in summary.get("warnings", ())]
     if summary.get("findings"):
         lines.append(f"  findings       {_listed(summary['findings'])}")
@@ -79,20 +83,25 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
         lines += [f"                 {_word(gate)}: {gate['message']}" for gate in summary["gates_not_passed"]]
     lines += [f"  note           {note}" for note in summary["notes"]]
     if "manifest" in summary:
-        state = "published" if summary["is_new"] else "unchanged, nothing published"
-        if summary.get("is_latest_again"):
-            state = "was published before and is the latest again"
-        if summary.get("retracted"):
-            state = f"was RETRACTED ({summary['retracted']}) and is not the latest"
-        lines.append(
-            f"  manifest       v{summary['version']} ({summary['id'][:7]}) {state} → {summary['manifest']}"
-        )
+        version = f"v{summary['version']} ({summary['id'][:7]})"
+        lines.append(f"  manifest       {version} {_state(summary)} → {summary['manifest']}")
     if "report" in summary:
         lines.append(f"  report         {summary['report']}")
     name, releases = summary["name"], options  # review asks for no place of releases
     review = options.partition(" --manifests")[0]
     lines.append(f"  next           curate review {name}{review} · curate verify {name}{releases}")
     return lines
+
+
+def _state(summary: Mapping[str, Any]) -> str:
+    """Return what became of the version, in words."""
+    again = "was damaged and is written again" if summary.get("repaired") else ""
+    state = "published" if summary["is_new"] else again or "unchanged, nothing published"
+    if summary.get("is_latest_again"):
+        state = "was published before and is the latest again"
+    if summary.get("retracted"):
+        state = f"was RETRACTED ({summary['retracted']}) and is not the latest"
+    return f"{state}; it {again}" if again and state != again else state
 
 
 def stage_summary(result: RunResult, stage: str) -> tuple[dict[str, Any], list[str]]:
@@ -140,22 +149,6 @@ def _finding_counts(findings: pa.Table) -> dict[str, int]:
     whole = told.filter(pc.is_null(told["label_id"]))
     labels = told.filter(pc.is_valid(told["label_id"])).group_by(["issue", "label_id"]).aggregate([])
     return _counts(pa.chunked_array([*whole["issue"].chunks, *labels["issue"].chunks], pa.string()))
-
-
-def _teachers_failed(statistics: pa.Table) -> list[str]:
-    """Return name and reason of every teacher that was asked and has not answered."""
-    told = []
-    for row in statistics.to_pylist():
-        if (row["check"], row["name"], row["outcome"]) == ("teachers", "ran", "errored"):
-            message = json.loads(row["detail"] or "{}").get("message", "")
-            told.append(f"{(row['group'] or '').removeprefix('teacher=')}: {message}")
-    return told
-
-
-def _order_warnings(statistics: pa.Table) -> list[str]:
-    """Return what the label-noise check says about teachers whose classes seem to stand in another order."""
-    rows = statistics.filter(pc.equal(statistics["name"], "n_classes_in_other_columns"))
-    return [json.loads(detail)["message"] for detail in rows["detail"].to_pylist()]
 
 
 def _n_without_label(data: pa.Table) -> int:

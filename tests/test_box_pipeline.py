@@ -484,3 +484,34 @@ def test_a_detector_that_cannot_be_read_fails_the_gates(
     (gate,) = [one for one in summary["gates_not_passed"] if one["statistic"] == "box_noise.ran"]
     assert gate["outcome"] == "errored"
     assert summary["teachers_failed"][0] in gate["message"].replace("(near: ", "near: ")
+
+
+def _lines_of_far(spec: Path, workspace: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> tuple[str, str]:
+    """Run with the far detector's boxes edited; return what `--json` and the console say of it."""
+    odd = spec.with_name(f"{workspace.name}.json")
+    odd.write_text(json.dumps([edit(one) for one in json.loads(spec.with_name("far.json").read_text())]))
+    file = spec.with_name(f"{workspace.name}.yaml")
+    text = spec.read_text().replace("path: far.json", f"path: {odd.name}, trained_on: other shapes")
+    file.write_text(text)
+    summary = summarize(curate.run(file, workspace=workspace, review=False))
+    (told,) = summary["teachers_warn"]
+    (line,) = [line for line in summary_lines(summary) if "teacher note" in line]
+    return told, line
+
+
+def test_what_was_left_out_of_a_detectors_file_is_told_at_the_end(spec: Path, tmp_path: Path) -> None:
+    told, line = _lines_of_far(
+        spec, tmp_path, lambda one: {**one, "category_id": 9} if one["image_id"] == 503 else one
+    )
+    n = sum(one["image_id"] == 503 for one in json.loads(spec.with_name("far.json").read_text()))
+    assert told == f"far: {n} boxes are left out: classes that the labels do not have: 9"
+    assert told in line
+
+
+def test_a_detector_that_agrees_with_nothing_is_asked_about(spec: Path, tmp_path: Path) -> None:
+    told, line = _lines_of_far(
+        spec, tmp_path, lambda one: {**one, "bbox": [one["bbox"][0] / 3, one["bbox"][1] / 3, 3.5, 3.5]}
+    )
+    assert told.startswith("far: it agrees with next to nothing of 89 labeled boxes (mAP50 0.0")
+    assert told.endswith("is its file in other units, or of other images?")
+    assert told in line

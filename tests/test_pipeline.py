@@ -69,6 +69,23 @@ def test_a_second_run_publishes_nothing_and_computes_no_stage(finished: e2e.Fini
     assert [stage["stage"] for stage in keyed if not stage["cached"]] == []
 
 
+def test_a_run_writes_a_damaged_version_again_and_says_so(finished: e2e.Finished, tmp_path: Path) -> None:
+    workspace = tmp_path / "ws"
+    shutil.copytree(finished.workspace, workspace)
+    version = workspace / "manifests" / "pets" / "versions" / finished.id
+    table = min((version / "data").rglob("*.parquet"))
+    for path in (version, *version.rglob("*")):
+        path.chmod(0o755)
+    table.write_bytes(table.read_bytes()[:-9])
+    verified = e2e.call("verify", "pets", "--workspace", workspace, "--quiet")
+    assert verified.code == 5
+    assert "Restore it from a copy; or curate run on the same input writes it again" in verified.out
+    again = e2e.call("run", finished.spec, "--workspace", workspace, "--no-review", "--json", "--quiet")
+    assert (again.code, again.json["id"], again.json["is_new"]) == (0, finished.id, False)
+    assert again.json["repaired"] is True
+    assert e2e.call("verify", "pets", "--workspace", workspace, "--quiet").code == 0
+
+
 def test_another_folder_another_time_and_another_worker_count_give_the_same_id(
     finished: e2e.Finished, tmp_path: Path
 ) -> None:

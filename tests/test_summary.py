@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from curate import schema
 from curate.summary import summary_lines
+from curate.summary_teachers import teachers_warn
 
 BASE: dict[str, Any] = {
     "name": "pets",
@@ -49,6 +51,54 @@ def test_rows_that_leave_without_their_label_are_counted() -> None:
     assert "8 rows; 1 stay behind" in told
     assert "1 without a label, which only teachers doubt" in told
     assert "without a label" not in "\n".join(summary_lines({**summary, "n_without_label": 0}))
+
+
+def test_warnings_of_cards_are_a_line_a_teacher_and_the_same_ones_share_it() -> None:
+    cards = [
+        {"name": "a", "warnings": ["2 rows are not judged", "knows no cat"]},
+        {"name": "b", "warnings": []},
+        {"name": "c", "warnings": ["2 rows are not judged", "knows no cat"]},
+        {"name": "a", "warnings": ["knows no cat"]},
+    ]
+    assert teachers_warn(cards, schema.empty(schema.STATISTICS)) == ["a, c: 2 rows are not judged; knows no cat"]
+
+
+@pytest.mark.parametrize(
+    ("value", "n", "group", "is_told"),
+    [
+        (0.049, 50, "teacher=d", True),
+        (0.05, 50, "teacher=d", False),
+        (0.0, 49, "teacher=d", False),
+        (None, 90, "teacher=d", False),
+        (0.0, 90, "teacher=d,group_site=x", False),
+    ],
+)
+def test_a_detector_is_asked_about_where_there_are_enough_boxes(
+    value: float | None, n: int, group: str, *, is_told: bool
+) -> None:
+    row = {"check": "teachers", "name": "map50", "group": group, "value": value, "n": n}
+    told = teachers_warn([{"name": "d"}], schema.table_from_rows([row], schema.STATISTICS))
+    assert bool(told) == is_told
+
+
+MANIFEST = {"manifest": "/m", "id": "0123456789", "version": 2, "is_new": False}
+
+
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        ({}, "v2 (0123456) unchanged, nothing published → /m"),
+        ({"repaired": True}, "v2 (0123456) was damaged and is written again → /m"),
+        ({"repaired": True, "is_new": True}, "v2 (0123456) published; it was damaged and is written again → /m"),
+        (
+            {"repaired": True, "retracted": "leak"},
+            "v2 (0123456) was RETRACTED (leak) and is not the latest; it was damaged and is written again → /m",
+        ),
+    ],
+)
+def test_what_became_of_the_version_is_told(published: dict[str, Any], told: str) -> None:
+    (line,) = [line for line in summary_lines({**BASE, **MANIFEST, **published}) if "manifest" in line]
+    assert line.removeprefix("  manifest       ") == told
 
 
 def test_where_an_audit_stands_its_figure_is_told_and_none_is_called_for() -> None:

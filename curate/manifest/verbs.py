@@ -153,7 +153,8 @@ class Verification:
         if broken == {"signature"}:
             return [*told, "As it was published, but NOT signed by the key that was asked for." + gone]
         if broken:
-            return [*told, "NOT as it was published. Restore it from a copy."]
+            again = "Restore it from a copy; or curate run on the same input writes it again."
+            return [*told, f"NOT as it was published. {again}"]
         kept = (
             "The bytes are as published; nothing else was checked." if self.only_bytes else "Every promise is kept."
         )

@@ -1,0 +1,59 @@
+"""What a run's summary says of its teachers: who failed, what was left out, and who agrees with nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+AGREES_WITH_NOTHING = 0.05  # map50 below it: chance, not a weak detector
+ENOUGH_BOXES = 50  # labels, below which that says nothing
+
+
+def teachers_failed(statistics: pa.Table) -> list[str]:
+    """Return name and reason of every teacher that was asked and has not answered."""
+    told = []
+    for row in statistics.to_pylist():
+        if (row["check"], row["name"], row["outcome"]) == ("teachers", "ran", "errored"):
+            message = json.loads(row["detail"] or "{}").get("message", "")
+            told.append(f"{(row['group'] or '').removeprefix('teacher=')}: {message}")
+    return told
+
+
+def order_warnings(statistics: pa.Table) -> list[str]:
+    """Return what the label-noise check says about teachers whose classes seem to stand in another order."""
+    rows = statistics.filter(pc.equal(statistics["name"], "n_classes_in_other_columns"))
+    return [json.loads(detail)["message"] for detail in rows["detail"].to_pylist()]
+
+
+def teachers_warn(cards: Sequence[Mapping[str, Any]], statistics: pa.Table) -> list[str]:
+    """Return a line a teacher that answered with something to be known: what its card warns of, and who disagrees.
+
+    Teachers that have the same to say share a line.
+
+    Args:
+        cards: of all teachers, as the release's evidence has them.
+        statistics: `schema.STATISTICS`; `teachers.map50` of detectors is read.
+    """
+    warnings: dict[str, dict[str, None]] = {}  # teacher -> what it says, in order and once
+    for card in cards:
+        warnings.setdefault(card["name"], {}).update(dict.fromkeys(card.get("warnings", ())))
+    for row in statistics.to_pylist():
+        name = (row["group"] or "").removeprefix("teacher=")
+        if (row["check"], row["name"]) == ("teachers", "map50") and name in warnings and _disagrees(row):
+            warnings[name][
+                f"it agrees with next to nothing of {row['n']:,} labeled boxes (mAP50 {row['value']:.3f}): "
+                f"is its file in other units, or of other images?"
+            ] = None
+    names_by_text: dict[str, list[str]] = {}
+    for name, told in warnings.items():
+        if told:
+            names_by_text.setdefault("; ".join(told), []).append(name)
+    return [f"{', '.join(names)}: {text}" for text, names in names_by_text.items()]
+
+
+def _disagrees(row: Mapping[str, Any]) -> bool:
+    return row["value"] is not None and row["value"] < AGREES_WITH_NOTHING and (row["n"] or 0) >= ENOUGH_BOXES
