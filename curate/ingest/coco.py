@@ -22,6 +22,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from curate.box_units import refuse_other_units
 from curate.errors import InputError
 from curate.ingest.collect import Collector
 from curate.ingest.location import Problem, base_of, shown
@@ -50,6 +53,8 @@ class _File:
     uri_of: dict[str, str] = field(default_factory=dict)
     size_of: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     is_tagged: bool = False  # annotations say what is in an image, not where
+    boxes: list[list[float]] = field(default_factory=list)  # x, y, w, h as given, by the sizes of their images
+    sizes: list[tuple[float, float]] = field(default_factory=list)  # of their images
 
 
 class Coco:
@@ -78,7 +83,7 @@ class Coco:
         return {"annotations": found[0] if len(found) == 1 else found}
 
     def read(self, options: ReadOptions) -> Ingested:
-        """Read every annotation file; raises InputError if there is none."""
+        """Read every annotation file; raises InputError if there is none, or boxes are corners or relative."""
         tree = Tree(base_of(options.root) if options.root.suffix.lower() == ".json" else options.root)
         files = _annotation_files(tree, options)
         collector = Collector(options, task="detection", locator=tree.locator)
@@ -96,6 +101,7 @@ class Coco:
             _read_images(tree, collector, document, file)
             file.is_tagged = options.multi_label or _only_names_classes(document)
             _read_annotations(tree, collector, document, file)
+            _refuse_other_units(file)
         return with_declared_classes(collector.finish(), options, declared)
 
 
@@ -279,7 +285,18 @@ def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, A
         geometry["source_key"] = key
         geometry["flags"] = ["crowd"] if item.get("iscrowd") in (1, True) else None
         width, height = size or (1, 1)
+        if item.get("bbox"):  # not one round an outline
+            file.boxes.append(geometry["bbox"])
+            file.sizes.append((width, height))
         collector.add_label(row, sample_id, category, key=key, size_px=(int(width), int(height)), **geometry)
+
+
+def _refuse_other_units(file: _File) -> None:
+    """Raise InputError where the boxes of a file are not x, y, width, height in pixels."""
+    sizes = np.array(file.sizes, dtype=np.float64).reshape(-1, 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        boxes = np.array(file.boxes, dtype=np.float64).reshape(-1, 4) * np.tile(sizes, 2)
+    refuse_other_units(boxes, sizes, f"The labels: {shown(file.name)}")
 
 
 def _only_names_classes(document: Mapping[str, Any]) -> bool:

@@ -14,14 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.box_units import refuse_other_units
 from curate.errors import InputError
 from curate.teachers.boxes.geometry import Bools, Floats, Ints
 from curate.teachers.boxes.json_columns import column, lookup, numbers, positions, values
 
-LEAST_TO_TELL = 20  # boxes, to tell in which units they are
-RELATIVE_END, RELATIVE_SIDE_PX = 1.001, 8
-MOST = 0.99
-BEYOND = 1.05  # of the image: detectors draw a little over the border
 SHOWN = 3  # ids and names that a message gives as examples
 WHY = ("", "its image id is not in the file", "its category id is not in the file", "its box is not four finite numbers",
        "its box has no area", "it is a crowd region, not a box round one thing")  # fmt: skip
@@ -102,7 +99,7 @@ def read_labels(path: Path) -> LabelFile:
     """Read a COCO file with images, annotations and categories.
 
     Raises:
-        InputError: no such file, no COCO, ids that are missing or stand twice, no image.
+        InputError: no such file, no COCO, ids that are missing or stand twice, no image, boxes in other units.
     """
     what = "The labels"
     content = read_json(path, what)
@@ -121,6 +118,9 @@ def read_labels(path: Path) -> LabelFile:
     image = positions(image_ids, ids)
     label = lookup(values(annotations, "category_id"), class_of_id)
     crowd = np.fromiter(map(bool, values(annotations, "iscrowd")), dtype=bool, count=len(annotations))
+    state = _state(image, label, boxes, crowd)
+    usable = state == USABLE
+    refuse_other_units(boxes[usable], sizes[image[usable]], f"{what}: {path.name}")
     return LabelFile(
         image_ids=ids,
         names={name: number for number, name in enumerate(files) if name},
@@ -132,7 +132,7 @@ def read_labels(path: Path) -> LabelFile:
         image=image,
         boxes_px=boxes,
         label=label,
-        state=_state(image, label, boxes, crowd),
+        state=state,
     )
 
 
@@ -152,8 +152,8 @@ def read_detections(
     else ids are those of the labels.
 
     Raises:
-        InputError: no such file, no detections format, scores that are not in [0, 1], or most boxes of images or
-            classes that the labels do not have.
+        InputError: no such file, no detections format, scores that are not in [0, 1], boxes in other units, or
+            most boxes of images or classes that the labels do not have.
     """
     what = f"The teacher {name}"
     content = read_json(path, what) if content is None else content
@@ -181,32 +181,8 @@ def read_detections(
     if not fine.all():
         notes.append(f"{(~fine).sum():,} boxes without area or with coordinates that are no numbers are left out")
     good = np.flatnonzero((image >= 0) & (label >= 0) & fine)
-    _refuse_other_units(boxes[good], labels.size_px[image[good]], f"{what}: {path.name}")
+    refuse_other_units(boxes[good], labels.size_px[image[good]], f"{what}: {path.name}", are_found=True)
     return FoundFile(image[good], boxes[good], label[good], scores[good], tuple(notes))
-
-
-def _refuse_other_units(boxes: Floats, size_px: Floats, what: str) -> None:
-    """Refuse boxes that are relative, or corners, instead of x, y, width, height in pixels.
-
-    Args:
-        boxes: (D, 4) as they stand in the file.
-        size_px: (D, 2) of their images; NaN where it is not known.
-        what: the file, for the message.
-    """
-    if len(boxes) < LEAST_TO_TELL:
-        return
-    ends = boxes[:, :2] + boxes[:, 2:]
-    wanted = "COCO boxes are [x, y, width, height] in pixels"
-    known = np.isfinite(size_px).all(axis=1)
-    if (ends <= RELATIVE_END).mean() > MOST and known.any() and size_px[known].min() > RELATIVE_SIDE_PX:
-        raise InputError(f"{what} seems to hold boxes relative to their images: none reaches beyond 1. {wanted}.")
-    over, ordered = (ends > size_px * BEYOND).any(axis=1), (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    beyond = np.asarray(over & ordered, dtype=bool)
-    if known.any() and beyond[known].mean() > 0.5:
-        raise InputError(
-            f"{what} seems to hold corners [x0, y0, x1, y1]: {beyond[known].mean():.0%} of the boxes reach beyond their "
-            f"images. {wanted}."
-        )
 
 
 def _onto(

@@ -41,6 +41,25 @@ class Planted:
     kind: Ints
 
 
+def possible_kinds(twin: Ints) -> npt.NDArray[np.bool_]:
+    """Return (N, 5) which kinds a given box can be of: a duplicate only beside a twin (`evidence.Evidence.twin`)."""
+    possible = np.ones((len(twin), len(KINDS)), dtype=bool)
+    possible[:, DUPLICATE] = twin >= 0
+    return possible
+
+
+def worse_of_pairs(kind: Ints, twin: Ints) -> Ints:
+    """Return the planted kinds where of a box and its second one the one that fits worse is the duplicate.
+
+    The second one is the better of the two now and then: then the first one repeats it, and it repeats nothing.
+    """
+    row = np.flatnonzero((kind == RIGHT) & (twin >= 0))
+    row = row[kind[twin[row]] == DUPLICATE]
+    kind = np.where((kind == DUPLICATE) & (twin < 0), RIGHT, kind)
+    kind[row] = DUPLICATE
+    return np.asarray(kind, dtype=np.int64)
+
+
 def uniform(key: Keys, salt: int) -> Floats:
     """Return a number in (0, 1) for each key: splitmix64 (Steele, Lea and Flood 2014), salted."""
     with np.errstate(over="ignore"):

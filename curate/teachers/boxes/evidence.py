@@ -24,6 +24,7 @@ from curate.teachers.boxes.match import OTHER_CLASS, assign
 LEAST = 0.003  # what a teacher that sees nothing counts as: below it scores say nothing, and the log needs a floor
 NEAR_IOU = 0.1  # with less overlap two boxes have nothing to do with each other
 SETTLED_IOU = 0.5  # from here on a given box and a cluster are about the same thing, well placed
+TWIN_IOU = 0.5  # from here on two given boxes of one class may be about one thing
 FULL_IOU = 0.5  # from here on a box supports another one fully
 SEEN = 0.25  # a probability from which on a person would say that the teacher sees it
 SOFT = 0.02  # IoU closer to 1 than this is drawing noise
@@ -40,8 +41,9 @@ class Evidence:
         rival: (N,) the class that the teachers prefer among all others.
         own: (N,) mean probability that the teachers give its class at this place.
         rival_prob: (N,) the same of the rival.
-        twin: (N,) the given box of the same class that is better placed on the same thing; -1 = none.
-        twin_iou: (N,) overlap with it.
+        twin: (N,) the given box of the same class that is better placed on the same thing (overlap of `TWIN_IOU` or
+            more; of several the best placed); -1 = none: such a box repeats no other.
+        twin_iou: (N,) overlap with it; 0 without one.
         anything: (N,) mean probability that the teachers give to a thing of any class here.
         nearest: (N,) best overlap with any box of any teacher.
         n_anything: (N,) teachers that see a thing here: with a probability of `SEEN` or more.
@@ -86,13 +88,13 @@ def gather(given: Given, found: Detections, clusters: Clusters, weight: Floats) 
     """
     cluster, iou = match(given, clusters)
     support = _support(given, found, len(weight), clusters.mass.shape[1])
-    strength = np.where(cluster >= 0, clusters.objectness[cluster] if len(clusters.image) else 0.0, 0.0) * iou
-    twin, twin_iou, crowd, same = _neighbours(given, strength)
+    held = np.where(cluster >= 0, clusters.objectness[cluster] if len(clusters.image) else 0.0, 0.0) * iou
+    twin, twin_iou, *neighbours = _neighbours(given, _fit(given, clusters), held)
     place = _place_numbers(given, support, weight)
     matched = _match_numbers(given, found, clusters, cluster, iou)
     shared = _shared_cluster(given, clusters, cluster)
     size = np.log(given.boxes[:, 2:]).sum(axis=1) / 2  # not the log of the area: that of a sliver is zero
-    around = [shared, crowd, same, twin_iou, size, size * place[0], size * matched[1]]
+    around = [shared, *neighbours, size, size * place[0], size * matched[1]]
     edges = edge_numbers(given, found, clusters, cluster)
     rows = np.arange(len(given.image))
     means = support.mean_prob
@@ -224,8 +226,15 @@ def _shared_cluster(given: Given, clusters: Clusters, cluster: Ints) -> Floats:
     return np.asarray(np.where(cluster >= 0, shared[cluster] if len(shared) else 0.0, 0.0), dtype=np.float64)
 
 
-def _neighbours(given: Given, strength: Floats) -> tuple[Ints, Floats, Floats, Floats]:
-    """Return the better twin and its IoU, the largest IoU with any other given box, and with one of the class.
+def _fit(given: Given, clusters: Clusters) -> Floats:
+    """Return how well each given box fits a place, whether or not another one has it: the best objectness times IoU."""
+    a, b, iou = overlaps(given.image, given.boxes, clusters.image, clusters.boxes, min_iou=NEAR_IOU)
+    agrees = np.where(clusters.label[b] == given.label[a], 1.0, OTHER_CLASS)
+    return largest(len(given.image), a, clusters.objectness[b] * iou * agrees)
+
+
+def _neighbours(given: Given, fit: Floats, held: Floats) -> tuple[Ints, Floats, Floats, Floats, Floats]:
+    """Return the twin, its IoU, and the largest IoU with other given boxes: any, any of the class, any better held.
 
     Of two boxes of one class on the same thing the one that fits the teachers' box better is the one that stays; of
     equals that with the smaller key.
@@ -235,12 +244,21 @@ def _neighbours(given: Given, strength: Floats) -> tuple[Ints, Floats, Floats, F
     apart = a != b
     a, b, iou = a[apart], b[apart], iou[apart]
     same = given.label[a] == given.label[b]
-    order = np.lexsort((np.arange(n), given.key))
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n)
-    better = same & ((strength[b] > strength[a]) | ((strength[b] == strength[a]) & (place[b] < place[a])))
-    row = best_rows(n, a[better], iou[better])
+    place = _ranks(given, fit)
+    better = same & (place[b] < place[a])
+    repeats = np.flatnonzero(better & (iou >= TWIN_IOU))
+    row = best_rows(n, a[repeats], -place[b[repeats]].astype(np.float64))
     has = row >= 0
     twin, twin_iou = np.full(n, -1, dtype=np.int64), np.zeros(n)
-    twin[has], twin_iou[has] = b[better][row[has]], iou[better][row[has]]
-    return twin, twin_iou, largest(n, a, iou), largest(n, a[same], iou[same])
+    twin[has], twin_iou[has] = b[repeats[row[has]]], iou[repeats[row[has]]]
+    ranks = _ranks(given, held)
+    holds = same & (ranks[b] < ranks[a])
+    return twin, twin_iou, largest(n, a, iou), largest(n, a[same], iou[same]), largest(n, a[holds], iou[holds])
+
+
+def _ranks(given: Given, worth: Floats) -> Ints:
+    """Return the rank of each given box, the highest worth first; of equals the smaller key."""
+    n = len(given.image)
+    rank = np.empty(n, dtype=np.int64)
+    rank[np.lexsort((np.arange(n), given.key, -worth))] = np.arange(n)
+    return rank

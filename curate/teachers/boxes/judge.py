@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curate.teachers.boxes.contrast import KINDS
+from curate.teachers.boxes.contrast import DUPLICATE, KINDS, possible_kinds
 from curate.teachers.boxes.evidence import SEEN, Evidence, gather
 from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Bools, Floats, Ints, corners, from_corners, largest, overlaps
@@ -17,6 +17,7 @@ ISSUES = KINDS[1:]  # of given boxes, in the order of the columns of `risk`
 MISSING = "missing"
 LEAST_RISK = 1e-3  # a place with less is no candidate
 IN_CROWD = 0.5  # share of a place's area
+GOES = 0.5  # risk from which on a duplicate is taken as gone and its own twin stays; or the cut, if lower
 DIGITS = 9  # of a risk: below them is the noise of sums
 
 
@@ -75,11 +76,15 @@ def judge(model: BoxModel, given: Given, found: Detections, crowds: Regions | No
     evidence = gather(given, own, clusters, weight)
     places = look_at_places(given, clusters, evidence.cluster, evidence.iou, weight)
     if model.given is not None and model.missing is not None:
-        risk = model.given.posterior(evidence.numbers)[:, 1:]
+        risk = model.given.posterior(evidence.numbers, possible_kinds(evidence.twin))[:, 1:]
         overlooked = model.missing.posterior(places.numbers)[:, 1]
     else:
         risk, overlooked = _plain(evidence, clusters, places)
     risk = _rounded(risk)
+    column = DUPLICATE - 1
+    risk[:, column] = _beside_one_that_stays(
+        risk[:, column], evidence.twin, min(float(model.cuts[DUPLICATE]), GOES)
+    )
     in_crowd = _inside(clusters, crowds) if crowds is not None else np.zeros(len(overlooked), dtype=bool)
     overlooked = _rounded(np.where(places.is_open & ~in_crowd, overlooked, 0.0))
     first = np.zeros(risk.shape, dtype=bool)
@@ -99,6 +104,20 @@ def judge(model: BoxModel, given: Given, found: Detections, crowds: Regions | No
         missing_risk=overlooked[missing],
         missing_flagged=overlooked[missing] >= model.missing_cut,
     )
+
+
+def _beside_one_that_stays(risk: Floats, twin: Ints, goes: float) -> Floats:
+    """Return the risk of duplicates, 0 where the twin is a duplicate itself: never both of a pair.
+
+    A twin fits better than its box, so there are no circles, and following the twins comes to an end.
+    """
+    out = likely = (twin >= 0) & (risk >= goes)
+    while True:
+        is_beside = (twin >= 0) & out[twin]
+        following = likely & ~is_beside
+        if (following == out).all():
+            return np.asarray(np.where(is_beside, 0.0, risk), dtype=np.float64)
+        out = following
 
 
 def _inside(clusters: Clusters, crowds: Regions) -> Bools:

@@ -139,13 +139,29 @@ class Contrast:
         """(N, K) log P(evidence | kind), up to a constant that is the same for all kinds of a row."""
         return np.asarray(self.scale.apply(x) @ self.coefficients, dtype=np.float64)
 
-    def posterior(self, x: Floats) -> Floats:
-        """(N, K) chance of each kind for rows of unknown kind with this evidence."""
-        return softmax(self.log_likelihoods(x) + np.log(self.rates))
+    def posterior(self, x: Floats, possible: Bools | None = None) -> Floats:
+        """(N, K) chance of each kind for rows of unknown kind with this evidence.
+
+        The chance of a kind that is not `possible` (N, K) goes to the first: what looks like a thing drawn twice is a
+        thing, and no likelier to be wrong in another way.
+        """
+        logs = self.log_likelihoods(x) + np.log(self.rates)
+        chance = softmax(logs)
+        if possible is not None:
+            chance = np.where(possible, chance, 0.0)
+            chance[:, 0] = 1 - chance[:, 1:].sum(axis=1)
+        return chance
 
 
 def fit_contrast(
-    unknown: Floats, made: Floats, kind: Ints, rates: Floats, *, rounds: int, keep_rates: bool = False
+    unknown: Floats,
+    made: Floats,
+    kind: Ints,
+    rates: Floats,
+    *,
+    rounds: int,
+    keep_rates: bool = False,
+    possible: Bools | None = None,
 ) -> Contrast:
     """Fit by expectation maximisation: what the unknown rows are is guessed, fitted to, and guessed again.
 
@@ -158,11 +174,13 @@ def fit_contrast(
         rates: (K,) first guess of the shares among the unknown rows; sums to 1.
         rounds: of the EM.
         keep_rates: leave the rates as they are.
+        possible: (N, K) which kinds an unknown row can be of, the first always; default: any.
     """
     x = np.concatenate([unknown, made])
     scale = Scale.of(x)
     z = scale.apply(x)
     n, n_kinds = len(unknown), len(rates)
+    may = np.ones((n, n_kinds), dtype=bool) if possible is None else possible
     target = np.zeros((len(x), n_kinds))
     target[:n, 0] = 1.0
     target[n + np.arange(len(made)), kind] = 1.0
@@ -177,12 +195,16 @@ def fit_contrast(
             steps = STEPS if parts[part] is None else EM_STEPS
             parts[part] = fit_softmax(z[used], target[used], strength=pull, start=parts[part], steps=steps)
         if turn == 0 and not keep_rates:  # more than the first guess is rather how unsteady labels and teachers are
-            logs = [(z[:n][fold == part] @ w, z[n:] @ w) for part, w in enumerate(parts) if w is not None]
+            logs = [
+                (np.where(may[fold == part], z[:n][fold == part] @ w, -np.inf), z[n:] @ w)
+                for part, w in enumerate(parts)
+                if w is not None
+            ]
             most = np.minimum(first[1:], _most_rates(logs, kind, n_kinds))
         sizes = np.maximum(target.sum(axis=0), 1e-9)  # a kind that was not made is never found
         guessed = [z[:n][fold == part] @ weights - np.log(sizes) for part, weights in enumerate(parts)]
         for part, logs in enumerate(guessed):
-            target[:n][fold == part] = softmax(logs + np.log(rates))
+            target[:n][fold == part] = softmax(np.where(may[fold == part], logs + np.log(rates), -np.inf))
         if not keep_rates:  # with as many rows of doubt as `GUESSED_ROWS`, so that few rows do not claim certainty
             rates = (target[:n].sum(axis=0) + GUESSED_ROWS * first) / (n + GUESSED_ROWS)
             rates[1:] = np.minimum(rates[1:], most)

@@ -108,7 +108,8 @@ def fit_boxes(names: Sequence[str], given: Given, found: Detections, n_images: i
         return _because(plain, f"the teachers find {n_settled} of the {n} given boxes, too few to fit a cut")
     kinds, n_planted = _fit_given(plain, given, own, clusters, n_images)
     missing, missing_rate = _fit_missing(plain, given, clusters, cluster, iou)
-    chances = kinds.posterior(gather(given, own, clusters, plain.weight).numbers)
+    seen = gather(given, own, clusters, plain.weight)
+    chances = kinds.posterior(seen.numbers, contrast.possible_kinds(seen.twin))
     places = look_at_places(given, clusters, cluster, iou, plain.weight)
     overlooked = missing.posterior(places.numbers[places.is_open])[:, 1]
     why = f"fitted on {n:,} given boxes and {n_planted:,} errors planted in copies of them"
@@ -142,18 +143,21 @@ def _fit_given(
     model: BoxModel, given: Given, found: Detections, clusters: Clusters, n_images: int
 ) -> tuple[Contrast, int]:
     """Fit the kinds of given boxes; also return how many errors were planted for it."""
-    as_given = gather(given, found, clusters, model.weight).numbers
-    numbers: list[Floats] = [as_given[:0]]
+    as_given = gather(given, found, clusters, model.weight)
+    numbers: list[Floats] = [as_given.numbers[:0]]
     kinds: list[Ints] = [np.zeros(0, dtype=np.int64)]
     for copy in range(_n_copies(len(given.image))):
         planted = contrast.plant(given, n_images, model.n_classes, copy)
-        wrong = planted.kind > 0
-        numbers.append(gather(planted.given, found, clusters, model.weight).numbers[wrong])
-        kinds.append(planted.kind[wrong])
+        seen = gather(planted.given, found, clusters, model.weight)
+        kind = contrast.worse_of_pairs(planted.kind, seen.twin)
+        numbers.append(seen.numbers[kind > 0])
+        kinds.append(kind[kind > 0])
     rates = np.full(len(KINDS), START_RATE)
     rates[0] = 1 - rates[1:].sum()
     kind = np.concatenate(kinds)
-    return fit_contrast(as_given, np.concatenate(numbers), kind, rates, rounds=ROUNDS), len(kind)
+    possible = contrast.possible_kinds(as_given.twin)
+    made = np.concatenate(numbers)
+    return fit_contrast(as_given.numbers, made, kind, rates, rounds=ROUNDS, possible=possible), len(kind)
 
 
 def _fit_missing(

@@ -368,3 +368,42 @@ def test_no_teacher_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="--teacher"):
         flag_boxes(file, {}, tmp_path / "out.parquet")
     assert json.loads(file.read_text())["images"]
+
+
+def test_of_a_pair_never_both_are_duplicates_and_none_without_an_overlapping_twin(tmp_path: Path) -> None:
+    world = make_world()
+    labels = labels_of(world)
+    for number in range(0, len(world.image), 20):
+        labels["annotations"].append({**labels["annotations"][number], "id": 10_000 + number})
+    table, _ = flags(tmp_path, labels, world.detections)
+    rows = [row for row in table.to_pylist() if row["issue"] == "duplicate" and row["flagged"]]
+    numbers = [row["annotation_id"] % 10_000 for row in rows]
+    assert len(set(numbers)) == len(numbers) > 10
+    assert all("overlaps it by" in row["reason"] for row in rows)
+
+
+def corners_of(box: list[float]) -> list[float]:
+    x, y, w, h = box
+    return [x, y, x + w, y + h]
+
+
+def test_corners_in_the_labels_are_refused_and_of_few_boxes_let_through(tmp_path: Path) -> None:
+    labels = labels_of(make_world())
+    for one in labels["annotations"]:
+        one["bbox"] = corners_of(one["bbox"])
+    file, _ = write(tmp_path, labels, {})
+    with pytest.raises(InputError, match="corners"):
+        read_labels(file)
+    file, _ = write(tmp_path, {**labels, "annotations": labels["annotations"][:10]}, {})
+    assert len(read_labels(file).state) == 10
+
+
+def test_relative_boxes_of_which_some_overhang_are_refused(tmp_path: Path) -> None:
+    world = make_world()
+    boxes = [
+        {**one, "bbox": [v / s + (at % 17 == 0) for v, s in zip(one["bbox"], (640, 480, 640, 480), strict=True)]}
+        for at, one in enumerate(world.detections["detector0"])
+    ]
+    file, teachers = write(tmp_path, labels_of(world), {"a": boxes})
+    with pytest.raises(InputError, match="relative"):
+        read_detections(teachers["a"], "a", read_labels(file))
