@@ -299,3 +299,19 @@ def test_every_item_of_any_file_ends_in_one_outcome(
     found = COCO.read(ReadOptions(source="s", root=path))
     assert found.outcomes.num_rows == len(images) + len(annotations)
     assert pa.compute.all(pa.compute.is_valid(found.outcomes["reason_code"])).as_py()
+
+
+def corner_set(n: int, *, overhang: float = 0.0) -> dict[str, Any]:
+    """Return n boxes of 8 x 6 px in images of 24 x 16, as corners; or as sizes that overhang a little."""
+    starts = [(at % 5 * 4, at % 4 * 3) for at in range(n)]
+    boxes = [[x, y, 8 + overhang, 6 + overhang] if overhang else [x, y, x + 8, y + 6] for x, y in starts]
+    return document(
+        annotations=[{"id": at, "image_id": 7, "category_id": 90, "bbox": box} for at, box in enumerate(boxes)]
+    )
+
+
+def test_corners_are_refused_but_not_of_few_boxes_nor_boxes_that_overhang(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="corners"):
+        read(write(tmp_path / "corners", corner_set(40)))
+    assert read(write(tmp_path / "few", corner_set(10))).labels.num_rows > 0
+    assert read(write(tmp_path / "over", corner_set(40, overhang=2.0))).labels.num_rows > 0
