@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,13 @@ import end_to_end as e2e  # noqa: E402 - importable from here on
 import s3_server  # noqa: E402 - as above
 
 from curate.adapters.object_store import StorePath, open_store  # noqa: E402 - after what makes the others importable
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> None:
+    """Let what a test starts hear Ctrl-C: a command line that ended in this process, or a shell, may have it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
