@@ -7,12 +7,24 @@ where the second share is smaller the less the teachers believe the hard label (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from curate.errors import ConfigError, InputError
+from curate.feed.shares import (
+    TINY,
+    Trust,
+    believed,
+    check_options,
+    divergence,
+    hard_share,
+    refuse_cut_tail,
+    stored_temperature,
+    tempered,
+    weighted_mean,
+)
 
 Tensor = torch.Tensor
 NO_LABEL = -1
@@ -43,7 +55,7 @@ def distillation_loss(
     weight: Tensor | None = None,
     temperature: float | None = None,
     alpha: float = 0.5,
-    trust: Literal["teachers", "full"] = "teachers",
+    trust: Trust = "teachers",
     settled: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted mean of (1 - h) T² KL(soft ‖ softmax(logits / T)) + h CE(hard, softmax(logits)).
@@ -80,31 +92,23 @@ def distillation_loss(
         ConfigError: alpha or temperature out of range, another word for trust, or nothing to learn from.
         InputError: another temperature than the stored one with a cut-off tail; shapes that do not fit.
     """
-    if not 0.0 <= alpha <= 1.0 or (temperature is not None and not temperature > 0):
-        raise ConfigError(f"alpha is in [0, 1] and the temperature above 0; given: {alpha} and {temperature}.")
-    if trust not in {"teachers", "full"}:
-        raise ConfigError(f"trust is teachers or full; given: {trust!r}.")
-    if soft is None and hard is None:
-        raise ConfigError("A distillation loss needs soft labels, hard labels or both; given: neither.")
+    check_options(soft, hard, alpha, temperature, trust)
     logits = logits.float()
-    n = logits.shape[0]
-    has_soft = soft["known"].to(logits.device) if soft is not None else logits.new_zeros(n, dtype=torch.bool)
-    has_hard = hard != NO_LABEL if hard is not None else logits.new_zeros(n, dtype=torch.bool)
-    hard_share = has_hard.float()
-    per_row = logits.new_zeros(n)
+    nowhere = logits.new_zeros(logits.shape[0], dtype=torch.bool)
+    known = soft["known"].to(logits.device) if soft is not None else nowhere
+    has_hard = hard != NO_LABEL if hard is not None else nowhere
+    ratio = torch.ones_like(logits[:, 0])
+    if soft is not None and hard is not None and trust == "teachers":
+        ratio = _believed(soft, hard.clamp(min=0), logits.shape[1])
+    share = hard_share(known, has_hard, ratio, alpha, settled)
+    per_row = torch.zeros_like(ratio)
     if soft is not None:
         scaled, own = _soft_term(logits, soft, temperature)
-        if hard is not None:
-            believed = _believed(soft, hard.clamp(min=0), logits.shape[1]) if trust == "teachers" else 1.0
-            if settled is not None and trust == "teachers":
-                believed = torch.where(settled.to(logits.device), 1.0, believed)
-            hard_share = torch.where(has_soft & has_hard, (1.0 - alpha) * believed, hard_share)
-        per_row = per_row + torch.where(has_soft, (1.0 - hard_share) * own**2 * scaled, 0.0)
+        per_row = torch.where(known, (1.0 - share) * own**2 * scaled, 0.0)
     if hard is not None:
         plain = functional.cross_entropy(logits, hard.clamp(min=0), reduction="none")
-        per_row = per_row + torch.where(has_hard, hard_share * plain, 0.0)
-    counted = (has_soft | has_hard).float() * (1.0 if weight is None else weight.float())
-    return (per_row * counted).sum() / counted.sum().clamp(min=torch.finfo(torch.float32).tiny)
+        per_row = per_row + torch.where(has_hard, share * plain, 0.0)
+    return weighted_mean(per_row, known | has_hard, weight)
 
 
 def multi_label_loss(
@@ -150,58 +154,39 @@ def multi_label_loss(
     counted = (has_hard | has_soft).float()
     cells = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * counted
     per_row = cells.sum(dim=1) / counted.sum(dim=1).clamp(min=1.0)
-    rows = counted.any(dim=1).float() * (1.0 if weight is None else weight.to(logits.device).float())
-    return (per_row * rows).sum() / rows.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return weighted_mean(per_row, counted.any(dim=1), weight)
 
 
 def _soft_term(logits: Tensor, soft: Mapping[str, Tensor], temperature: float | None) -> tuple[Tensor, float]:
     """Return (n,) KL at T, and T."""
-    stored = _stored_temperature(soft)
+    stored = stored_temperature(soft)
     own = stored if temperature is None else float(temperature)
     log_q = functional.log_softmax(logits / own, dim=1)
     if "probs" in soft:
-        return _full(log_q, soft["probs"].float(), stored / own), own
-    if abs(own - stored) > 1e-6 * stored:
-        raise InputError(
-            f"The soft labels are stored at temperature {stored:g} with a cut-off tail, which cannot be brought to "
-            f"{own:g}. Train at {stored:g}, or publish with `temperature: {own:g}` or `soft_layout: full` in the policy."
-        )
+        return _full(log_q, soft["probs"].float(), stored, own), own
+    refuse_cut_tail("soft labels", stored, own)
     return (_sampled if "tail_classes" in soft else _bucketed)(log_q, soft), own
 
 
 def _believed(soft: Mapping[str, Tensor], hard: Tensor, n_classes: int) -> Tensor:
-    """Return (n,) the stored probability of the hard label over the highest one, at temperature 1; 0 to 1."""
+    """Return (n,) `believed`; the label may stand in a cut-off tail."""
     if "probs" in soft:
         probs = soft["probs"].float()
-        own, highest = probs.gather(1, hard[:, None])[:, 0], probs.amax(dim=1)
+        own = probs.gather(1, hard[:, None])[:, 0]
     else:
         probs = soft["top_probs"].float()
         hit = soft["top_classes"].long() == hard[:, None]
         rest = soft["tail_mass"].float() / max(1, n_classes - probs.shape[1])
         own = torch.where(hit.any(dim=1), (probs * hit).sum(dim=1), rest)
-        highest = probs.amax(dim=1)
-    ratio = own / highest.clamp(min=torch.finfo(torch.float32).tiny)
-    believed: Tensor = ratio.clamp(0.0, 1.0) ** _stored_temperature(soft)  # p at T is p ** (1 / T)
-    return believed
+    return believed(own, probs.amax(dim=1), stored_temperature(soft))
 
 
-def _stored_temperature(soft: Mapping[str, Tensor]) -> float:
-    low, high = soft["temperature"].aminmax()
-    if low != high:
-        raise InputError(f"A batch has soft labels of one temperature; given: {low:g} to {high:g}.")
-    return float(low)
-
-
-def _full(log_q: Tensor, p: Tensor, power: float) -> Tensor:
+def _full(log_q: Tensor, p: Tensor, stored: float, own: float) -> Tensor:
     if p.shape != log_q.shape:
         raise InputError(
             f"Logits and soft labels must have one shape; given: {tuple(log_q.shape)}, {tuple(p.shape)}."
         )
-    if power != 1.0:
-        p = p**power  # from the stored temperature to the asked one
-    p = p / p.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    term: Tensor = (torch.special.xlogy(p, p) - p * log_q).sum(dim=1)
-    return term
+    return divergence(tempered(p, stored, own), log_q)
 
 
 def _head(log_q: Tensor, soft: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,13 +196,13 @@ def _head(log_q: Tensor, soft: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Te
         raise InputError(
             f"Top {classes.shape[1]} of {tuple(log_q.shape)} logits: the soft labels are of other classes."
         )
-    total = (p.sum(dim=1) + tail).clamp(min=torch.finfo(torch.float32).tiny)
+    total = (p.sum(dim=1) + tail).clamp(min=TINY)
     return classes, p / total[:, None], tail / total
 
 
 def _bucketed(log_q: Tensor, soft: Mapping[str, Tensor]) -> Tensor:
     classes, p, tail = _head(log_q, soft)
-    head = (torch.special.xlogy(p, p) - p * log_q.gather(1, classes)).sum(dim=1)
+    head = divergence(p, log_q.gather(1, classes))
     others = torch.ones_like(log_q, dtype=torch.bool).scatter(1, classes, value=False)
     log_tail = log_q.masked_fill(~others, -torch.inf).logsumexp(dim=1)  # not log(1 - Σ q): that loses small tails
     term: Tensor = head + torch.special.xlogy(tail, tail) - tail * log_tail
@@ -226,6 +211,6 @@ def _bucketed(log_q: Tensor, soft: Mapping[str, Tensor]) -> Tensor:
 
 def _sampled(log_q: Tensor, soft: Mapping[str, Tensor]) -> Tensor:
     classes, p, tail = _head(log_q, soft)
-    head = (torch.special.xlogy(p, p) - p * log_q.gather(1, classes)).sum(dim=1)
+    head = divergence(p, log_q.gather(1, classes))
     term: Tensor = head - tail * log_q.gather(1, soft["tail_classes"].long()).mean(dim=1)
     return term

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch.nn import functional
 
-from curate.errors import ConfigError, InputError
+from curate.errors import InputError
 from curate.feed.masks import IGNORE
+from curate.feed.shares import (
+    TINY,
+    Trust,
+    believed,
+    check_options,
+    divergence,
+    hard_share,
+    refuse_cut_tail,
+    stored_temperature,
+    tempered,
+    weighted_mean,
+)
 
 Tensor = torch.Tensor
 _LEAST_KNOWN = 0.5  # of the mass around a pixel that teachers have to vouch for
-_TINY = torch.finfo(torch.float32).tiny
 
 
 def mask_distillation_loss(
@@ -23,7 +33,7 @@ def mask_distillation_loss(
     weight: Tensor | None = None,
     temperature: float | None = None,
     alpha: float = 0.5,
-    trust: Literal["teachers", "full"] = "teachers",
+    trust: Trust = "teachers",
     settled: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted mean over pixels of (1 - h) T² KL(soft ‖ softmax(logits / T)) + h CE(hard, softmax(logits)).
@@ -48,37 +58,28 @@ def mask_distillation_loss(
         ConfigError: alpha or temperature out of range, another word for trust, or nothing to learn from.
         InputError: another temperature than the stored one with a cut-off tail; shapes that do not fit.
     """
-    if not 0.0 <= alpha <= 1.0 or (temperature is not None and not temperature > 0):
-        raise ConfigError(f"alpha is in [0, 1] and the temperature above 0; given: {alpha} and {temperature}.")
-    if trust not in {"teachers", "full"}:
-        raise ConfigError(f"trust is teachers or full; given: {trust!r}.")
-    if soft is None and hard is None:
-        raise ConfigError("A distillation loss needs soft labels, hard labels or both; given: neither.")
+    check_options(soft, hard, alpha, temperature, trust)
     logits = _at_size(logits, soft, hard)
-    n, size = logits.shape[0], logits.shape[-2:]
-    nowhere = logits.new_zeros((n, *size), dtype=torch.bool)
+    nowhere = torch.zeros_like(logits[:, 0], dtype=torch.bool)
     has_hard = nowhere if hard is None else hard != IGNORE
-    has_soft, hard_share = nowhere, has_hard.float()
-    per_pixel = logits.new_zeros((n, *size))
+    known, per_pixel = nowhere, torch.zeros_like(logits[:, 0])
+    share = has_hard.float()
     if soft is not None:
-        p, tail, has_soft = _maps_at(soft, size, logits.device)
-        stored = _stored_temperature(soft)
+        p, tail, known = _maps_at(soft, logits.shape[-2:], logits.device)
+        stored = stored_temperature(soft)
         own = stored if temperature is None else float(temperature)
         if hard is not None:
-            believed = _believed(p, hard, stored) if trust == "teachers" else torch.ones_like(per_pixel)
-            if settled is not None:
-                believed = torch.where(settled.to(logits.device), 1.0, believed)
-            hard_share = torch.where(has_soft & has_hard, (1.0 - alpha) * believed, hard_share)
-        per_pixel = torch.where(
-            has_soft, (1.0 - hard_share) * own**2 * _divergence(logits, p, tail, stored, own), 0.0
-        )
+            at = p.gather(1, hard.clamp(min=0)[:, None])[:, 0]
+            ratio = believed(at, p.amax(dim=1), stored) if trust == "teachers" else torch.ones_like(at)
+            share = hard_share(known, has_hard, ratio, alpha, settled)
+        term = own**2 * _divergence(logits, p, tail, stored, own)
+        per_pixel = torch.where(known, (1.0 - share) * term, 0.0)
     if hard is not None:
         plain = functional.cross_entropy(logits, hard.clamp(min=0), reduction="none")
-        per_pixel = per_pixel + torch.where(has_hard, hard_share * plain, 0.0)
-    counted = (has_soft | has_hard).float()
-    if weight is not None:
-        counted = counted * (weight.float() if weight.ndim == 3 else weight.float()[:, None, None])
-    return (per_pixel * counted).sum() / counted.sum().clamp(min=_TINY)
+        per_pixel = per_pixel + torch.where(has_hard, share * plain, 0.0)
+    if weight is not None and weight.ndim == 1:
+        weight = weight[:, None, None]
+    return weighted_mean(per_pixel, known | has_hard, weight)
 
 
 def _at_size(logits: Tensor, soft: Mapping[str, Tensor] | None, hard: Tensor | None) -> Tensor:
@@ -107,36 +108,16 @@ def _maps_at(
         tail = functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0]
         mass = mass + tail
     known = soft["known"].to(device)[:, None, None] & (mass > _LEAST_KNOWN)
-    scale = mass.clamp(min=_TINY)
+    scale = mass.clamp(min=TINY)
     return p / scale[:, None], None if tail is None else tail / scale, known
-
-
-def _believed(p: Tensor, hard: Tensor, stored: float) -> Tensor:
-    own = p.gather(1, hard.clamp(min=0)[:, None])[:, 0]
-    ratio: Tensor = (own / p.amax(dim=1).clamp(min=_TINY)).clamp(0.0, 1.0) ** stored  # p at T is p ** (1 / T)
-    return ratio
 
 
 def _divergence(logits: Tensor, p: Tensor, tail: Tensor | None, stored: float, own: float) -> Tensor:
     log_q = functional.log_softmax(logits / own, dim=1)
-    if abs(own - stored) > 1e-6 * stored:
-        if tail is not None:
-            raise InputError(
-                f"The class maps are stored at temperature {stored:g} with a cut-off tail, which cannot be brought to "
-                f"{own:g}. Train at {stored:g}, or publish with `temperature: {own:g}` or `soft_layout: full`."
-            )
-        p = p ** (stored / own)
-        p = p / p.sum(dim=1, keepdim=True).clamp(min=_TINY)
-    term: Tensor = (torch.special.xlogy(p, p) - p * log_q).sum(dim=1)
-    if tail is not None:
-        others = log_q.masked_fill(p > 0, -torch.inf).logsumexp(dim=1)
-        others = torch.where((p > 0).all(dim=1), 0.0, others)  # bilinear: all classes are stored around here
-        term = term + torch.special.xlogy(tail, tail) - tail * others
+    if tail is None:
+        return divergence(tempered(p, stored, own), log_q)
+    refuse_cut_tail("class maps", stored, own)
+    others = log_q.masked_fill(p > 0, -torch.inf).logsumexp(dim=1)
+    others = torch.where((p > 0).all(dim=1), 0.0, others)  # bilinear: all classes are stored around here
+    term: Tensor = divergence(p, log_q) + torch.special.xlogy(tail, tail) - tail * others
     return term
-
-
-def _stored_temperature(soft: Mapping[str, Tensor]) -> float:
-    low, high = soft["temperature"].aminmax()
-    if low != high:
-        raise InputError(f"A batch has class maps of one temperature; given: {low:g} to {high:g}.")
-    return float(low)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curate.feed.warp import Frame, nearest, sampled_linearly
+from curate.ingest.polygons import filled
 from curate.ingest.rle import decode_mask
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.soft_layout import Layout
@@ -77,13 +78,7 @@ def _drawn(row: Mapping[str, Any]) -> NDArray[np.bool_] | None:
         return np.asarray(decode_mask(row["mask"]), dtype=np.bool_)
     if not row["polygons"]:
         return None
-    import cv2  # noqa: PLC0415 - `import curate` must not load it
-
-    height, width = row["height_px"], row["width_px"]
-    canvas = np.zeros((height, width), dtype=np.uint8)
-    rings = [np.asarray(ring, dtype=np.float64).reshape(-1, 2) * (width, height) for ring in row["polygons"]]
-    cv2.fillPoly(canvas, [np.floor(ring).astype(np.int32) for ring in rings], 1)
-    return canvas.astype(np.bool_)
+    return filled(row["polygons"], row["height_px"], row["width_px"])
 
 
 class MapReader:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from curate.ingest.location import Problem, shown
 
 MAX_RINGS = 100_000
@@ -43,6 +46,17 @@ def box_of_rings(rings: Sequence[Sequence[float]]) -> list[float]:
     xs = [x for ring in rings for x in ring[0::2]]
     ys = [y for ring in rings for y in ring[1::2]]
     return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
+def filled(rings: Sequence[Sequence[float]], height_px: int, width_px: int) -> NDArray[np.bool_]:
+    """Return (height_px, width_px) whether a pixel lies in a ring; a ring of less than three corners fills none."""
+    import cv2  # noqa: PLC0415 - `import curate` must not load it
+
+    canvas = np.zeros((height_px, width_px), dtype=np.uint8)
+    corners = [np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in rings if len(ring) >= 6]
+    if corners:
+        cv2.fillPoly(canvas, [np.floor(ring * (width_px, height_px)).astype(np.int32) for ring in corners], 1)
+    return canvas.astype(np.bool_)
 
 
 def area_of_rings(rings: Sequence[Sequence[float]], width: float, height: float) -> float:

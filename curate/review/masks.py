@@ -9,24 +9,16 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.ingest.polygons import filled
+
 _POLYGON_PX = 512  # polygons are relative: this is the long side they are drawn at
 
 
 def draw_polygons(rings: Sequence[Sequence[float]], aspect: float) -> NDArray[np.bool_]:
     """Return a mask of the filled rings (relative x0, y0, x1, y1, …); `aspect` is width over height."""
-    import cv2  # noqa: PLC0415 - only where there are polygons
-
     width = _POLYGON_PX if aspect >= 1 else max(1, round(_POLYGON_PX * aspect))
     height = _POLYGON_PX if aspect < 1 else max(1, round(_POLYGON_PX / aspect))
-    canvas = np.zeros((height, width), np.uint8)
-    points = [
-        np.round(np.asarray(ring, dtype=np.float64).reshape(-1, 2) * (width, height)).astype(np.int32)
-        for ring in rings
-        if len(ring) >= 6
-    ]
-    if points:
-        cv2.fillPoly(canvas, points, 1)
-    return canvas.astype(bool)
+    return filled(rings, height, width)
 
 
 def box_of(mask: NDArray[np.bool_]) -> list[float] | None:
