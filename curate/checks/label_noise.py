@@ -187,7 +187,7 @@ def _teachers(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _given(batch: pa.RecordBatch, classes: Sequence[str]) -> Ints:
-    return label_indices(label_strings(batch.column("label")), classes)
+    return label_indices(batch.column("label"), classes)
 
 
 def _probs(batch: pa.RecordBatch, names: Sequence[str], n_classes: int) -> list[Floats]:

@@ -20,7 +20,7 @@ from curate.teachers.flag_model import RISK_KIND, FlagModel
 from curate.teachers.flag_reader import IDS, LABEL, Near, Reader, memory_that_is_kept
 from curate.teachers.flag_rows import TEXT, Judged, flag_columns, joined
 from curate.teachers.flag_summary import FlagSummary, refuse_out, writing_beside
-from curate.teachers.label_columns import class_order, class_places, named_classes, prob_widths
+from curate.teachers.label_columns import class_order, class_places, is_list, named_classes, prob_widths
 from curate.teachers.noise import Floats, Ints, transition_json
 from curate.teachers.score_kernel import in_float32
 from curate.teachers.scoring import Scorer, usable_rows
@@ -120,11 +120,6 @@ def _order_warnings(
             remedy = "Check the order; what would fit: --classes {classes} (or the metadata key `classes`)"
         warnings.append(order_warning(names, some[0], order, columns, remedy))
     return tuple(warnings)
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether a column holds a list in each row."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _open(path: Path) -> pq.ParquetFile:
