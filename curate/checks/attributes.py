@@ -56,6 +56,11 @@ def suppressed(counts: Mapping[str, int], small: int = SMALL) -> set[str]:
     return hidden
 
 
+def shown_instead(count: int) -> str:
+    """Return what is shown instead of the number of a value in `suppressed`."""
+    return f"<{SMALL}" if count < SMALL else "hidden with it"
+
+
 def why_hidden(count: int) -> str:
     """Return why the number of a value in `suppressed` is not told, for gates and people."""
     if count < SMALL:

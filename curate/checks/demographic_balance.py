@@ -18,6 +18,7 @@ from curate.checks.attributes import (
     AttributeDeclaration,
     attribute_columns,
     declared,
+    shown_instead,
     suppressed,
     why_hidden,
 )
@@ -127,7 +128,7 @@ def _values(
     for value, count in counts.items():
         group = f"{column}={value}"
         if value in hidden:
-            shown = {"shown": f"<{SMALL}" if count < SMALL else "hidden with it", "insufficient": why_hidden(count)}
+            shown = {"shown": shown_instead(count), "insufficient": why_hidden(count)}
             told = {"group": group, "outcome": INSUFFICIENT, "detail": {**detail, **shown}}
             rows += [{"name": name, **told} for name in ("n_samples", "share")]
             continue

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.check import Batches, Check, build_findings
+from curate.check import Batches, Check, build_findings, build_statistics
 from curate.checks.label_noise_rates import RISK_UNITS, LabelNoiseState, Tally, statistics_of
 from curate.errors import InputError
 from curate.teachers.disagreement import fit_flags, fit_rows
@@ -187,7 +187,7 @@ def _teachers(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _given(batch: pa.RecordBatch, classes: Sequence[str]) -> Ints:
-    return label_indices(label_strings(batch.column("label")), classes)
+    return label_indices(batch.column("label"), classes)
 
 
 def _probs(batch: pa.RecordBatch, names: Sequence[str], n_classes: int) -> list[Floats]:
@@ -237,5 +237,5 @@ CHECK = Check(
     params=LabelNoiseParams(),
     fit=fit,
     score=score,
-    summarize=lambda state, _: statistics_of(state),
+    summarize=lambda state, _: build_statistics(NAME, statistics_of(state)),
 )

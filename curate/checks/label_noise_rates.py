@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from curate import schema
-from curate.check import build_statistics
-from curate.checks.attributes import SMALL, suppressed
+from curate.checks.attributes import shown_instead, suppressed
 from curate.teachers.column_order import Moved, order_warning
 from curate.teachers.flag_model import FlagModel
 from curate.teachers.noise import INSUFFICIENT, Ints, NoiseRate, binomial_rate, transition_json
@@ -45,7 +43,7 @@ class LabelNoiseState:
     by_group: Mapping[str, Tally]  # class=… and attr_…=…
 
 
-def statistics_of(state: LabelNoiseState) -> pa.Table:
+def statistics_of(state: LabelNoiseState) -> list[dict[str, Any]]:
     """Return the noise rate by every method, the flags over all and by class, and each teacher's weight."""
     model = state.model
     n_judged = int(state.n_judged.sum())
@@ -57,9 +55,7 @@ def statistics_of(state: LabelNoiseState) -> pa.Table:
         "estimates_agree": model.estimates_agree,
     }
     rate = _rate_row("noise_rate", None, model.noise_rate, n_judged, about)
-    if (
-        model.estimates and not model.estimates_agree
-    ):  # a number that one method gives and another denies passes no gate
+    if model.estimates and not model.estimates_agree:  # what one method gives and another denies passes no gate
         why = {"insufficient": _disagreement(model), "next": ASK_A_PERSON}
         rate |= {"outcome": INSUFFICIENT, "detail": {**rate["detail"], **why}}
     rows: list[dict[str, Any]] = [rate]
@@ -74,16 +70,7 @@ def statistics_of(state: LabelNoiseState) -> pa.Table:
         {"name": "share_flagged", "value": share, "n": n_judged, "outcome": missing},
         {"name": "n_unjudged", "value": float(state.n_rows - n_judged), "n": state.n_rows, "outcome": missing},
     ]
-    hidden = _small_groups({group: tally.n_judged for group, tally in state.by_group.items()})
-    for group, tally in sorted(state.by_group.items()):
-        n = tally.n_judged
-        if group in hidden:  # a share of so few says who they are
-            told = {"outcome": INSUFFICIENT, "detail": {"shown": hidden[group]}}
-            rows += [{"name": name, "group": group, **told} for name in ("share_flagged", "mean_risk")]
-            continue
-        share = binomial_rate(tally.n_flagged / n, n, "share of judged rows")
-        rows.append(_rate_row("share_flagged", group, share, n, {}))
-        rows.append({"name": "mean_risk", "group": group, "value": tally.risk_units / RISK_UNITS / n, "n": n})
+    rows += _group_rows(state.by_group)
     if model.transition.size:
         rows.append(_transition_row(model, state.classes))
     rows += [
@@ -98,7 +85,23 @@ def statistics_of(state: LabelNoiseState) -> pa.Table:
         for teacher in model.teachers
     ]
     rows += [_moved_row(moved, state.classes) for moved in model.moved]
-    return build_statistics("label_noise", rows)
+    return rows
+
+
+def _group_rows(by_group: Mapping[str, Tally]) -> list[dict[str, Any]]:
+    """Return the share of flags and the mean risk of each class and declared group."""
+    rows: list[dict[str, Any]] = []
+    hidden = _small_groups({group: tally.n_judged for group, tally in by_group.items()})
+    for group, tally in sorted(by_group.items()):
+        n = tally.n_judged
+        if group in hidden:  # a share of so few says who they are
+            told = {"outcome": INSUFFICIENT, "detail": {"shown": hidden[group]}}
+            rows += [{"name": name, "group": group, **told} for name in ("share_flagged", "mean_risk")]
+            continue
+        share = binomial_rate(tally.n_flagged / n, n, "share of judged rows")
+        rows.append(_rate_row("share_flagged", group, share, n, {}))
+        rows.append({"name": "mean_risk", "group": group, "value": tally.risk_units / RISK_UNITS / n, "n": n})
+    return rows
 
 
 def _moved_row(moved: Moved, classes: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _small_groups(counts: Mapping[str, int]) -> dict[str, str]:
     columns = sorted({group.partition("=")[0] for group in counts if group.startswith(schema.ATTRIBUTE_PREFIX)})
     for column in columns:
         own = {group: n for group, n in counts.items() if group.partition("=")[0] == column}
-        hidden |= {group: f"<{SMALL}" if own[group] < SMALL else "hidden with it" for group in suppressed(own)}
+        hidden |= {group: shown_instead(own[group]) for group in suppressed(own)}
     return hidden
 
 

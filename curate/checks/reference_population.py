@@ -41,24 +41,30 @@ def against_reference(
     strange = sorted(value for value, count in known.items() if count and value not in reference)
     lowest, highest = n_not_named(known, reference, hidden)
     facts = {**detail, "not_in_reference": strange, "n_not_in_reference": [lowest, highest]}
-    few = _why_too_few(sum(named.values()), min_known)
+    why_few = _why_too_few(sum(named.values()), min_known)
     n_named = n - lowest if lowest == highest else None
     rows: Rows = [_share_not_named(column, n, (lowest, highest), facts)]
-    rows += _fit(column, named, reference, n_named, facts, few)
+    rows += _fit(column, named, reference, n_named, facts, why_few)
     total = sum(reference.values())
+    sizes = (n - lowest, n - (lowest + highest) // 2, n - highest)
+    few = {"outcome": INSUFFICIENT} if why_few else {}
     for value, count in named.items():
         row = {"name": "representation_ratio", "group": f"{column}={value}"}
-        if value in hidden or not any(named.values()) or reference[value] <= 0:
-            why = why_hidden(count) if value in hidden else "the reference has no share to hold it against"
-            about = {**facts, "insufficient": few["detail"]["insufficient"] if not any(named.values()) else why}
-            rows.append({**row, "outcome": INSUFFICIENT, "detail": about})
+        why = ""
+        if not any(named.values()):
+            why = why_few
+        elif value in hidden:
+            why = why_hidden(count)
+        elif reference[value] <= 0:
+            why = "the reference has no share to hold it against"
+        if why:
+            rows.append({**row, "outcome": INSUFFICIENT, "detail": {**facts, "insufficient": why}})
             continue
         expected = reference[value] / total
-        sizes = (n - lowest, n - (lowest + highest) // 2, n - highest)
         low, high = wilson(count, sizes[0])[0] / expected, wilson(count, sizes[2])[1] / expected
         remark = "over" if low > FAIR[1] else "under" if high < FAIR[0] else None
         ratio = {"value": count / sizes[1] / expected, "low": low, "high": high, "n": n_named}
-        about = {**facts, "represented": remark, **few.get("detail", {})}
+        about = {**facts, "represented": remark, **_told(why_few)}
         rows.append({**row, **ratio, **few, "detail": about})
     return rows
 
@@ -87,15 +93,15 @@ def _bounds(counts: list[int], limit: int) -> tuple[int, int]:
     return n_small + SMALL * n_large, limit if n_large else (SMALL - 1) * n_small
 
 
-def _why_too_few(n_named: int, min_known: int) -> dict[str, Any]:
-    if n_named >= min_known:
-        return {}
-    why = (
-        f"fewer than {min_known} pictures have a value that the reference names"
-        if n_named
-        else "the reference names no value that occurs"
-    )
-    return {"outcome": INSUFFICIENT, "detail": {"insufficient": why}}
+def _why_too_few(n_named: int, min_known: int) -> str:
+    """Return why nothing can be said of the pictures whose value is named; empty where they are enough."""
+    if not n_named:
+        return "the reference names no value that occurs"
+    return f"fewer than {min_known} pictures have a value that the reference names" if n_named < min_known else ""
+
+
+def _told(why: str) -> dict[str, str]:
+    return {"insufficient": why} if why else {}
 
 
 def _share_not_named(column: str, n: int, ends: tuple[int, int], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def _fit(
     reference: Mapping[str, float],
     n_named: int | None,
     facts: Mapping[str, Any],
-    few: Mapping[str, Any],
+    why_few: str,
 ) -> Rows:
     """Return Cohen's w and the Jensen-Shannon divergence; w is undefined where a value has a share of 0 and occurs."""
     counts, shares = list(named.values()), [reference[value] for value in named]
@@ -131,7 +137,7 @@ def _fit(
         ("reference_w", w, is_defined),
         ("reference_divergence", apart, divergence is not None),
     ):
-        detail = {**row["detail"], **few.get("detail", {})}
-        outcome = {} if known and not few else {"outcome": INSUFFICIENT}
+        detail = {**row["detail"], **_told(why_few)}
+        outcome = {} if known and not why_few else {"outcome": INSUFFICIENT}
         rows.append({"name": name, "group": column, "n": n_named, **row, "detail": detail, **outcome})
     return rows

@@ -22,6 +22,7 @@ _SHARE_OF_MANY = 0.9
 _ROWS_A_CLASS = 5
 _SHOWN = 3
 _LISTED = 12
+_FITTING = "{classes}"  # in a remedy, which may hold other braces: a column may be called anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def order_warning(
     message = (
         f"the columns of {', '.join(teachers)} seem to stand in another order than was assumed (columns count from 0): "
         f"{told}{more}. If so, the flags of these classes are wrong; if the order is right, most of their labels are. "
-        f"Nothing was reordered. {remedy.format(classes=listed)}"
+        f"Nothing was reordered. {remedy.replace(_FITTING, listed)}"
     )
     return {"teachers": list(teachers), "moved": rows, "classes_that_fit": fitting, "message": message}
 

@@ -156,7 +156,7 @@ def _batches(file: pq.ParquetFile, columns: Sequence[str], classes: Sequence[str
 def _given(labels: pa.Array, classes: Sequence[str]) -> tuple[Bools, Bools]:
     """Return (n, K) which classes a row has, and (n,) whether it names one that is none of them."""
     row = pc.list_parent_indices(labels).to_numpy().astype(np.int64)
-    at = label_indices(label_strings(pc.list_flatten(labels)), classes)
+    at = label_indices(pc.list_flatten(labels), classes)
     given = np.zeros((len(labels), len(classes)), dtype=bool)
     given[row[at >= 0], at[at >= 0]] = True
     outside = np.zeros(len(labels), dtype=bool)

@@ -68,21 +68,32 @@ def read_batches(
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Some rows in a row.
+class LabeledRows:
+    """Rows that follow one another in the table, without what teachers say of them.
 
     Attributes:
         first_row: number of the first of n rows in the table.
         ids: (n,) strings; None where the table has none.
         others: strings, the labels that are none of the classes, in their order.
         given: (n,) class indices, -1 = none of the classes.
-        probs: by teacher (n, K), as wide as they stand in the table; overwritten when the next batch is read.
     """
 
     first_row: int
     ids: pa.Array | None
     others: pa.Array
     given: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows and what the teachers say of them.
+
+    Attributes:
+        rows: n of them.
+        probs: by teacher (n, K), as wide as they stand in the table; overwritten when the next batch is read.
+    """
+
+    rows: LabeledRows
     probs: list[Floats]
 
 
@@ -156,7 +167,7 @@ class Reader:
                 given = label_indices(labels, self.classes)
                 others = label_strings(labels.filter(pa.array(given < 0)))
                 ids = label_strings(batch.column(IDS)) if self.has_ids else None
-                yield Batch(first, ids, others, given, self._onto_classes(probs, given))
+                yield Batch(LabeledRows(first, ids, others, given), self._onto_classes(probs, given))
                 first += len(given)
 
     def near(self, limit: int) -> Near:

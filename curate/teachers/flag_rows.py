@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.teachers.flag_model import FlagModel, Scores
+from curate.teachers.flag_reader import LabeledRows
 from curate.teachers.flag_reasons import distinct_reasons
 from curate.teachers.noise import Ints
 
 TEXT = pa.dictionary(pa.int32(), pa.string())  # in the file it is a string like any other
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Rows that are to be written.
-
-    Attributes:
-        first_row: number of the first of n rows in the table.
-        ids: (n,) strings; None where the table has none.
-        others: strings, the labels that are none of the classes, in their order.
-        given: (n,) class indices, -1 = none of the classes.
-        scores: of n rows.
-    """
-
-    first_row: int
-    ids: pa.Array | None
-    others: pa.Array
-    given: Ints
-    scores: Scores
-
-
-def joined(parts: Sequence[Judged]) -> Judged:
-    """Return rows that follow one another as one."""
+def joined(parts: Sequence[tuple[LabeledRows, Scores]]) -> tuple[LabeledRows, Scores]:
+    """Return rows that follow one another, and their scores, as one."""
     if len(parts) == 1:
         return parts[0]
-    columns = (np.concatenate([getattr(part.scores, f.name) for part in parts]) for f in fields(Scores))
-    ids = None if parts[0].ids is None else pa.concat_arrays([part.ids for part in parts])
-    others = pa.concat_arrays([part.others for part in parts])
-    return Judged(parts[0].first_row, ids, others, np.concatenate([part.given for part in parts]), Scores(*columns))
+    columns = (np.concatenate([getattr(scores, f.name) for _, scores in parts]) for f in fields(Scores))
+    rows = [part for part, _ in parts]
+    ids = None if rows[0].ids is None else pa.concat_arrays([part.ids for part in rows])
+    others, given = pa.concat_arrays([part.others for part in rows]), np.concatenate([part.given for part in rows])
+    return LabeledRows(rows[0].first_row, ids, others, given), Scores(*columns)
 
 
-def flag_columns(rows: Judged, model: FlagModel, classes: Sequence[str], teachers: Sequence[str]) -> list[pa.Array]:
+def flag_columns(
+    rows: LabeledRows, scores: Scores, model: FlagModel, classes: Sequence[str], teachers: Sequence[str]
+) -> list[pa.Array]:
     """Return id, label, risk, flagged, suggested_label, suggested_prob and reason of n rows."""
-    scores = rows.scores
     names = pa.array(classes, pa.string())
     ids = rows.ids
     if ids is None:
@@ -67,7 +51,7 @@ def flag_columns(rows: Judged, model: FlagModel, classes: Sequence[str], teacher
     ]
 
 
-def _labels(rows: Judged, names: pa.Array) -> tuple[Ints, pa.Array]:
+def _labels(rows: LabeledRows, names: pa.Array) -> tuple[Ints, pa.Array]:
     """Return (n,) places of the labels as they stand, and the texts: the classes, then others; null is beyond these."""
     other = rows.given < 0
     if not other.any():

@@ -16,11 +16,11 @@ from curate import schema
 from curate.errors import InputError
 from curate.teachers.column_order import Moved, order_warning
 from curate.teachers.disagreement import fit_flags, fit_rows
-from curate.teachers.flag_model import RISK_KIND, FlagModel
-from curate.teachers.flag_reader import IDS, LABEL, Near, Reader, memory_that_is_kept
-from curate.teachers.flag_rows import TEXT, Judged, flag_columns, joined
+from curate.teachers.flag_model import RISK_KIND, FlagModel, Scores
+from curate.teachers.flag_reader import IDS, LABEL, LabeledRows, Near, Reader, memory_that_is_kept
+from curate.teachers.flag_rows import TEXT, flag_columns, joined
 from curate.teachers.flag_summary import FlagSummary, refuse_out, writing_beside
-from curate.teachers.label_columns import class_order, class_places, named_classes, prob_widths
+from curate.teachers.label_columns import class_order, class_places, is_list, named_classes, prob_widths
 from curate.teachers.noise import Floats, Ints, transition_json
 from curate.teachers.score_kernel import in_float32
 from curate.teachers.scoring import Scorer, usable_rows
@@ -122,11 +122,6 @@ def _order_warnings(
     return tuple(warnings)
 
 
-def is_list(kind: pa.DataType) -> bool:
-    """Whether a column holds a list in each row."""
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
 def _open(path: Path) -> pq.ParquetFile:
     try:
         about = pq.read_metadata(path)
@@ -184,11 +179,12 @@ def _read_sample(reader: Reader, near: Near, limit: int) -> _Sample:
     by_row = np.argsort(near.rows, kind="stable")
     rows = near.rows[by_row]
     for batch in reader.batches():
-        part = slice(*np.searchsorted(rows, [batch.first_row, batch.first_row + len(batch.given)]))
-        at, into = rows[part] - batch.first_row, by_row[part]
+        first = batch.rows.first_row
+        part = slice(*np.searchsorted(rows, [first, first + len(batch.rows.given)]))
+        at, into = rows[part] - first, by_row[part]
         found = [p[at] for p in batch.probs]
-        usable[into], answered, bad = usable_rows(batch.given[at], found)
-        given[into] = batch.given[at]
+        given[into] = batch.rows.given[at]
+        usable[into], answered, bad = usable_rows(given[into], found)
         for teacher, values in enumerate(found):
             probs[teacher, into] = in_float32(values, np.empty(values.shape, np.float32))
         counts += np.stack([answered.sum(axis=0), np.bincount(bad[bad >= 0], minlength=n_teachers)])
@@ -232,17 +228,17 @@ def _write(
     }
     if warnings:
         about["warnings"] = [dict(warning) for warning in warnings]
-    waiting: list[Judged] = []
+    waiting: list[tuple[LabeledRows, Scores]] = []
     scorer = Scorer(model, reader.teachers, workers=os.cpu_count() or 1)
     with scorer, writing_beside(out, fields, about) as writer:
         for batch in reader.batches():
-            scores = scorer.score(batch.given, batch.probs)
-            waiting.append(Judged(batch.first_row, batch.ids, batch.others, batch.given, scores))
-            n += len(batch.given)
+            scores = scorer.score(batch.rows.given, batch.probs)
+            waiting.append((batch.rows, scores))
+            n += len(batch.rows.given)
             n_flagged += int(scores.flagged.sum())
             n_unjudged += int((~scores.judged).sum())
-            if n == reader.n_rows or sum(len(part.given) for part in waiting) >= OUT_ROWS:
-                columns = flag_columns(joined(waiting), model, reader.classes, reader.teachers)
+            if n == reader.n_rows or sum(len(rows.given) for rows, _ in waiting) >= OUT_ROWS:
+                columns = flag_columns(*joined(waiting), model, reader.classes, reader.teachers)
                 writer.write_table(pa.Table.from_arrays(columns, schema=fields))
                 waiting.clear()
             if progress:

@@ -18,6 +18,11 @@ METADATA_KEY = b"classes"
 GIVEN, METADATA, POSITIONS, SORTED = ORDERS = ("given", "metadata", "label numbers", "sorted labels")
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds a list in each row."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def label_strings(column: pa.Array) -> pa.Array:
     """Return labels or ids as strings, whatever type they have; null stays null.
 
@@ -94,8 +99,7 @@ def prob_widths(file: pq.ParquetFile, columns: Sequence[str], path: Path) -> int
     widths: dict[str, int] = {}
     for name in columns:
         kind = file.schema_arrow.field(name).type
-        listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        if not listed or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        if not is_list(kind) or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
             raise InputError(f"{path}: the column {name} needs a list of probabilities in each row; it is {kind}.")
         widths[name] = kind.list_size if pa.types.is_fixed_size_list(kind) else _first_length(file, name)
     known = {name: width for name, width in widths.items() if width >= 0}
@@ -124,15 +128,16 @@ def class_order(
     Raises:
         InputError: the list does not fit the width of the probabilities, or names a class twice.
     """
-    order, origin, kind = tuple(classes) if classes is not None else None, "the classes given", GIVEN
-    if order is None:
-        order, origin, kind = _from_metadata(file, path), "the metadata key 'classes'", METADATA
     distinct: list[str] = []
-    if order is None:
+    origin = "the distinct labels"
+    if classes is not None:
+        order, kind, origin = tuple(classes), GIVEN, "the classes given"
+    elif (named := _from_metadata(file, path)) is not None:
+        order, kind, origin = named, METADATA, "the metadata key 'classes'"
+    else:
         distinct = _distinct(file, label)
         order, kind = _inferred(distinct, file.schema_arrow.field(label).type, width)
-        origin = "the distinct labels"
-    if width and not order and origin == "the distinct labels":
+    if width and not order and kind == SORTED:
         raise InputError(
             f"{path}: none of the {file.metadata.num_rows} rows has a label, so which classes there are is not known. "
             "Give them in the order of the probabilities with --classes, or as the Parquet metadata key 'classes'."
@@ -172,7 +177,7 @@ def _distinct(file: pq.ParquetFile, label: str) -> list[str]:
     """Return the labels in use, sorted: numbers by value, else as text; unused dictionary entries are out."""
     seen: set[str] = set()
     kind = file.schema_arrow.field(label).type
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    listed = is_list(kind)
     for batch in file.iter_batches(batch_size=65_536, columns=[label], use_threads=False):
         column = pc.list_flatten(batch.column(0)) if listed else batch.column(0)
         if pa.types.is_dictionary(column.type):

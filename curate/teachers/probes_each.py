@@ -173,9 +173,4 @@ def _sigmoid(odds: Matrix) -> Matrix:
     return probs
 
 
-def _directions(matrix: Matrix) -> Matrix:
-    directions: Matrix = matrix / (np.linalg.norm(matrix, axis=1, keepdims=True) + 1e-12)
-    return directions
-
-
 CLASSIFIERS: Mapping[str, Fit] = {"linear": _linear, "neighbours": _neighbours, "network": _network}

@@ -72,14 +72,10 @@ class Scorer:
     def __init__(self, model: FlagModel, names: Sequence[str], *, workers: int = 1) -> None:
         self._model = model
         self._step = max(1, CHUNK_CELLS // max(model.n_classes, 1))
-        self._plan = Plan.of(model, [list(names).index(name) for name in model.names]) if self.fits else None
+        is_fitted = model.rule != "none"  # too few rows have no score
+        self._plan = Plan.of(model, [list(names).index(name) for name in model.names]) if is_fitted else None
         self._rooms: list[Room | None] = [None] * workers
-        self._threads = ThreadPoolExecutor(workers) if workers > 1 and self.fits else None
-
-    @property
-    def fits(self) -> bool:
-        """Whether there is a score at all: too few rows have none."""
-        return self._model.rule != "none"
+        self._threads = ThreadPoolExecutor(workers) if workers > 1 and is_fitted else None
 
     def __enter__(self) -> Self:
         """Return the scorer, whose threads end with the block."""

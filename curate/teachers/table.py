@@ -19,6 +19,7 @@ from curate.schema import PROB_PREFIX, canonical_json
 from curate.spec import TableTeacherSpec
 from curate.teachers.class_names import named, onto_classes, resolve_names, wrong_rows
 from curate.teachers.each_class import n_silent, onto_each_class, wrong_cells
+from curate.teachers.label_columns import is_list
 from curate.teachers.protocol import Answer, Request, TeacherCard
 
 KEYS = ("uri", "sample_id", "label_id")
@@ -224,7 +225,7 @@ def _from_columns(table: pa.Table, columns: dict[str, str], spec: TableTeacherSp
 
 def _list_column(table: pa.Table, spec: TableTeacherSpec) -> str | None:
     """Return `prob_<name>`, or the only list column there is."""
-    lists = [field.name for field in table.schema if _is_list(field.type)]
+    lists = [field.name for field in table.schema if is_list(field.type)]
     wanted = PROB_PREFIX + spec.name
     if wanted in lists:
         return wanted
@@ -234,10 +235,6 @@ def _list_column(table: pa.Table, spec: TableTeacherSpec) -> str | None:
             f"called {wanted}. Rename the right one."
         )
     return lists[0] if lists else None
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _from_lists(column: pa.ChunkedArray, spec: TableTeacherSpec) -> np.ndarray:

@@ -101,6 +101,13 @@ def test_only_the_teacher_whose_columns_moved_is_named(tmp_path: Path) -> None:
     assert "--classes" not in warning["message"]
 
 
+def test_a_teacher_with_braces_in_its_name_is_warned_of(tmp_path: Path) -> None:
+    truth, probs = world(900, K, seed=3)
+    path = table(tmp_path / "in.parquet", truth, {"good": probs, "{v2}": probs[:, [1, 0, 2, 3, 4, 5]]})
+    (warning,) = flagged(path, classes=NAMES).warnings
+    assert warning["message"].endswith("of the field prob_{v2}: bird,airplane,cat,dog,frog,horse")
+
+
 def test_a_list_of_the_columns_own_is_checked_in_its_own_order(tmp_path: Path) -> None:
     truth, probs = world(900, K, seed=4)
     order = [5, 4, 3, 2, 1, 0]

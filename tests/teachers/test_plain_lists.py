@@ -143,7 +143,7 @@ def test_where_reading_changes_over_in_the_midst_of_a_row_group_nothing_is_lost(
     assert pq.read_table(one.with_suffix(".out")).equals(pq.read_table(other.with_suffix(".out")))
     names = [f"prob_t{m}" for m in range(3)]
     reader = Reader(pq.ParquetFile(one), one, tuple(names), tuple(f"c{k}" for k in range(5)), {}, has_ids=False)
-    assert sum(len(batch.given) for batch in reader.batches()) == 3000
+    assert sum(len(batch.rows.given) for batch in reader.batches()) == 3000
     assert bool(reader._not_plain) == (odd is not None)
 
 

@@ -34,7 +34,7 @@ class MasksTeacher:
         Raises:
             InputError: a folder or a file that cannot be used, or no file for any image.
         """
-        spec, homes = self.spec, homes_of(request.labels)
+        spec, homes = self.spec, _homes(request.labels)
         asked = asked_of(spec, homes, request.resolve(spec.path), request.classes)
         masks = request.labels["mask"].to_pylist()
         segments: list[list[dict[str, Any]] | None] = [None] * request.labels.num_rows
@@ -106,7 +106,7 @@ def asked_of(spec: MasksSpec, uris: Collection[str], folder: Path, classes: Sequ
     return Asked(spec, tuple(spec.classes or classes), found)
 
 
-def homes_of(labels: pa.Table) -> dict[str, int]:
+def _homes(labels: pa.Table) -> dict[str, int]:
     """Return uri of each image -> row of its label with the smallest id."""
     keys = labels["label_id"].to_pylist()
     homes: dict[str, int] = {}

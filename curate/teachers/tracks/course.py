@@ -103,6 +103,15 @@ def follow(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Noise) -
     return Course(place, velocity, variance, error, spread)
 
 
+def follow_both_ways(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Noise) -> tuple[Course, Course]:
+    """Return the courses that lead up to each box, from those before it and from those after it; see `follow`."""
+    after = follow(track[::-1], frame[::-1], box[::-1], scale[::-1], noise)
+    right = Course(
+        after.place[::-1], after.velocity[::-1], after.variance[::-1], after.error[::-1], after.spread[::-1]
+    )
+    return follow(track, frame, box, scale, noise), right
+
+
 def _ahead(
     variance: Floats, n_frames: Ints | Floats, push: Floats, resize: Floats, place: Floats, velocity: Floats
 ) -> tuple[Floats, tuple[Floats, Floats, Floats, Floats]]:
@@ -135,8 +144,7 @@ def off_course(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Nois
     """
     n = len(track)
     deviations = np.full((n_most, n), np.nan)
-    left = follow(track, frame, box, scale, noise)
-    right = follow(track[::-1], frame[::-1], box[::-1], scale[::-1], noise)
+    left, right = follow_both_ways(track, frame, box, scale, noise)
     seen = np.cumsum(np.concatenate([np.zeros((1, 2)), box[:, :2] + box[:, 2:] / 2]), axis=0)
     when = np.cumsum(np.concatenate([[0], frame]))
     for k in range(1, min(n_most, n - 2) + 1):
@@ -144,8 +152,8 @@ def off_course(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Nois
         mean_frame = (when[first + k] - when[first]) / k
         push = (noise.acceleration * scale[first]) ** 2
         sides = []
-        for course, at, origin in ((left, first - 1, first - 1), (right, n - 1 - first - k, first + k)):
-            apart = mean_frame - frame[origin]
+        for course, at in ((left, first - 1), (right, first + k)):
+            apart = mean_frame - frame[at]
             moved, (p, _, _, _) = _ahead(
                 course.variance[at], apart, push, push, course.place[at], course.velocity[at]
             )

@@ -32,20 +32,20 @@ def short_ends(scene: Scene, changed: Ints) -> Iterator[Found]:
     boxes, motion = scene.boxes, scene.motion
     usable = ~motion.is_extra & np.isfinite(boxes.box).all(axis=1)
     usable[changed] = False
-    last_frame = np.bincount(boxes.sequence, minlength=len(boxes.sequences)) * 0
+    last_frame = np.zeros(len(boxes.sequences), dtype=np.int64)
     np.maximum.at(last_frame, boxes.sequence, boxes.frame)
     for sign, linked in ((1, motion.before), (-1, motion.after)):
         is_end = usable.copy()
         is_end[linked] = False
         is_end &= boxes.frame < last_frame[boxes.sequence] if sign > 0 else boxes.frame > 0
         ends = np.flatnonzero(is_end)
-        ends = ends[_stand_alone(scene, ends)]
+        ends = ends[_of_several_boxes(scene, ends)]
         open_share = _in_the_open(scene, ends)
         for end, share in zip(ends.tolist(), open_share.tolist(), strict=True):
             yield from _end(scene, end, sign, share, int(last_frame[boxes.sequence[end]]))
 
 
-def _stand_alone(scene: Scene, ends: Ints) -> np.ndarray:
+def _of_several_boxes(scene: Scene, ends: Ints) -> np.ndarray:
     """Return which ends are of ids with more than one box."""
     track = scene.boxes.track
     return np.bincount(track)[track[ends]] > 1
@@ -87,8 +87,7 @@ def _end(scene: Scene, end: int, sign: int, share: float, last: int) -> Iterator
     risk = risk_of(odds)
     args = {"track": scene.name(end), "frame": scene.number(end), "teachers": ", ".join(names)}
     args |= {"n_teachers": len(names), "n_missing": len(where)}
-    side = "ends" if sign > 0 else "begins"
-    code = f"track_{side}_seen"
+    code = "track_ends_seen" if sign > 0 else "track_begins_seen"
     yield Found(end, "cut_short", risk, risk >= 0.5, code, args)
     for frame in sorted(where, key=lambda one: sign * one)[:MOST_TOLD]:
         about = {"frame": frame, "track": end, "suggested_box": np.mean(where[frame], axis=0)}

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
-from curate.teachers.tracks.course import DOF, Course, Noise, follow, scales_of, usable
+from curate.teachers.tracks.course import DOF, Course, Noise, follow_both_ways, scales_of, usable
 from curate.teachers.tracks.motion import Motion
 
 N_NEIGHBOURS = 6
@@ -166,8 +166,7 @@ def _pairs_of(given: _Given, track: Ints, rows: Ints) -> Pairs:
     boxes = given.boxes
     rows = rows[np.lexsort([boxes.frame[rows], track[rows]])]
     own, frame, box, scale = track[rows], boxes.frame[rows], boxes.box[rows], given.scale[rows]
-    left = follow(own, frame, box, scale, given.noise)
-    right = reversed_course(follow(own[::-1], frame[::-1], box[::-1], scale[::-1], given.noise))
+    left, right = follow_both_ways(own, frame, box, scale, given.noise)
     start = np.flatnonzero((own[1:] == own[:-1]) & (frame[1:] - frame[:-1] <= LONGEST_PAUSE))
     one, other, gap = _neighbours(boxes, rows[start], rows[start + 1])
 
@@ -178,13 +177,6 @@ def _pairs_of(given: _Given, track: Ints, rows: Ints) -> Pairs:
     before = np.stack([rows[start[one]], rows[start[other]]], axis=1)
     after = np.stack([rows[start[one] + 1], rows[start[other] + 1]], axis=1)
     return Pairs(before, after, gap, ratio, normal)
-
-
-def reversed_course(course: Course) -> Course:
-    """Return a course in the opposite order of its boxes."""
-    return Course(
-        course.place[::-1], course.velocity[::-1], course.variance[::-1], course.error[::-1], course.spread[::-1]
-    )
 
 
 def log_fit(

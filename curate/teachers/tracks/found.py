@@ -15,6 +15,7 @@ from curate.teachers.tracks.partners import Partners, Statements, statements
 
 ISSUES = ("id_switch", "class_flip", "gap", "jump", "duplicate_id", "cut_short")
 TEACHER_ODDS = 4.0  # a teacher that speaks is taken to be right four times in five
+MAX_LOG_ODDS = 20.0
 SECOND = 0.5  # share of the risk at boxes beside or after the one to look at: each error is ranked high once
 
 
@@ -131,6 +132,11 @@ def scene_of(given: TrackBoxes, teachers: Sequence[Partners] = ()) -> Scene:
     exchanged = exchanges(boxes, motion)
     lost = _lost(boxes, motion)
     return Scene(boxes, given, shift, motion, breaks, ordered, said, n_denies, n_confirms, exchanged, lost)
+
+
+def odds_beyond(log_ratio: float, sure: float) -> float:
+    """Return odds that are even at a log ratio of `sure`; half of the rest, for errors that hang together."""
+    return float(np.exp(np.clip((log_ratio - sure) / 2, -MAX_LOG_ODDS, MAX_LOG_ODDS)))
 
 
 def risk_of(odds: float) -> float:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes, iou
-from curate.teachers.tracks.course import DOF, FIRST_SPEED, follow, scales_of
-from curate.teachers.tracks.exchanges import N_DIMENSIONS, log_fit, reversed_course
+from curate.teachers.tracks.course import DOF, FIRST_SPEED, follow_both_ways, scales_of
+from curate.teachers.tracks.exchanges import N_DIMENSIONS, log_fit
+from curate.teachers.tracks.found import odds_beyond
 from curate.teachers.tracks.motion import Break, Motion, pieces_of
 
 CONSTANT = (  # of a Student t, which `log_fit` leaves out
@@ -25,38 +25,37 @@ SAME_PLACE = 0.5  # overlap of the boxes before and after a pause from which on 
 SURE = 5.0  # log ratio of even odds: ids are rarely given again
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
-    """An id that comes back after a pause.
-
-    Attributes:
-        link: that leads over the pause.
-        log_ratio: how much more likely another thing comes back than the same one, natural logarithm.
-    """
-
-    link: int
-    log_ratio: float
-
-
-def returns_of(boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int]) -> list[Return]:
-    """Return every pause of at least one annotated frame, with what its two sides say about each other.
+def doubtful_returns(
+    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int], least: float
+) -> Iterator[tuple[int, float]]:
+    """Yield the link over each pause after which another thing may have come back, and its odds, from `least` on.
 
     Not where a break or a change of hands (`changed`) says already that the sides are not one course.
     """
+    links, log_ratios = _returns(boxes, motion, breaks, changed)
+    for link, log_ratio in zip(links.tolist(), log_ratios.tolist(), strict=True):
+        sides = boxes.box[[motion.before[link], motion.after[link]]]
+        odds = odds_beyond(log_ratio, SURE)
+        if odds >= least and iou(sides[:1], sides[1:])[0, 0] < SAME_PLACE:
+            yield link, odds
+
+
+def _returns(
+    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int]
+) -> tuple[Ints, Floats]:
+    """Return the link over each pause, and how much more likely another thing comes back: log ratio."""
     rows, own = pieces_of(boxes, motion, breaks, changed)
     links = np.flatnonzero(motion.n_frames > 1)
     links = links[np.isin(motion.before[links], rows) & np.isin(motion.after[links], rows)]
     at = np.searchsorted(rows, motion.before[links])
     links = links[own[at] == own[np.searchsorted(rows, motion.after[links])]]
     if not len(links):
-        return []
+        return links, np.zeros(0)
     frame, box, scale = boxes.frame[rows], boxes.box[rows], scales_of(boxes, rows)
-    left = follow(own, frame, box, scale, motion.noise)
-    right = reversed_course(follow(own[::-1], frame[::-1], box[::-1], scale[::-1], motion.noise))
+    left, right = follow_both_ways(own, frame, box, scale, motion.noise)
     start, end = np.searchsorted(rows, motion.before[links]), np.searchsorted(rows, motion.after[links])
     same = log_fit(left, right, start, end, frame, scale, motion.noise)[0] + CONSTANT
-    ratio = _elsewhere(boxes, rows, boxes.sequence[motion.before[links]], scale[end]) - same
-    return [Return(int(link), float(one)) for link, one in zip(links, ratio, strict=True)]
+    return links, _elsewhere(boxes, rows, boxes.sequence[motion.before[links]], scale[end]) - same
 
 
 def _elsewhere(boxes: TrackBoxes, rows: Ints, sequence: Ints, scale: Floats) -> Floats:
@@ -72,21 +71,3 @@ def _elsewhere(boxes: TrackBoxes, rows: Ints, sequence: Ints, scale: Floats) -> 
     speed = np.log(2 * math.pi * (FIRST_SPEED / 3 * scale) ** 2)
     density: Floats = -area[sequence] - sizes[sequence] - speed
     return density
-
-
-def odds_of(found: Return) -> float:
-    """Return the odds that another thing came back."""
-    return math.exp(min(max((found.log_ratio - SURE) / 2, -20.0), 20.0))
-
-
-def doubtful(
-    boxes: TrackBoxes, motion: Motion, breaks: Sequence[Break], changed: Sequence[int], least: float
-) -> Iterator[tuple[int, float]]:
-    """Yield the link over each pause after which another thing may have come back, and its odds, from `least` on."""
-    for one in returns_of(boxes, motion, breaks, changed):
-        sides = boxes.box[[motion.before[one.link], motion.after[one.link]]]
-        if iou(sides[:1], sides[1:])[0, 0] >= SAME_PLACE:
-            continue
-        odds = odds_of(one)
-        if odds >= least:
-            yield one.link, odds

@@ -11,15 +11,14 @@ import numpy as np
 
 from curate.teachers.tracks.boxes import NONE, Ints
 from curate.teachers.tracks.exchanges import SURE
-from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, voted
+from curate.teachers.tracks.found import SECOND, Found, Scene, odds_beyond, risk_of, voted
 from curate.teachers.tracks.jumps import jump_of, small_jumps
 from curate.teachers.tracks.motion import Break, continued
 from curate.teachers.tracks.partners import REACH, diagonals_apart
-from curate.teachers.tracks.reuse import doubtful
+from curate.teachers.tracks.reuse import doubtful_returns
 
 MAX_DONOR_DIAGONALS = 0.25  # how far from where another id should be a box may lie to be that one
 COMPARED_ODDS = 0.2  # at most, of one that the courses of both ids do not show: one teacher alone is not enough
-MAX_LOG_ODDS = 20.0
 NEXT = 2  # links: a break so near an exchange is the exchange
 LEAST_ODDS = 0.1  # of an id that comes back as another thing, that are worth a line
 QUIET_ODDS = 0.1  # of a change of hands that only teachers see, before they are heard
@@ -78,13 +77,9 @@ def _exchanged(scene: Scene) -> Iterator[Change]:
         links = [scene.link_to(box) for box in after]
         n_for = max(int(scene.n_denies[link]) for link in links)
         n_against = max(int(scene.n_confirms[link]) for link in links)
-        odds = voted(_motion_odds(ratio), n_for, n_against if not n_for else 0)
+        odds = voted(odds_beyond(ratio, SURE), n_for, n_against if not n_for else 0)
         for link, other in zip(links, before[::-1], strict=True):
             yield replace(_change(scene, link, other, odds), frame=frame)
-
-
-def _motion_odds(log_ratio: float) -> float:
-    return float(np.exp(np.clip((log_ratio - SURE) / 2, -MAX_LOG_ODDS, MAX_LOG_ODDS)))
 
 
 def _is_exchange(scene: Scene, broken: Break, taken: Sequence[int]) -> bool:
@@ -123,7 +118,7 @@ def _come_back(scene: Scene, taken: list[int]) -> Iterator[Change]:
     track = boxes.track[motion.after]
     changed = motion.after[np.asarray(taken, dtype=np.int64)].tolist()
     own_breaks = [one for one in scene.breaks if motion.n_frames[one.link] == 1]
-    for link, alone in doubtful(boxes, motion, own_breaks, changed, LEAST_ODDS):
+    for link, alone in doubtful_returns(boxes, motion, own_breaks, changed, LEAST_ODDS):
         if any(abs(link - one) <= NEXT and track[link] == track[one] for one in taken):
             continue
         start, end = int(motion.before[link]), int(motion.after[link])
@@ -226,7 +221,7 @@ def _odds_between(scene: Scene, link: int, other: int) -> float | None:
         return None
     at = _last_before(scene, other, int(scene.boxes.frame[scene.motion.after[link]]))
     ratio = scene.exchanges.log_ratio_of(int(scene.motion.after[link]), at)
-    return None if ratio is None else _motion_odds(ratio)
+    return None if ratio is None else odds_beyond(ratio, SURE)
 
 
 def _last_before(scene: Scene, box: int, frame: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import schema
@@ -56,6 +56,7 @@ def test_what_is_no_name_means_nothing() -> None:
 
 
 @given(st.lists(st.text("ab/", min_size=1, max_size=5), unique=True, max_size=6), st.text("ab/", max_size=6))
+@settings(deadline=None)
 def test_an_image_is_always_found_by_its_own_path_and_never_two_by_one_name(uris: list[str], name: str) -> None:
     ids = [schema.sample_id_of("made", uri) for uri in uris]
     assert find_images(uris, uris, ids).place == {uri: at for at, uri in enumerate(uris)}
