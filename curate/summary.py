@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
-from curate.summary_teachers import order_warnings, teachers_failed, teachers_warn
+from curate.summary_teachers import order_warnings, reasons_once, teachers_failed, teachers_warn
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -80,7 +80,10 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
         if summary["excluded_by_reason"]:
             lines.append(f"                 {_listed(summary['excluded_by_reason'])}")
         lines.append(f"  gates          {summary['gates']}")
-        lines += [f"                 {_word(gate)}: {gate['message']}" for gate in summary["gates_not_passed"]]
+        lines += [
+            f"                 {_word(gate)}: {reasons_once(gate['message'], summary.get('teachers_failed', ()))}"
+            for gate in summary["gates_not_passed"]
+        ]
     lines += [f"  note           {note}" for note in summary["notes"]]
     if "manifest" in summary:
         version = f"v{summary['version']} ({summary['id'][:7]})"

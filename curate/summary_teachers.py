@@ -23,6 +23,13 @@ def teachers_failed(statistics: pa.Table) -> list[str]:
     return told
 
 
+def reasons_once(message: str, failed: Sequence[str]) -> str:
+    """Return what a gate says without the reasons of teachers that `failed` (`teachers_failed`) tells above it."""
+    for _, _, why in (one.partition(": ") for one in failed):
+        message = message.replace(why, "its reason stands above") if why else message
+    return message
+
+
 def order_warnings(statistics: pa.Table) -> list[str]:
     """Return what the label-noise check says about teachers whose classes seem to stand in another order."""
     rows = statistics.filter(pc.equal(statistics["name"], "n_classes_in_other_columns"))

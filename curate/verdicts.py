@@ -200,8 +200,9 @@ class _Found:
         return one_class & ~other
 
     def doubted_in_part(self, rows: pa.Table) -> Mask:
-        """Whether nothing but regions asks for review of a mask, and they leave a part of it."""
-        asks = self.action == REVIEW
+        """Whether nothing but regions asks for the strongest action on a mask, and they leave a part of it."""
+        strongest, _ = self.strongest(rows.num_rows)
+        asks = self.action == strongest[self.row]
         share = np.ones(self.findings.num_rows)
         region = equals_word(self.findings["check"].combine_chunks(), "mask_noise")
         for at in np.unique(self.finding[asks & region[self.finding]]).tolist():

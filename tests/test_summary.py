@@ -6,7 +6,7 @@ import pytest
 
 from curate import schema
 from curate.summary import summary_lines
-from curate.summary_teachers import teachers_warn
+from curate.summary_teachers import reasons_once, teachers_warn
 
 BASE: dict[str, Any] = {
     "name": "pets",
@@ -79,6 +79,28 @@ def test_a_detector_is_asked_about_where_there_are_enough_boxes(
     row = {"check": "teachers", "name": "map50", "group": group, "value": value, "n": n}
     told = teachers_warn([{"name": "d"}], schema.table_from_rows([row], schema.STATISTICS))
     assert bool(told) == is_told
+
+
+def test_why_a_teacher_failed_stands_once_and_gates_point_at_it() -> None:
+    why = "ValueError: no such layer: conv9"
+    summary: dict[str, Any] = {
+        **BASE,
+        "counts": {**BASE["counts"], "n_released": 9, "n_excluded": 0},
+        "actions": {"keep": 9},
+        "n_without_label": 0,
+        "excluded_by_reason": {},
+        "teachers_failed": [f"net: {why}"],
+        "gates": "failed",
+        "gates_not_passed": [
+            {"level": "fail", "outcome": "errored", "message": f"teachers.ran (teacher=net) could not be ({why})."},
+            {"level": "fail", "outcome": "fail", "message": "share_out is 0.2, above 0.1."},
+        ],
+    }
+    told = summary_lines(summary)
+    assert "\n".join(told).count(why) == 1
+    assert "                 errored: teachers.ran (teacher=net) could not be (its reason stands above)." in told
+    assert "                 fail: share_out is 0.2, above 0.1." in told
+    assert reasons_once("all (no value)", ["net: "]) == "all (no value)"
 
 
 MANIFEST = {"manifest": "/m", "id": "0123456789", "version": 2, "is_new": False}

@@ -118,6 +118,18 @@ def test_a_box_that_only_teachers_doubt_stays_behind() -> None:
     assert (row["action"], row["released_label"], row["weight"]) == ("review", None, 0.0)
 
 
+@pytest.mark.parametrize(("task", "named"), [("classification", "mislabel"), ("segmentation", "odd")])
+def test_what_is_to_be_relabeled_and_is_not_told_how_waits(task: str, named: str) -> None:
+    """A mask leaves in part only where regions are all that is asked about; here nobody says which pixels."""
+    label = schema.table_from_rows(
+        [{"task": task, "label_id": "l1", "sample_id": "s1", "label": "cat"}], schema.LABELS
+    )
+    policy = Policy(rules=(Rule(issue=named, action="relabel"),), soft_labels=False)
+    found = build_findings("made", [finding("s1", "l1", named)])
+    (row,) = decide(samples("s1"), label, found, policy, schema.empty(schema.DECISIONS)).to_pylist()
+    assert (row["action"], row["released_label"], row["weight"]) == ("review", None, 0.0)
+
+
 def test_a_person_who_keeps_a_doubted_label_releases_it() -> None:
     row = verdict_of([UNSURE], [decision(0, "s1", "l1", "keep")])
     assert (row["action"], row["released_label"], row["weight"]) == ("keep", "cat", 1.0)

@@ -15,7 +15,7 @@ from curate.gates import gate_result, judge
 from curate.governance.traces import Traces
 from curate.manifest.build import Release, own_statistics, sorted_statistics
 from curate.manifest.ignore import ignored
-from curate.manifest.read import LoadedRelease
+from curate.manifest.read import LoadedRelease, load_table
 from curate.manifest.stream import RowStream
 from curate.policy import Policy
 from curate.runs import digest_json
@@ -56,7 +56,8 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
     soft_masks = None if version.soft_masks is None else _streamed_without(version.soft_masks, sample_ids)
     head = _head(version.manifest, data, excluded, (soft, soft_boxes), decisions, gates.outcome)
     if soft_masks is not None:
-        head = _with_maps(head, data, soft_masks)
+        maps = load_table(version.path, version.manifest, "soft_masks", ["sample_id"])
+        head = _with_maps(head, data, _without(maps, sample_ids).num_rows)
     evidence = {
         **traces.scrub_json(version.evidence),
         "erasure": {"n_rows": n_gone + _n_before(version), "note": NOTE},
@@ -243,10 +244,9 @@ def _head(
     return kept | {"counts": counts, "gates": gates, "inputs": inputs, "soft": described}
 
 
-def _with_maps(head: dict[str, Any], data: pa.Table, maps: RowStream) -> dict[str, Any]:
+def _with_maps(head: dict[str, Any], data: pa.Table, n_maps: int) -> dict[str, Any]:
     """Return the head with how many images with masks have no class map now."""
     n_images = pc.count_distinct(data.filter(pc.equal(data["task"], "segmentation"))["sample_id"]).as_py()
-    n_maps = sum(batch.num_rows for batch in maps.batches())
     told = {**head["soft_masks"], "n_missing": n_images - n_maps}
     return head | {"soft_masks": told, "inputs": {**head["inputs"], "class_maps": _UNKNOWN}}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.manifest.diff_compare import flat_differs
+from curate.manifest.diff_compare import flat, flat_differs
 from curate.manifest.place import Place
 from curate.manifest.read import load_table
 
@@ -87,10 +87,10 @@ def policy_cause(
         all_alike &= np.asarray(known)
     any_said = np.zeros(len(reasons[0]), dtype=np.bool_)
     for one in reasons:
-        flat = one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one
-        row = pc.list_parent_indices(flat).to_numpy()
+        ids = flat(one)
+        row = pc.list_parent_indices(ids).to_numpy()
         any_said[row] = True
-        all_alike[row[~pc.is_in(pc.list_flatten(flat), value_set=alike).to_numpy(zero_copy_only=False)]] = False
+        all_alike[row[~pc.is_in(pc.list_flatten(ids), value_set=alike).to_numpy(zero_copy_only=False)]] = False
     by_policy = pa.array(all_alike & any_said)
     return pc.if_else(by_policy, pa.scalar(["policy_changed"], _TEXTS), pa.scalar(None, _TEXTS))
 
@@ -119,27 +119,25 @@ def source_cause(change: str, where: pa.Array | pa.ChunkedArray | None, n: int =
     cause = pa.scalar([SOURCE_CAUSES[change]], _TEXTS)
     if where is None:
         return pa.array([cause.as_py()] * n, _TEXTS)
-    where = where.combine_chunks() if isinstance(where, pa.ChunkedArray) else where
-    return pc.if_else(where, cause, pa.scalar(None, _TEXTS))
+    return pc.if_else(flat(where), cause, pa.scalar(None, _TEXTS))
 
 
 def first_of(*codes: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return for each row the first list that has something in it."""
     found: pa.Array | None = None
     for one in reversed(codes):
-        flat = one.combine_chunks() if isinstance(one, pa.ChunkedArray) else one
-        flat = flat.cast(_TEXTS)
-        has = pc.fill_null(pc.greater(pc.list_value_length(flat), 0), fill_value=False)
-        rest = pa.nulls(len(flat), _TEXTS) if found is None else found
-        found = pc.if_else(has, flat, rest)
+        texts = flat(one).cast(_TEXTS)
+        has = pc.fill_null(pc.greater(pc.list_value_length(texts), 0), fill_value=False)
+        rest = pa.nulls(len(texts), _TEXTS) if found is None else found
+        found = pc.if_else(has, texts, rest)
     return found
 
 
 def no_longer(codes: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return the same lists, each code said to be the case no longer."""
-    flat = (codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes).cast(_TEXTS)
-    words = pc.binary_join_element_wise(NO_LONGER, pc.list_flatten(flat), "")
-    lengths = pc.fill_null(pc.list_value_length(flat), 0).to_numpy()
+    texts = flat(codes).cast(_TEXTS)
+    words = pc.binary_join_element_wise(NO_LONGER, pc.list_flatten(texts), "")
+    lengths = pc.fill_null(pc.list_value_length(texts), 0).to_numpy()
     starts = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
     return pa.ListArray.from_arrays(starts, words).cast(_TEXTS)
 

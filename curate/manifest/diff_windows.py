@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
@@ -38,10 +38,9 @@ class Piece:
         """Return the first `n` rows and the others, both over the same memory."""
         return Piece(self.start, self.rows.slice(0, n)), Piece(self.start + n, self.rows.slice(n))
 
-    def _bisect(self, how: object, sample: str) -> int:
+    def _bisect(self, how: Callable[..., int], sample: str) -> int:
         ids = self.rows["sample_id"]
-        at: int = how(range(len(ids)), sample, key=lambda row: ids[row].as_py())  # type: ignore[operator]
-        return at
+        return how(range(len(ids)), sample, key=lambda row: ids[row].as_py())
 
 
 class Walk:

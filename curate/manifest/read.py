@@ -15,10 +15,12 @@ import pyarrow as pa
 from curate import schema
 from curate.errors import InputError, VerificationError
 from curate.manifest.place import Place, parquet_file, place_of, resolved
+
+from curate.manifest.soft_masks import GROUP_ROWS
 from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
 from curate.manifest.stream import RowStream
 
-STREAMED = {"soft_masks": 8}  # table -> rows that are read at once: it may be larger than memory
+STREAMED = {"soft_masks": GROUP_ROWS}  # table -> rows that are read at once: it may be larger than memory
 
 _LISTED = re.compile(
     r"(?:(?:data|soft|soft_boxes|soft_masks|ignore|excluded|findings|decisions)/part-\d{5}\.parquet"
@@ -160,23 +162,19 @@ def stream_table(version: Place, manifest: Mapping[str, Any], kind: str) -> RowS
     Raises:
         VerificationError: the first part is missing or cannot be read; later ones when they are read.
     """
-    paths = sorted(entry["path"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/"))
+    parts = [version / path for path in parts_of(version, manifest, kind)]
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for relative in paths:
+        for part in parts:
             try:
-                yield from parquet_file(version / relative).iter_batches(batch_size=STREAMED[kind])
+                yield from parquet_file(part).iter_batches(batch_size=STREAMED[kind])
             except (OSError, pa.ArrowException) as error:
-                msg = f"{version / relative} is listed and cannot be read: {error}. Run curate verify."
-                raise VerificationError(msg) from error
+                raise unreadable(part, error) from error
 
-    if not paths:
-        raise VerificationError(f"{version} lists no part of {kind}/, though its manifest describes that table.")
     try:
-        columns = parquet_file(version / paths[0]).schema_arrow.remove_metadata()
+        columns = parquet_file(parts[0]).schema_arrow.remove_metadata()
     except (OSError, pa.ArrowException) as error:
-        msg = f"{version / paths[0]} is listed and cannot be read: {error}. Run curate verify."
-        raise VerificationError(msg) from error
+        raise unreadable(parts[0], error) from error
     return RowStream(columns, batches)
 
 

@@ -22,16 +22,11 @@ def load_ignored(version: Place, manifest: Mapping[str, Any]) -> pa.Table:
     """
     if "ignore" in manifest["tables"]:
         return load_table(version, manifest, "ignore")
-    found = ignored_in(version, manifest)
-    return IGNORE.empty_table() if found is None else found
-
-
-def ignored_in(version: Place, manifest: Mapping[str, Any]) -> pa.Table | None:
-    """Return what `ignored` finds from the other tables of a version."""
-    return ignored(
+    found = ignored(
         load_table(version, manifest, "data", READ["data"]),
         load_table(version, manifest, "excluded", READ["excluded"]),
         load_table(version, manifest, "findings"),
         load_table(version, manifest, "decisions"),
         Policy.of_version(load_evidence(version, "policy")),
     )
+    return IGNORE.empty_table() if found is None else found

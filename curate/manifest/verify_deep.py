@@ -14,11 +14,9 @@ from curate import schema
 from curate.errors import VerificationError
 from curate.manifest.place import parquet_file
 from curate.manifest.read import STREAMED, load_evidence, load_table
-from curate.manifest.verify_maps import no_map
+from curate.manifest.verify_maps import MASS_TOLERANCE, no_map
 from curate.manifest.verify_meaning import Check
 from curate.manifest.verify_rows import Opened
-
-_MASS_TOLERANCE = 0.02  # float16 keeps three digits of each of up to hundreds of probabilities
 
 
 def _values(opened: Opened) -> tuple[list[str], str]:
@@ -93,7 +91,7 @@ def _no_distribution(batch: pa.RecordBatch, n_classes: int, *, alone: bool = Fal
         tops = pc.min_max(pc.list_flatten(batch["top_classes"].drop_null()))
         if not (tops["min"].as_py() >= 0 and tops["max"].as_py() < n_classes):
             yield "names classes that are not there"
-    if not (np.isfinite(probs).all() and (probs >= 0).all() and (np.abs(mass - 1) <= _MASS_TOLERANCE).all()):
+    if not (np.isfinite(probs).all() and (probs >= 0).all() and (np.abs(mass - 1) <= MASS_TOLERANCE).all()):
         yield "holds soft labels that do not sum to 1"
 
 

@@ -19,7 +19,7 @@ from curate.manifest.soft_layout import Layout
 from curate.manifest.stale import refuse_other_classes, refuse_other_images, refuse_other_teachers
 from curate.teachers.regions.cells import grid_size
 
-_TOLERANCE = 0.02  # as of rows: float16 keeps three digits of each probability
+MASS_TOLERANCE = 0.02  # float16 keeps three digits of each of up to hundreds of probabilities
 
 
 def wrong_maps(version: Place, manifest: Mapping[str, Any]) -> tuple[list[str], str]:
@@ -116,7 +116,7 @@ def _odd_row(columns: list[NDArray[Any] | None], layout: Layout, n_cells: int) -
         mass = mass + known[2]
         if max(int(one.max(initial=0)) for one in (known[0], *known[3:])) >= layout.n_classes:
             yield "names classes that are not there"
-    sums = (np.abs(mass - 1) <= _TOLERANCE) | (mass == 0)
+    sums = (np.abs(mass - 1) <= MASS_TOLERANCE) | (mass == 0)
     if not (np.isfinite(probs).all() and (probs >= 0).all() and sums.all()):
         yield "holds class maps that do not sum to 1"
 

@@ -12,11 +12,10 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.errors import InputError, VerificationError
 from curate.gates import gate_result
+from curate.manifest.ignore import READ, ignored
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_evidence, load_table
-from curate.manifest.read_ignored import ignored_in
-from curate.manifest.row_groups import RowGroup
 from curate.manifest.soft import MADE_FOR, image_keys
 from curate.manifest.stale import refuse_other_images, refuse_stale
 from curate.manifest.store import describe
@@ -139,13 +138,22 @@ def _verdicts(version: Opened) -> tuple[list[str], str]:
     )
     wrong += _masks(version)
     told = f"{excluded.num_rows + version.n_rows} recomputed from findings, policy and decisions"
-    place, manifest = version.place, version.manifest
-    if "ignore" not in manifest["tables"]:
+    if "ignore" not in version.manifest["tables"]:
         return wrong, told
-    stored, found = load_table(place, manifest, "ignore").combine_chunks(), ignored_in(place, manifest)
+    n_places = version.manifest["tables"]["ignore"]["rows"]
+    return wrong + _ignore(version), f"{told}; so are {n_places} places to ignore"
+
+
+def _ignore(version: Opened) -> list[str]:
+    """Find again what nobody vouches for, and compare with what is stored."""
+    stored = load_table(version.place, version.manifest, "ignore").combine_chunks()
+    data, excluded = (
+        load_table(version.place, version.manifest, kind, READ[kind]) for kind in ("data", "excluded")
+    )
+    found = ignored(data, excluded, version.findings, version.decisions, version.policy)
     if found is None or not all(stored[name].equals(found[name]) for name in stored.column_names):
-        wrong.append("ignore/ is not what was held back in released images")
-    return wrong, f"{told}; so are {stored.num_rows} places to ignore"
+        return ["ignore/ is not what was held back in released images"]
+    return []
 
 
 def _masks(version: Opened) -> list[str]:
@@ -153,13 +161,11 @@ def _masks(version: Opened) -> list[str]:
     columns = {column["name"] for column in version.manifest["tables"]["data"]["columns"]}
     if "given_mask" not in columns:  # published by an earlier curate
         return []
-    if not any(_has_masks(group) for group in version.groups):
+    if not version.rows.masks:
         return []
     names = ["sample_id", "label_id", "task", "action", "mask", "given_mask"]
     data = load_table(version.place, version.manifest, "data", names)
     data = data.filter(pc.equal(data["task"], "segmentation")).combine_chunks()
-    if not data.num_rows:
-        return []
     whole = pa.array(
         [g or m for g, m in zip(data["given_mask"].to_pylist(), data["mask"].to_pylist(), strict=True)],
         schema.MASK_RLE,
@@ -171,10 +177,6 @@ def _masks(version: Opened) -> list[str]:
     )
     different = [name for name in ("mask", "given_mask") if again[name].to_pylist() != data[name].to_pylist()]
     return [f"without the regions in doubt masks differ in: {', '.join(different)}"] if different else []
-
-
-def _has_masks(group: RowGroup) -> bool:
-    return "segmentation" in pc.unique(group.read(["task"])["task"]).to_pylist()
 
 
 def _gates(version: Opened) -> tuple[list[str], str]:

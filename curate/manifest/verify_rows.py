@@ -27,10 +27,12 @@ from curate.manifest.place import Place
 from curate.manifest.read import load_evidence, load_table
 from curate.manifest.row_groups import RowGroup, id_numbers, read_rows, row_groups
 from curate.manifest.soft import MADE_FOR, image_keys
+from curate.manifest.tables import DATA
 from curate.policy import Policy
 from curate.verdicts import decide
 
 SPOKEN = ("sample_id", "label_id", "given_label", "task", "content_sha256", *schema.VERDICTS.names[2:])
+_KEPT = pa.schema([DATA.field(name) for name in SPOKEN])
 _IDS = ("sample_id", "label_id")
 _AT_ONCE = min(4, os.cpu_count() or 1)  # row groups in memory
 
@@ -91,6 +93,7 @@ class Seen:
         spoken: the rows that something speaks of, `SPOKEN`.
         odd: columns in which a row of which nothing speaks has another verdict than silence gives.
         drops: whether a row has the action drop.
+        masks: whether a row is a mask's.
         keys: a number of each row's id, equal for equal ids; None where the ids are of no fixed length.
         orderly: whether rows ascend by sample, and a row without a label is its sample's only one.
         ends: first and last row, (sample id, label id).
@@ -101,6 +104,7 @@ class Seen:
     spoken: pa.Table
     odd: set[str]
     drops: bool
+    masks: bool
     keys: NDArray[np.uint64] | None
     orderly: bool
     ends: list[tuple[str, str | None]]
@@ -195,6 +199,7 @@ def _look(group: RowGroup, *, soft: Sequence[RowGroup] | None, spoken: Spoken, s
         spoken=kept,
         odd=set() if silence is None or chosen.all() else _odd(rows, chosen, silence),
         drops=bool(pc.any(pc.equal(rows["action"], "drop")).as_py()),
+        masks=bool(pc.any(pc.equal(rows["task"], "segmentation")).as_py()),
         keys=id_numbers(pc.coalesce(rows["label_id"], rows["sample_id"]).combine_chunks()),
         orderly=_orderly(rows),
         ends=[tuple(rows[name][at].as_py() for name in _IDS) for at in (0, last)] if rows.num_rows else [],
@@ -264,10 +269,11 @@ def _together(parts: Sequence[Seen]) -> Seen:
         for (_, last), (first, _) in pairwise(ends)
     )
     return Seen(
-        spoken=pa.concat_tables([part.spoken for part in parts]),
+        spoken=pa.concat_tables([part.spoken for part in parts]) if parts else _KEPT.empty_table(),
         odd=set().union(*(part.odd for part in parts)),
         drops=any(part.drops for part in parts),
-        keys=np.concatenate(keys) if len(keys) == len(parts) else None,
+        masks=any(part.masks for part in parts),
+        keys=np.concatenate([np.zeros(0, np.uint64), *keys]) if len(keys) == len(parts) else None,
         orderly=joins and all(part.orderly for part in parts),
         ends=[ends[0][0], ends[-1][1]] if ends else [],
         soft=next((part.soft for part in parts if part.soft), None),

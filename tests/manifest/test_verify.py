@@ -16,7 +16,7 @@ from curate.check import build_statistics
 from curate.errors import InputError, VerificationError
 from curate.manifest import Promise, load_release, publish, require, verify
 from curate.manifest.store import canonical_manifest, sha256_of
-from curate.policy import Policy
+from curate.policy import Policy, Rule
 
 Worlds = Callable[..., Any]
 
@@ -79,6 +79,17 @@ def test_a_version_keeps_its_promises_and_says_what_it_does_not_promise(version:
     assert "bias" in promises["not promised"].detail
     assert promises["parents"].detail == "1 parents are there"
     assert promises["verdicts"].detail.startswith("13 recomputed")
+
+
+@pytest.mark.parametrize("flagged", [dict.fromkeys(range(6), "fox"), {}])
+def test_a_version_without_a_row_and_one_without_a_finding_keep_their_promises(
+    world: Worlds, tmp_path: Path, flagged: dict[int, str]
+) -> None:
+    policy = Policy(rules=(Rule(issue="mislabel", action="drop"),), max_share_out=1.0)
+    release = world(n=6, left_out=(0, 2), flagged=flagged, policy=policy).release()
+    assert release.data.num_rows == (0 if flagged else 4)
+    promises = verify(publish(release, tmp_path, "zoo").path, deep=True)
+    assert [promise for promise in promises if promise.ok is False] == []
 
 
 def test_progress_counts_the_bytes(version: Path) -> None:
