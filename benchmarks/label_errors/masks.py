@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import tarfile
 import tempfile
 import time
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from mask_plants import EIGHT, KINDS, Plants, numbered, plant
 from mask_teachers import VOID, teach
 from PIL import Image
 from scipy import ndimage
+from unpacked import unpacked
 
 from curate.teachers.regions.flag_masks import flag_masks
 
@@ -199,12 +199,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.images
-        if folder.is_file():
-            with tarfile.open(folder) as archive:
-                archive.extractall(temporary, filter="data")
-            folder = Path(temporary)
+    with unpacked(options.images) as folder, tempfile.TemporaryDirectory() as temporary:
         images, true = read(folder, options.ignore)
         kept = sorted(images)[:: options.every]
         images, true = {stem: images[stem] for stem in kept}, {stem: true[stem] for stem in kept}

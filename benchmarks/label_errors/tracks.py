@@ -27,19 +27,32 @@ import argparse
 import csv
 import tempfile
 import time
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from unpacked import unpacked
 
 from curate.teachers.tracks.flag_tracks import flag_tracks
 
 KINDS = ("id_switch", "class_flip", "gap", "jump", "duplicate_id")
 APART = 25
 FRAME, ID, BOX, CLASS, CONSIDER = 0, 1, slice(2, 6), 7, 6
+
+
+@contextmanager
+def tracks_in(path: Path) -> Iterator[Path]:
+    """Give the folder with `gt` and the trackers' folders, in `path` or in the archive at `path`."""
+    with unpacked(path) as folder:
+        yield next(one.parent for one in (folder / "gt", *folder.rglob("gt")) if one.is_dir())
+
+
+def trackers_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != "gt")
 
 
 @dataclass
@@ -276,7 +289,7 @@ def contenders(names: list[str]) -> dict[str, list[str] | None]:
 
 
 def run(folder: Path, seeds: int, n_resamples: int, jitter: float) -> list[list[str]]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "gt")
+    names = trackers_in(folder)
     pools: dict[tuple[str, str], Pool] = {}
     seconds: dict[str, float] = {}
     for file in sorted((folder / "gt").glob("*.txt")):
@@ -338,12 +351,7 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.tracks
-        if folder.is_file():
-            with zipfile.ZipFile(folder) as archive:
-                archive.extractall(temporary)
-            folder = next(path.parent for path in Path(temporary).rglob("gt") if path.is_dir())
+    with tracks_in(options.tracks) as folder:
         rows = run(folder, options.seeds, options.resamples, options.jitter)
     for row in rows:
         print(" | ".join(row))

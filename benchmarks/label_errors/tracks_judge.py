@@ -23,14 +23,13 @@ from __future__ import annotations
 import argparse
 import csv
 import tempfile
-import zipfile
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from tracks import average_precision
-from tracks_stress import SCENES, write
+from tracks import average_precision, tracks_in
+from tracks_stress import SCENES, truth_of, write, write_teachers
 
 from curate.teachers.tracks.flag_tracks import flag_tracks
 
@@ -233,22 +232,14 @@ def measured(judge: Judge, number: np.ndarray, rows: np.ndarray, table) -> dict[
 
 def run_scene(name: str, folder: Path, seeds: int, *, apart: bool) -> list[list[str]]:
     scene = SCENES[name]
-    trackers = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "gt")
     pools: dict[tuple, list] = defaultdict(list)
     for file in sorted((folder / "gt").glob("*.txt")):
         for seed in range(seeds):
             random = np.random.default_rng([seed, len(file.name)])
-            truth = np.loadtxt(file, delimiter=",")
-            for change in (*scene.labels, *scene.both):
-                truth = change(truth, random)
+            truth = truth_of(scene, file, random)
             with tempfile.TemporaryDirectory() as temporary:
                 home = Path(temporary)
-                teachers = {}
-                for tracker in trackers:
-                    tracks = np.loadtxt(folder / tracker / file.name, delimiter=",")
-                    for change in (*scene.both, *scene.trackers):
-                        tracks = change(tracks, random)
-                    teachers[tracker] = write(home / tracker / file.name, tracks)
+                teachers = write_teachers(scene, folder, file.name, home, random)
                 copies = [(style, (one,)) for style, all_ in STYLES.items() for one in all_]
                 for style, only in copies if apart else [(style, ()) for style in STYLES]:
                     judge = Judge(truth, style, 100 * seed + len(style), only)
@@ -281,12 +272,7 @@ def main() -> None:
     options = parser.parse_args()
     table = [["scene", "kind", "style", "counted", "no tracker", "all trackers", "n"]]
     print(" | ".join(table[0]))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.tracks
-        if folder.is_file():
-            with zipfile.ZipFile(folder) as archive:
-                archive.extractall(temporary)
-            folder = next(path.parent for path in Path(temporary).rglob("gt") if path.is_dir())
+    with tracks_in(options.tracks) as folder:
         for name in options.scenes.split(","):
             for row in run_scene(name, folder, options.seeds, apart=options.apart):
                 table.append(row)

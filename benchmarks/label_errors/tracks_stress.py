@@ -24,15 +24,15 @@ from __future__ import annotations
 import argparse
 import csv
 import tempfile
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tracks import BOX, FRAME, ID, KINDS, Planter, Pool, curate_scores, plant
+from tracks import BOX, FRAME, ID, KINDS, Planter, Pool, curate_scores, plant, trackers_in, tracks_in
 
 Rows = np.ndarray
+Change = Callable[[Rows, np.random.Generator], Rows]
 VISIBILITY = 8
 
 
@@ -40,13 +40,13 @@ VISIBILITY = 8
 class Scene:
     """What happens to the labels, to a tracker, and whose ids are exchanged."""
 
-    labels: tuple[Callable[[Rows, np.random.Generator], Rows], ...] = ()
-    both: tuple[Callable[[Rows, np.random.Generator], Rows], ...] = ()
-    trackers: tuple[Callable[[Rows, np.random.Generator], Rows], ...] = ()
+    labels: tuple[Change, ...] = ()
+    both: tuple[Change, ...] = ()
+    trackers: tuple[Change, ...] = ()
     crowd: bool = False
 
 
-def jitter(share: float) -> Callable[[Rows, np.random.Generator], Rows]:
+def jitter(share: float) -> Change:
     def change(rows: Rows, random: np.random.Generator) -> Rows:
         moved = rows.copy()
         moved[:, BOX] += random.normal(size=(len(rows), 4)) * share * np.hypot(rows[:, 4], rows[:, 5])[:, None]
@@ -57,7 +57,7 @@ def jitter(share: float) -> Callable[[Rows, np.random.Generator], Rows]:
     return change
 
 
-def every(n: int) -> Callable[[Rows, np.random.Generator], Rows]:
+def every(n: int) -> Change:
     def change(rows: Rows, _random: np.random.Generator) -> Rows:
         left = rows[rows[:, FRAME] % n == 1 % n].copy()
         left[:, FRAME] = left[:, FRAME] // n + 1
@@ -150,8 +150,31 @@ def write(path: Path, rows: Rows) -> Path:
     return path
 
 
+def changed(path: Path, changes: Iterable[Change], random: np.random.Generator) -> Rows:
+    rows = np.loadtxt(path, delimiter=",")
+    for change in changes:
+        rows = change(rows, random)
+    return rows
+
+
+def truth_of(scene: Scene, path: Path, random: np.random.Generator) -> Rows:
+    """Return the labels of a sequence as they are in the scene; they are drawn before the teachers."""
+    return changed(path, (*scene.labels, *scene.both), random)
+
+
+def write_teachers(
+    scene: Scene, folder: Path, sequence: str, home: Path, random: np.random.Generator
+) -> dict[str, Path]:
+    """Write under `home` what each tracker says of a sequence in the scene."""
+    changes = (*scene.both, *scene.trackers)
+    return {
+        name: write(home / name / sequence, changed(folder / name / sequence, changes, random))
+        for name in trackers_in(folder)
+    }
+
+
 def run_scene(scene: Scene, folder: Path, seeds: int) -> list[list[str]]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "gt")
+    names = trackers_in(folder)
     contenders = {"no tracker": [], names[-1]: names[-1:], "all": names}
     pools: dict[tuple[str, str], Pool] = {}
     clean = {title: dict.fromkeys(KINDS, 0.0) for title in contenders}
@@ -159,18 +182,11 @@ def run_scene(scene: Scene, folder: Path, seeds: int) -> list[list[str]]:
     for file in sorted((folder / "gt").glob("*.txt")):
         for seed in range(seeds):
             random = np.random.default_rng([seed, len(file.name)])
-            truth = np.loadtxt(file, delimiter=",")
-            for change in (*scene.labels, *scene.both):
-                truth = change(truth, random)
+            truth = truth_of(scene, file, random)
             made, left = plant(truth, 1000 * seed + len(file.name), CrowdPlanter if scene.crowd else Planter)
             with tempfile.TemporaryDirectory() as temporary:
                 home = Path(temporary)
-                teachers = {}
-                for name in names:
-                    tracks = np.loadtxt(folder / name / file.name, delimiter=",")
-                    for change in (*scene.both, *scene.trackers):
-                        tracks = change(tracks, random)
-                    teachers[name] = write(home / name / file.name, tracks)
+                teachers = write_teachers(scene, folder, file.name, home, random)
                 spoiled = write(home / "spoiled" / file.name, made.rows[left])
                 as_given = write(home / "given" / file.name, truth)
                 n_clean += len(truth)
@@ -213,12 +229,7 @@ def main() -> None:
     table = [["scene", "contender", *KINDS]]
     print("AP, F1, flagged per 10,000 boxes without planted errors")
     print(" | ".join(table[0]))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.tracks
-        if folder.is_file():
-            with zipfile.ZipFile(folder) as archive:
-                archive.extractall(temporary)
-            folder = next(path.parent for path in Path(temporary).rglob("gt") if path.is_dir())
+    with tracks_in(options.tracks) as folder:
         for name in options.scenes.split(","):
             for row in run_scene(SCENES[name], folder, options.seeds):
                 table.append([name, *row])

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "label_errors"))
 from mask_plants import plant
 from mask_teachers import VOID, teach
 from masks import read
+from unpacked import unpacked
 
 from curate.manifest.soft_layout import Layout, encode
 from curate.teachers.regions.answers import Answer
@@ -113,12 +113,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the teachers' maps; used again")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.images
-        if folder.is_file():
-            with tarfile.open(folder) as archive:
-                archive.extractall(temporary, filter="data")
-            folder = Path(temporary)
+    with unpacked(options.images) as folder, tempfile.TemporaryDirectory() as temporary:
         images, true = read(folder, options.ignore)
         given, _ = plant(true, 0)
         n_classes = int(max(m[m != VOID].max() for m in given.values())) + 1

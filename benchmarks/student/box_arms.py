@@ -72,13 +72,12 @@ def curated(
     run = curate.run(folder / f"{NAME}.yaml", workspace=folder / "workspace", review=False, workers=1)
     feed = curate.feed.open(f"{NAME}@{run.published.id}", workspace=folder / "workspace", allow_failed_gates=True)
     dataset = feed.dataset(size_px=world.pixels.shape[2:])
-    row_of = {uri: int(uri.rpartition("/")[2].partition(".")[0]) for uri in feed.rows.places()["uri"].to_pylist()}
     items = {}
     for at, uri in enumerate(feed.rows.places()["uri"].to_pylist()):
-        item = dataset[at]
-        if not np.array_equal(item["image"].numpy(), world.pixels[row_of[uri]]):
+        row, item = int(Path(uri).stem), dataset[at]
+        if not np.array_equal(item["image"].numpy(), world.pixels[row]):
             raise SystemExit(f"the feed hands out other pixels of {uri} than the other arms see")
-        items[row_of[uri]] = {name: value for name, value in item.items() if name != "image"}
+        items[row] = {name: value for name, value in item.items() if name != "image"}
     found = run.tables["findings"].to_pylist()
     flagged = [one["issue"] for one in found if one["check"] == "box_noise" and one["flagged"]]
     counts = {

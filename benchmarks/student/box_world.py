@@ -19,7 +19,6 @@ from curate.plant.corrupt import corrupt
 
 ORDER_SEED = 20_240_229
 KINDS = ("drop", "shift", "swap", "invent")
-NAME = "boxes"
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,11 @@ def read_world(path: Path, folder: Path, *, size_px: tuple[int, int], n_test: in
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of some images: row `image` of the world, x0, y0, x1, y1 relative, class, and what is wrong with it."""
+    """Boxes of some images: row `image` of the world, x0, y0, x1, y1 relative, and class."""
 
     image: np.ndarray
     boxes: np.ndarray
     label: np.ndarray
-    ids: np.ndarray
 
     def of(self, row: int) -> np.ndarray:
         """Return which boxes are of an image."""
@@ -108,7 +106,6 @@ def boxes_of(world: World, labels: pa.Table, rows: np.ndarray) -> Boxes:
         np.array([place[one["sample_id"]] for one in mine], np.int64),
         corners,
         np.array([numbers[one["label"]] for one in mine], np.int64),
-        np.array([one["label_id"] for one in mine]),
     )
 
 
