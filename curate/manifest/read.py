@@ -15,7 +15,6 @@ import pyarrow as pa
 from curate import schema
 from curate.errors import InputError, VerificationError
 from curate.manifest.place import Place, parquet_file, place_of, resolved
-
 from curate.manifest.soft_masks import GROUP_ROWS
 from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
 from curate.manifest.stream import RowStream
