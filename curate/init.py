@@ -61,11 +61,13 @@ def write_spec(path: Path, *, out: Path | None = None, force: bool = False) -> W
         raise ConfigError(
             f"There is a spec at {file} already. Give another file with --out, or --force to replace it."
         )
-    comments = getattr(source_named(name), "comments", None)  # a source may have nothing to say
+    source = source_named(name)
+    comments = getattr(source, "comments", None)  # a source may have nothing to say
     told = comments(path) if comments else {}
-    text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent), told)
+    spec_keys = getattr(source, "spec_keys", {})
+    text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent), told, spec_keys)
     write_text(file, text)
-    remarks = getattr(source_named(name), "remarks", None)
+    remarks = getattr(source, "remarks", None)
     return WrittenSpec(file, dataset, name, blanks, tuple(remarks(path)) if remarks else ())
 
 
@@ -125,7 +127,12 @@ def dataset_name(path: Path) -> str:
 
 
 def render_spec(
-    name: str, format_name: str, source: Mapping[str, Any], path: str, comments: Mapping[str, str]
+    name: str,
+    format_name: str,
+    source: Mapping[str, Any],
+    path: str,
+    comments: Mapping[str, str],
+    spec_keys: Mapping[str, Any],
 ) -> tuple[str, tuple[str, ...]]:
     """Return the text of a spec and the keys in it that a person has to fill in.
 
@@ -135,6 +142,7 @@ def render_spec(
         source: the format's own keys under `source`.
         path: relative to the spec.
         comments: key under `source` (dotted) -> what stands beside it.
+        spec_keys: keys beside `source` whose value the format itself knows: task, groups.
     """
     blanks = tuple(
         f"source.columns.{role}" for role, value in (source.get("columns") or {}).items() if value == MISSING
@@ -143,6 +151,7 @@ def render_spec(
         "# Written by `curate init`. Every key is explained in the README; paths are relative to this file.",
         f"name: {name}",
         'description: ""',
+        *(f"{key}: {_scalar(value)}" for key, value in spec_keys.items()),
         "",
         "source:",
         f"  format: {format_name}",
@@ -150,7 +159,9 @@ def render_spec(
     ]
     for key, value in source.items():
         lines += _source_lines(key, value, comments)
-    return "\n".join(lines) + "\n" + _REST, blanks
+    examples = tuple(f"# {key}:" for key in spec_keys)
+    rest = "".join(line for line in _REST.splitlines(keepends=True) if not line.startswith(examples))
+    return "\n".join(lines) + "\n" + rest, blanks
 
 
 def _source_lines(key: str, value: Any, comments: Mapping[str, str]) -> list[str]:  # noqa: ANN401 - YAML values

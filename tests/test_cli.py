@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 NAMES = ("cat", "dog", "eel")
@@ -231,7 +232,27 @@ def make_table(root: Path) -> Path:
     return root / "labels.csv"
 
 
-MAKERS = {"coco": make_coco, "voc": make_voc, "yolo": make_yolo, "masks": make_masks, "table": make_table}
+def make_mot(root: Path) -> Path:
+    home = root / "train" / "walk"
+    stems = write_images(home / "img1")
+    (home / "gt").mkdir()
+    (home / "gt" / "gt.txt").write_text("".join(f"{int(s)},1,2,3,10,12,1,1,1\n" for s in stems), encoding="utf-8")
+    return root
+
+
+MAKERS = {
+    "coco": make_coco,
+    "voc": make_voc,
+    "mot": make_mot,
+    "yolo": make_yolo,
+    "masks": make_masks,
+    "table": make_table,
+}
+SAID_BY_FORMAT = {
+    "voc": {"task": "detection"},
+    "mot": {"task": "tracking", "groups": {"video": "video"}},
+    "masks": {"task": "segmentation"},
+}
 
 
 @pytest.mark.parametrize("format_name", MAKERS)
@@ -243,6 +264,8 @@ def test_what_init_writes_for_a_format_is_a_spec_that_runs(format_name: str, tmp
     assert wrote.json["blanks"] == []
     spec = Path(wrote.json["spec"])
     assert spec.parent == tmp_path
+    told = yaml.safe_load(spec.read_text(encoding="utf-8"))
+    assert {key: told[key] for key in ("task", "groups") if key in told} == SAID_BY_FORMAT.get(format_name, {})
     done = e2e.call("run", spec, "--no-review", "--json", "--quiet", cwd=tmp_path)
     assert done.code in {0, 1}, done.err  # twelve pictures are too few for some gates, never for the run
     assert done.json["counts"]["n_images"] == 12

@@ -40,6 +40,7 @@ class Masks:
 
     name = "masks"
     option_names = ("images", "masks", "classes", "ignore", "suffix")
+    spec_keys: Mapping[str, Any] = {"task": "segmentation"}
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
         """Return the options for a folder or archive with a folder of images and one of PNGs of the same stems."""

@@ -22,8 +22,9 @@ from __future__ import annotations
 import configparser
 import math
 import posixpath
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ CLASS_NAMES = (
 MIN_COLUMNS = 6
 CONSIDER_COLUMN, CLASS_COLUMN = 6, 7
 _LABELS = "gt/gt.txt"
+_MARKS = (f"/{_LABELS}", "/seqinfo.ini")  # a folder with one of them is a sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Mot:
 
     name = "mot"
     option_names = ("class_names",)
+    spec_keys: Mapping[str, Any] = {"task": "tracking", "groups": {VIDEO: VIDEO}}
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
         """Return no options for a folder or archive with `gt/gt.txt` or `seqinfo.ini` beside a folder of frames."""
@@ -86,9 +89,7 @@ class Mot:
         except InputError:
             return None
         with_frames = {posixpath.dirname(posixpath.dirname(name)) for name in names if is_image_name(name)}
-        ends = (f"/{_LABELS}", "/seqinfo.ini")
-        marked = {f"/{name}".removesuffix(end)[1:] for end in ends for name in names if f"/{name}".endswith(end)}
-        return {} if with_frames & marked else None
+        return {} if with_frames.intersection(_sequences(names)) else None
 
     def read(self, options: ReadOptions) -> Ingested:
         """Read every sequence; raises InputError if there is none."""
@@ -99,20 +100,22 @@ class Mot:
         unknown = sorted({column for column in columns if column != VIDEO})
         if unknown:
             raise ConfigError(
-                f"The format mot has the column {VIDEO} and no other; the spec names {', '.join(unknown)}."
+                f"The format mot has the column {VIDEO} and no other; the spec names {', '.join(unknown)} under "
+                f"attributes or groups. Write {VIDEO}, or remove them."
             )
         collector = Collector(options, task="tracking", locator=tree.locator)
         tree.put_out_damage(collector)
-        homes = list(_sequences(tree))
+        homes = _sequences(tree.names())
         if not homes:
             raise InputError(
                 f"The format mot needs folders SEQUENCE/img1 with frames and SEQUENCE/gt/gt.txt with boxes; there is "
                 f"none in {options.root}. Check source.path."
             )
+        images = sorted(filter(is_image_name, tree.names()))
         twins = Counter(map(posixpath.basename, homes))
         for home in homes:
             video = home if twins[posixpath.basename(home)] > 1 else posixpath.basename(home)
-            _read_sequence(tree, collector, home, video or tree.root.stem, names)
+            _read_sequence(tree, collector, images, home, video or tree.root.stem, names)
         ingested = collector.finish()
         there = [name for name in names.known if name in ingested.classes]
         return with_declared_classes(ingested, options, dict.fromkeys(there))
@@ -129,28 +132,26 @@ def _class_names(given: Any) -> Sequence[str]:  # noqa: ANN401 - any YAML value
     return given
 
 
-def _sequences(tree: Tree) -> Iterator[str]:
-    """Yield the folders that hold a file of labels or a `seqinfo.ini`."""
-    found: dict[str, None] = {}
-    for name in tree.names():
-        for end in (f"/{_LABELS}", "/seqinfo.ini"):
-            if f"/{name}".endswith(end):
-                found[f"/{name}".removesuffix(end)[1:]] = None
-    yield from sorted(found)
+def _sequences(names: Sequence[str]) -> list[str]:
+    """Return the folders that hold a file of labels or a `seqinfo.ini`."""
+    rooted = [f"/{name}" for name in names]
+    return sorted({name.removesuffix(end)[1:] for name in rooted for end in _MARKS if name.endswith(end)})
 
 
-def _read_sequence(tree: Tree, collector: Collector, home: str, video: str, names: _Names) -> None:
+def _read_sequence(
+    tree: Tree, collector: Collector, images: Sequence[str], home: str, video: str, names: _Names
+) -> None:
+    """Read one sequence; `images` are the names of all images of the tree, sorted."""
     path = posixpath.join(home, _LABELS)
     labels = tree.has(path)
     frames: dict[int, str | None] = {}
     sizes: dict[int, tuple[int, int] | None] = {}
-    size = _size_in_ini(tree, home)
-    folder = posixpath.join(home, _frames_folder(tree, home)) + "/"
+    ini = _ini(tree, home)
+    size = _size_in_ini(ini)
+    folder = posixpath.join(home, _frames_folder(ini))
     state = "negative" if labels else "unlabeled"
-    for name in tree.names():
-        if not name.startswith(folder) or not is_image_name(name):
-            continue
-        stem = posixpath.splitext(name[len(folder) :])[0]
+    for name in images[bisect_left(images, f"{folder}/") : bisect_left(images, f"{folder}0")]:  # 0 follows /
+        stem = posixpath.splitext(name[len(folder) + 1 :])[0]
         number = int(stem) if stem.isdecimal() else None
         if number is None or number in frames:
             collector.put_out(name, "image", "frame_number_unclear", {"path": shown(name)})
@@ -174,15 +175,14 @@ def _ini(tree: Tree, home: str) -> Mapping[str, str]:
     return dict(parser["Sequence"]) if "Sequence" in parser else {}
 
 
-def _frames_folder(tree: Tree, home: str) -> str:
-    given = _ini(tree, home).get("imdir", "").strip("/")
+def _frames_folder(ini: Mapping[str, str]) -> str:
+    given = ini.get("imdir", "").strip("/")
     return given if given and ".." not in given.split("/") else "img1"
 
 
-def _size_in_ini(tree: Tree, home: str) -> tuple[int, int] | None:
-    values = _ini(tree, home)
+def _size_in_ini(ini: Mapping[str, str]) -> tuple[int, int] | None:
     try:
-        size = int(values.get("imwidth", "0")), int(values.get("imheight", "0"))
+        size = int(ini.get("imwidth", "0")), int(ini.get("imheight", "0"))
     except ValueError:
         return None
     return size if min(size) > 0 and max(size) < 1e6 else None

@@ -36,6 +36,7 @@ class Voc:
 
     name = "voc"
     option_names = ("annotations", "images", "one_based")
+    spec_keys: Mapping[str, Any] = {"task": "detection"}
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
         """Return the options for a folder or archive with VOC XMLs; looks for corners counted from 0."""

@@ -172,10 +172,11 @@ def _signer(path: Path) -> Any:  # noqa: ANN401 - CryptoSigner
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - as above
     from securesystemslib.signer import CryptoSigner  # noqa: PLC0415 - as above
 
+    pem = _key_bytes(path, "private")
     try:
-        loaded = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        if path.is_file() and b"PUBLIC KEY-----" in path.read_bytes():
+        loaded = load_pem_private_key(pem, None)
+    except (ValueError, TypeError) as error:
+        if b"PUBLIC KEY-----" in pem:
             raise ConfigError(
                 f"{path} must be a private ed25519 key in PEM; it is a public key, which only verifies: curate verify "
                 f"NAME --key {path}. The private one, beside which `curate keys new` wrote it, is "
@@ -193,10 +194,11 @@ def _public_key(path: Path) -> Any:  # noqa: ANN401 - SSlibKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415 - as above
     from securesystemslib.signer import SSlibKey  # noqa: PLC0415 - as above
 
+    pem = _key_bytes(path, "public")
     try:
-        loaded = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError, TypeError) as error:
-        if path.is_file() and b"PRIVATE KEY-----" in path.read_bytes():
+        loaded = load_pem_public_key(pem)
+    except (ValueError, TypeError) as error:
+        if b"PRIVATE KEY-----" in pem:
             raise ConfigError(
                 f"{path} must be a public ed25519 key in PEM; it is a private key, which only signs. The public one, "
                 f"which `curate keys new` writes beside it, is {path}.pub: --key {path}.pub"
@@ -207,11 +209,23 @@ def _public_key(path: Path) -> Any:  # noqa: ANN401 - SSlibKey
     return SSlibKey.from_crypto(loaded)
 
 
+def _key_bytes(path: Path, kind: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(_wrong_key(path, kind, "there is no such file")) from error
+    except OSError as error:
+        raise ConfigError(_wrong_key(path, kind, f"it cannot be read ({error.strerror})")) from error
+
+
+_REMEDIES = {
+    "private": "Make a pair: curate keys new --out mine.pem",
+    "public": "Give the public key of whom you trust to have signed; curate keys new wrote it beside theirs: FILE.pub.",
+}
+
+
 def _wrong_key(path: Path, kind: str, why: object) -> str:
-    return (
-        f"{path} must be a {kind} ed25519 key in PEM without a password: {why}. "
-        "Make a pair: curate keys new --out mine.pem"
-    )
+    return f"{path} must be a {kind} ed25519 key in PEM without a password: {why}. {_REMEDIES[kind]}"
 
 
 def _need() -> None:

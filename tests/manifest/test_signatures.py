@@ -146,6 +146,12 @@ def test_keys_that_cannot_be_used(root: Path, tmp_path: Path) -> None:
     assert "keys new --out" not in str(refused.value)
     with pytest.raises(ConfigError, match="must be a public ed25519 key in PEM"):
         verify(path_of(root, 1), key=tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"none\.pem must .*: there is no such file\. Make a pair: curate keys new"
+    ):
+        sign_version(root, "zoo@v1", tmp_path / "none.pem")
+    with pytest.raises(ConfigError, match=r"there is no such file\. Give the public key of whom you trust"):
+        verify(path_of(root, 1), key=tmp_path / "none.pem.pub")
     with pytest.raises(ConfigError, match="is there already"):
         new_keys(root / "mine.pem")
     assert (root / "mine.pem").stat().st_mode & 0o777 == 0o600
