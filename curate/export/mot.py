@@ -1,16 +1,17 @@
 """MOT Challenge: `[SPLIT/]SEQUENCE/img1/000001.jpg`, `gt/gt.txt`, `gt/labels.txt` and `seqinfo.ini`.
 
 A sequence is the group `video` where the release holds it (`attributes_released`), else the folder of its images,
-without `img1`. A frame keeps its number, counted from 1: what was not released leaves a hole. Pixels are rounded to
-9 decimals. The eighth column is a class's line in `labels.txt`; what nobody vouches for has 0 in the seventh, under an id
-of its own. Nothing says how visible a thing is or how fast frames follow each other: the ninth column is 1 everywhere,
-and `frameRate` is left out. Ids that are no whole numbers get numbers; `curate.csv` has every id.
+without `img1`; where two are called alike, the path tells them apart. A frame keeps its number, counted from 1: what was
+not released leaves a hole. Pixels are rounded to 9 decimals. The eighth column is a class's line in `labels.txt`; what
+nobody vouches for has 0 in the seventh, under an id of its own. Nothing says how visible a thing is or how fast frames
+follow each other: the ninth column is 1 everywhere, and `frameRate` is left out. Ids that are no whole numbers get
+numbers; `curate.csv` has every id.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,10 @@ def _sequences(images: Sequence[Image]) -> dict[str, list[Image]]:
         split = safe_folder(image.split) if image.split else ""
         found[split, image.video or _folder_of(image)].append(image)
     homes: dict[str, list[Image]] = {}
+    twins = Counter((split, posixpath.basename(name)) for split, name in found)
     for (split, name), some in sorted(found.items()):
-        safe = safe_folder(name.replace("/", "-"))
-        home = posixpath.join(split, safe)
+        short = posixpath.basename(name)
+        home = posixpath.join(split, safe_folder(short if twins[split, short] == 1 else name.replace("/", "-")))
         homes[home if home not in homes else f"{home}-{min(image.sample_id for image in some)}"] = some
     return homes
 

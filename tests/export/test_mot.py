@@ -152,10 +152,10 @@ def test_videos_in_one_folder_are_told_apart_by_their_group_or_left_out(tmp_path
     rows = [label(f"{video}-0.jpg", 1, 0, "1") for video in ("x", "y")]
     (left,) = put(rows, tmp_path / "one")
     assert left["reason_code"] == "export_frame_twice"
-    for row, video in zip(rows, ("x/v", "y"), strict=True):
+    for row, video in zip(rows, ("x/y", "y"), strict=True):
         row["groups"] = [("video", video)]
     assert put(rows, tmp_path / "two") == []
-    assert [one[:4] for one in seen(back(tmp_path / "two"))] == [("train", "x-v", 0, "1"), ("train", "y", 0, "1")]
+    assert [one[:4] for one in seen(back(tmp_path / "two"))] == [("train", "x-y", 0, "1"), ("train", "y", 0, "1")]
 
 
 def test_what_is_no_track_is_left_out(tmp_path: Path) -> None:
