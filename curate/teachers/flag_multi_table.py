@@ -110,6 +110,7 @@ def flag_multi_table(
         classes=tuple(order),
         out=out,
         order_from=order_from,
+        by_class=True,
     )
 
 

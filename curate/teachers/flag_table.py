@@ -90,7 +90,7 @@ def flag_table(
     return FlagSummary(
         counts[0], counts[1], counts[2], model.noise_rate, model.estimates, model.estimates_agree, model.teachers,
         model.regime, model.why, RISK_KIND, _transition(model, order), tuple(order), Path(out),
-        order_from, warnings,
+        order_from, warnings=warnings,
     )  # fmt: skip
 
 
