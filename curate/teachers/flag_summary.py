@@ -133,7 +133,7 @@ def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> It
     try:
         with pq.ParquetWriter(
             temporary,
-            fields,
+            fields.with_metadata({METADATA_KEY: canonical_json(about)}),  # read where the schema is stored, …
             compression="zstd",
             use_dictionary=[field.name for field in fields if field.name not in _DISTINCT or _coded(field)],
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
@@ -141,7 +141,8 @@ def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> It
                 map(_coded, fields)
             ),  # what is handed over as a dictionary is read as what it holds
         ) as writer:
-            writer.add_key_value_metadata({METADATA_KEY: canonical_json(about)})
+            if any(map(_coded, fields)):  # … and this where it is not
+                writer.add_key_value_metadata({METADATA_KEY: canonical_json(about)})
             yield writer
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
