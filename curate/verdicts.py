@@ -210,10 +210,9 @@ class _Found:
         region = equals_word(self.findings["check"].combine_chunks(), "mask_noise")
         for at in np.unique(self.finding[asks & region[self.finding]]).tolist():
             share[at] = share_in_doubt(self.findings["reason_args"][at].as_py())
-        whole = np.zeros(rows.num_rows, dtype=bool)
-        whole[self.row[asks & (share[self.finding] >= 1.0)]] = True
+        total = np.bincount(self.row[asks], weights=share[self.finding[asks]], minlength=rows.num_rows)
         masks: Mask = equals_word(rows["task"].combine_chunks(), "segmentation")
-        return masks & ~whole
+        return masks & (total < 1.0)
 
     def risk_by_row(self, n_rows: int) -> Floats:
         risk = np.zeros(n_rows)
