@@ -1,9 +1,10 @@
 """curate beside ObjectLab and plain agreement on boxes: average precision by issue, errors planted fairly.
 
-    python benchmarks/label_errors/boxes.py BOXES.zip [--seeds 3] [--resamples 200] [--teachers a,b] [--out results.csv]
+    python benchmarks/label_errors/boxes.py BOXES.zip [--seeds 3] [--resamples 200] [--teachers a,b] [--rate 0.05]
+        [--only-curate] [--out results.csv]
 
-BOXES.zip holds `gt.json` (COCO) and a COCO results list for each detector. Of the boxes 5 % each are dropped, moved
-to an IoU of .3 to .6, given another class, and as many are invented: a third with the size of another box anywhere,
+BOXES.zip holds `gt.json` (COCO) and a COCO results list for each detector. Of the boxes 5 % (`--rate`) each are dropped,
+moved to an IoU of .3 to .6, given another class, and as many are invented: a third with the size of another box anywhere,
 a third of a size of its own, a third beside an object. Planted and clean rows are shuffled, renumbered and rounded to
 whole pixels alike; all contenders read the same file. AP is over boxes (missing: candidates, one for each dropped
 box at an IoU of .5 or more, out of all dropped boxes). Intervals are 95 % bootstrap over images. ObjectLab (cleanlab,
@@ -87,10 +88,10 @@ def read(path: Path, chosen: list[str] | None) -> Task:
     return Task(size, given, given.take(np.zeros(0, int)), len(classes), found)
 
 
-def plant(task: Task, seed: int) -> Task:
+def plant(task: Task, seed: int, rate: float = RATE) -> Task:
     random = np.random.default_rng(seed)
     given, n = task.given, len(task.given.image)
-    k = round(RATE * n)
+    k = round(rate * n)
     chosen = random.permutation(n)
     drop, shift, swap = chosen[:k], chosen[k : 2 * k], chosen[2 * k : 3 * k]
     bbox, label, kind = given.bbox.copy(), given.label.copy(), given.kind.copy()
@@ -100,10 +101,14 @@ def plant(task: Task, seed: int) -> Task:
     label[swap] = (label[swap] + random.integers(1, task.n_classes, k)) % task.n_classes
     kind[swap] = "swap"
     made = [invented(random, task, place % 3) for place in range(k)]
+    new = np.array([one[1] for one in made]).reshape(-1, 4)
     keep = np.setdiff1d(np.arange(n), drop)
     all_boxes = Boxes(
         np.concatenate([given.image[keep], [one[0] for one in made]]).astype(int),
-        np.maximum(np.round(np.concatenate([bbox[keep], [one[1] for one in made]])), [-np.inf, -np.inf, 1, 1]),
+        np.maximum(
+            np.round(np.concatenate([bbox[keep], new])),
+            [-np.inf, -np.inf, 1, 1],
+        ),
         np.concatenate([label[keep], given.label[random.integers(n, size=k)]]).astype(int),
         np.concatenate([kind[keep], np.full(k, "spurious", object)]),
     )
@@ -193,7 +198,8 @@ def curate_ranks(task: Task, folder: Path) -> dict[str, Ranked]:
     labels, teachers = write(task, folder)
     summary = flag_boxes(labels, teachers, folder / "flags.parquet")
     table = pq.read_table(folder / "flags.parquet")
-    print(f"  {summary.why}; rates {', '.join(f'{k} {v:.3f}' for k, v in summary.rates.items())}", file=sys.stderr)
+    rates = [f"{k} {'not known' if v is None else f'{v:.3f}'}" for k, v in summary.rates.items()]
+    print(f"  {summary.why}; rates {', '.join(rates)}", file=sys.stderr)
     found = {}
     for issue in ISSUES:
         rows = table.filter(np.asarray(table["issue"].to_pylist()) == issue)
@@ -347,14 +353,17 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--teachers", help="a,b: only these")
+    parser.add_argument("--rate", type=float, default=RATE, help="share of the boxes for each kind of error")
+    parser.add_argument("--only-curate", action="store_true", help="leave the other contenders out")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     clean = read(options.boxes, options.teachers.split(",") if options.teachers else None)
     contenders = {"curate": curate_ranks, "plain agreement": plain_ranks, "ObjectLab": objectlab_ranks}
+    contenders = {"curate": curate_ranks} if options.only_curate else contenders
     rows = [["method", "seed", "issue", "AP", "low", "high", "F1 of flags", "flagged"]]
     print(" | ".join(rows[0]))
     for seed in range(options.first_seed, options.first_seed + options.seeds):
-        task = plant(clean, seed)
+        task = plant(clean, seed, options.rate)
         for name, rank in contenders.items():
             started = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from curate.teachers.boxes import arrange
 from curate.teachers.boxes.fuse import Detections, Given
 from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.boxes.judge import ISSUES, MISSING, Judged, Regions, judge
-from curate.teachers.boxes.model import PLAIN, BoxModel, fit_boxes
+from curate.teachers.boxes.model import AT_LIMIT, PLAIN, BoxModel, fit_boxes
 from curate.teachers.boxes.sentences import arguments, codes_of, row_arguments
 from curate.teachers.sampling import order_keys
 
@@ -165,15 +165,14 @@ def summarize(state: BoxNoiseState, _params: BoxNoiseParams) -> pa.Table:
         for issue, n in state.n_flagged.items()
     ]
     rates = model.rates if model is not None else {}
-    unknown = None if rates else INSUFFICIENT
     rows += [
         {
             "name": "error_rate",
             "group": f"issue={issue}",
             "value": rates.get(issue),
             "n": state.n_boxes,
-            "outcome": unknown,
-            "detail": {"why": why},
+            "outcome": INSUFFICIENT if rates.get(issue) is None else None,
+            "detail": {"why": AT_LIMIT if issue in rates and rates[issue] is None else why},
         }
         for issue in (MISSING, *ISSUES)
     ]

@@ -19,6 +19,7 @@ from curate.errors import InputError
 from curate.teachers.boxes.geometry import Bools, Floats, Ints
 from curate.teachers.boxes.json_columns import column, lookup, numbers, positions, values
 
+RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
 SHOWN = 3  # ids and names that a message gives as examples
 WHY = ("", "its image id is not in the file", "its category id is not in the file", "its box is not four finite numbers",
        "its box has no area", "it is a crowd region, not a box round one thing")  # fmt: skip
@@ -119,6 +120,7 @@ def read_labels(path: Path) -> LabelFile:
     label = lookup(values(annotations, "category_id"), class_of_id)
     crowd = np.fromiter(map(bool, values(annotations, "iscrowd")), dtype=bool, count=len(annotations))
     state = _state(image, label, boxes, crowd)
+    _refuse_most_unusable(state, path)
     usable = state == USABLE
     refuse_other_units(boxes[usable], sizes[image[usable]], f"{what}: {path.name}")
     return LabelFile(
@@ -161,6 +163,7 @@ def read_detections(
     if not set(map(type, rows)) <= {dict}:
         raise InputError(f"{what}: {path.name} is no COCO results list: an entry is not an object.")
     n = len(rows)
+    _refuse_other_keys(rows, f"{what}: {path.name}")
     image_ids = values(rows, "image_id")
     category_ids = values(rows, "category_id")
     image, label = _onto(content, image_ids, category_ids, labels, path)
@@ -178,11 +181,40 @@ def read_detections(
         *_left_out(image < 0, image_ids, n, f"{what}: image ids that the labels do not have"),
         *_left_out((label < 0) & (image >= 0), category_ids, n, f"{what}: classes that the labels do not have"),
     ]
+    if 2 * (~fine).sum() > n:
+        raise InputError(
+            f"{what}: {(~fine).sum():,} of {n:,} boxes in {path.name} are not [x, y, width, height] with an area: "
+            f"{', '.join(repr(rows[at].get('bbox')) for at in np.flatnonzero(~fine)[:SHOWN].tolist())}. Correct them."
+        )
     if not fine.all():
         notes.append(f"{(~fine).sum():,} boxes without area or with coordinates that are no numbers are left out")
     good = np.flatnonzero((image >= 0) & (label >= 0) & fine)
     refuse_other_units(boxes[good], labels.size_px[image[good]], f"{what}: {path.name}", are_found=True)
     return FoundFile(image[good], boxes[good], label[good], scores[good], tuple(notes))
+
+
+def _refuse_other_keys(rows: Sequence[Mapping[str, Any]], what: str) -> None:
+    """Raise an InputError that names a key which most entries of a results list lack, and the keys they have."""
+    for key in RESULT_KEYS:
+        n_without = values(rows, key).count(None)
+        if 2 * n_without > len(rows):
+            given = sorted({str(name) for row in rows[:SHOWN] for name in row})
+            raise InputError(
+                f"{what}: {n_without:,} of {len(rows):,} entries have no {key!r}. A COCO results list has "
+                f"{', '.join(RESULT_KEYS)} in each; given: {', '.join(given) or 'nothing'}. Rename them."
+            )
+
+
+def _refuse_most_unusable(state: Ints, path: Path) -> None:
+    """Raise an InputError where most annotations have one and the same fault; crowd regions are as they should be."""
+    n_each = np.bincount(state, minlength=len(WHY))
+    n_each[[USABLE, CROWD]] = 0
+    worst = int(n_each.argmax())
+    if 2 * n_each[worst] > len(state):
+        raise InputError(
+            f"The labels in {path.name}: {n_each[worst]:,} of {len(state):,} annotations cannot be judged, each because "
+            f"{WHY[worst]}. An annotation needs image_id, category_id and bbox (x, y, width, height)."
+        )
 
 
 def _onto(

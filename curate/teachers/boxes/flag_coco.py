@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from curate.errors import InputError
 from curate.runs import write_table
 from curate.teachers.boxes import arrange
 from curate.teachers.boxes.coco import CROWD, WHY, FoundFile, LabelFile, read_detections, read_labels
+from curate.teachers.boxes.flag_summary import BoxFlagSummary
 from curate.teachers.boxes.fuse import Detections, Given
 from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.boxes.judge import ISSUES, MISSING, Judged, Regions, judge
@@ -25,72 +25,6 @@ from curate.teachers.sampling import order_keys
 CELLS_AT_ONCE = 4_000_000  # detections times classes that are judged together
 BBOX_PX = pa.list_(pa.float64(), 4)
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class BoxFlagSummary:
-    """What `curate flag --task detection` prints.
-
-    Attributes:
-        n_images: of the labels.
-        n_boxes: given boxes, all of them in the output.
-        n_unjudged: given boxes that could not be judged.
-        n_flagged: by issue.
-        n_rows: by issue, those with any risk.
-        n_images_flagged: images with a flag.
-        rates: estimated share of each issue among the given boxes (missing: among all things); empty if not fitted,
-            or on too few boxes.
-        regime: "fitted" | "plain".
-        why: a sentence.
-        teachers: kept or left out, why, weight.
-        notes: what of the files was left out.
-        classes: sorted.
-        out: the table that was written.
-    """
-
-    n_images: int
-    n_boxes: int
-    n_unjudged: int
-    n_flagged: Mapping[str, int]
-    n_rows: Mapping[str, int]
-    n_images_flagged: int
-    rates: Mapping[str, float]
-    regime: str
-    why: str
-    teachers: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...]
-    classes: tuple[str, ...]
-    out: Path
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values, for `--json`."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        return {
-            **plain,
-            "task": "detection",
-            "risk_kind": "rank",
-            "n_flagged": dict(self.n_flagged),
-            "n_rows": dict(self.n_rows),
-            "rates": dict(self.rates),
-            "teachers": [dict(one) for one in self.teachers],
-            "notes": list(self.notes),
-            "classes": list(self.classes),
-            "out": str(self.out),
-        }
-
-    def lines(self) -> list[str]:
-        """Return it for people."""
-        told = [f"{self.n_boxes:,} boxes on {self.n_images:,} images; {self.n_images_flagged:,} images have a flag"]
-        for issue in (MISSING, *ISSUES):
-            rate = f"; estimated rate {self.rates[issue]:.1%}" if issue in self.rates else ""
-            told.append(f"  {issue:<10} {self.n_flagged[issue]:>7,} flagged{rate}")
-        told.append(f"  {self.regime}: {self.why}")
-        if self.n_unjudged:
-            told.append(f"  {self.n_unjudged:,} boxes could not be judged; the reason stands in each")
-        for one in self.teachers:
-            state = f"weight {one['weight']:.2f}" if one["kept"] else "LEFT OUT"
-            told.append(f"  {one['name']}: {state}; {one['why']}")
-        return [*told, *(f"  note: {note}" for note in self.notes), f"→ {self.out}"]
 
 
 def flag_boxes(
@@ -118,6 +52,11 @@ def flag_boxes(
     file = read_labels(Path(labels))
     names = sorted(teachers)
     files = [read_detections(Path(teachers[name]), name, file) for name in names]
+    if not any(len(one.image) for one in files):
+        raise InputError(
+            f"No teacher has a box for these images ({', '.join(names)}), and nothing can be judged. Give files with "
+            f"detections, faint ones too."
+        )
     given, row, found, size_px = _arranged(file, files)
     keys = _image_keys(file)
     fit_on = arrange.fit_images(np.bincount(given.image, minlength=len(keys)), keys)
@@ -188,58 +127,52 @@ def _chunks(given: Given, found: Detections, n_images: int, n_classes: int) -> l
 def _tables(
     file: LabelFile, model: BoxModel, judged: Judged, given: Given, rows: Ints, images: Ints, size_px: Floats
 ) -> list[pa.Table]:
-    classes = pa.array(file.classes, pa.string())
-    n_teachers = len(model.kept)
-    ids = file.annotation_ids.take(pa.array(rows)).to_pylist()
+    """Return a table for each issue of the given boxes `rows`, and one of the places for a missing box."""
+    names = pa.array(file.classes, pa.string())
+    ids = file.annotation_ids.take(pa.array(rows))
+    suggested_px = np.round(judged.suggested * np.tile(size_px[images][judged.clusters.image], 2), 2)
+    told = [ids.to_pylist(), file.classes, len(model.kept)]
     tables = []
-    size = np.tile(size_px[images][judged.clusters.image], 2)
-    suggested_px = np.round(judged.suggested * size, 2)
-    for issue in ISSUES:
-        args = arguments(judged, issue, given.label, ids, file.classes, n_teachers)
-        evidence, place = judged.evidence, ISSUES.index(issue)
-        label = {"location": given.label, "swap": evidence.rival}.get(issue)
-        has_box = evidence.cluster >= 0 if issue == "location" else np.zeros(len(rows), dtype=bool)
-        boxes = suggested_px[evidence.cluster] if len(suggested_px) else np.zeros((len(rows), 4))
-        tables.append(
-            pa.table(
-                {
-                    "image_id": file.image_ids.take(pa.array(images[given.image])),
-                    "annotation_id": file.annotation_ids.take(pa.array(rows)),
-                    "issue": pa.repeat(issue, len(rows)),
-                    "risk": judged.risk[:, place],
-                    "flagged": judged.flagged[:, place],
-                    "label": classes.take(pa.array(given.label)),
-                    "suggested_label": pa.nulls(len(rows), pa.string())
-                    if label is None
-                    else classes.take(pa.array(label)),
-                    "suggested_bbox": _boxes(boxes, has_box),
-                    "reason": texts(codes_of(judged, issue), args),
-                }
-            )
-        )
-    args = arguments(judged, MISSING, given.label, ids, file.classes, n_teachers)
-    n = len(judged.missing)
-    tables.append(
-        pa.table(
-            {
-                "image_id": file.image_ids.take(pa.array(images[judged.clusters.image[judged.missing]])),
-                "annotation_id": pa.nulls(n, file.annotation_ids.type),
-                "issue": pa.repeat(MISSING, n),
-                "risk": judged.missing_risk,
-                "flagged": judged.missing_flagged,
-                "label": pa.nulls(n, pa.string()),
-                "suggested_label": classes.take(pa.array(judged.clusters.label[judged.missing])),
-                "suggested_bbox": _boxes(suggested_px[judged.missing], np.ones(n, dtype=bool)),
-                "reason": texts(codes_of(judged, MISSING), args),
-            }
-        )
-    )
-    return tables
+    for place, issue in enumerate(ISSUES):
+        cluster = judged.evidence.cluster
+        columns = {
+            "image_id": file.image_ids.take(pa.array(images[given.image])),
+            "annotation_id": ids,
+            "issue": pa.repeat(issue, len(rows)),
+            "risk": judged.risk[:, place],
+            "flagged": judged.flagged[:, place],
+            "label": names.take(pa.array(given.label)),
+            "suggested_label": pa.nulls(len(rows), pa.string()),
+            "suggested_bbox": pa.nulls(len(rows), BBOX_PX),
+            "reason": texts(codes_of(judged, issue), arguments(judged, issue, given.label, *told)),
+        }
+        if issue == "location":
+            columns["suggested_label"] = columns["label"]
+            columns["suggested_bbox"] = _boxes(suggested_px, cluster)
+        if issue == "swap":
+            columns["suggested_label"] = names.take(pa.array(judged.evidence.rival))
+        tables.append(pa.table(columns))
+    found, n = judged.missing, len(judged.missing)
+    places = {
+        "image_id": file.image_ids.take(pa.array(images[judged.clusters.image[found]])),
+        "annotation_id": pa.nulls(n, ids.type),
+        "issue": pa.repeat(MISSING, n),
+        "risk": judged.missing_risk,
+        "flagged": judged.missing_flagged,
+        "label": pa.nulls(n, pa.string()),
+        "suggested_label": names.take(pa.array(judged.clusters.label[found])),
+        "suggested_bbox": _boxes(suggested_px, found),
+        "reason": texts(codes_of(judged, MISSING), arguments(judged, MISSING, given.label, *told)),
+    }
+    return [*tables, pa.table(places)]
 
 
-def _boxes(boxes: Floats, there: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
-    flat = pa.array(np.where(there[:, None], boxes, 0.0).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, type=BBOX_PX, mask=pa.array(~there, pa.bool_()))
+def _boxes(boxes: Floats, at: Ints) -> pa.Array:
+    """Return the boxes at `at`; null where it is negative."""
+    there = at >= 0
+    flat = boxes[at[there]].reshape(-1)
+    whole = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=BBOX_PX)
+    return whole.take(pa.array(np.cumsum(there) - 1, mask=~there))
 
 
 def _unjudged(file: LabelFile) -> pa.Table:

@@ -29,6 +29,7 @@ COPIES = (3, 8)
 START_RATE = 0.05  # of each kind of error, before the data has spoken
 ROUNDS = 12
 LEAST_CUT = 0.1  # a flag with less than a chance of one in ten is not worth a look
+AT_LIMIT = f"at the {START_RATE:.0%} that are assumed at most: more would look the same"
 FITTED, PLAIN = "fitted", "plain"
 
 
@@ -71,11 +72,15 @@ class BoxModel:
         return np.array([self.teachers[place].weight for place in self.kept])
 
     @property
-    def rates(self) -> dict[str, float]:
-        """Estimated share of each kind among the given boxes (missing: among all things); empty: insufficient data."""
+    def rates(self) -> dict[str, float | None]:
+        """Estimated share of each kind among the given boxes (missing: among all things); empty: insufficient data.
+
+        None = not known: at the limit that is assumed, so any higher rate would look the same.
+        """
         if self.given is None or self.n_fitted < MIN_FOR_RATES:
             return {}
-        return {"missing": self.missing_rate, **dict(zip(KINDS[1:], self.given.rates[1:].tolist(), strict=True))}
+        of_given = [rate if rate < START_RATE else None for rate in self.given.rates[1:].tolist()]
+        return {"missing": self.missing_rate, **dict(zip(KINDS[1:], of_given, strict=True))}
 
     def prepare(self, found: Detections) -> Detections:
         """Return the boxes of the kept teachers, renumbered, with calibrated probabilities."""

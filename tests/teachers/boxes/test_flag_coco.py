@@ -17,7 +17,8 @@ from box_world import CLASSES, World, labels_of, make_world, plant, write
 from curate.errors import CurateError, InputError
 from curate.teachers.boxes import flag_coco
 from curate.teachers.boxes.coco import read_detections, read_labels
-from curate.teachers.boxes.flag_coco import BoxFlagSummary, flag_boxes
+from curate.teachers.boxes.flag_coco import flag_boxes
+from curate.teachers.boxes.flag_summary import BoxFlagSummary
 from curate.teachers.boxes.geometry import iou_of
 
 OF_GIVEN = ("location", "swap", "spurious")
@@ -94,7 +95,19 @@ def test_what_is_flagged_is_mostly_wrong_and_clean_labels_stay(
 
 def test_rates_are_near_the_planted_ones(found: tuple[pa.Table, BoxFlagSummary]) -> None:
     rates = found[1].rates
-    assert all(0.01 < rates[issue] < 0.12 for issue in ("missing", *OF_GIVEN)), rates
+    assert set(rates) == {"missing", *OF_GIVEN, "duplicate"}
+    known = {issue: rate for issue, rate in rates.items() if rate is not None and issue != "duplicate"}
+    assert "missing" in known
+    assert all(0.01 < rate < 0.12 for rate in known.values()), rates
+
+
+def test_a_rate_at_the_limit_is_not_told_as_a_number(tmp_path: Path) -> None:
+    world = plant(make_world(), share=0.2)
+    _, summary = flags(tmp_path, labels_of(world), world.detections)
+    assert [summary.rates[issue] for issue in OF_GIVEN] == [None] * len(OF_GIVEN)
+    told = {line.split()[0]: line for line in summary.lines() if "flagged" in line}
+    assert all("not known" in told[issue] for issue in OF_GIVEN)
+    assert json.loads(json.dumps(summary.to_json()))["rates"]["swap"] is None
 
 
 def test_every_box_has_a_risk_for_every_issue(world: World, found: tuple[pa.Table, BoxFlagSummary]) -> None:
@@ -266,7 +279,7 @@ BROKEN_LABELS = {
 BROKEN_DETECTIONS = {
     "NaN score": (lambda d: d[0].update(score=float("nan")), "no score from 0 to 1: nan"),
     "percent": (lambda d: d[0].update(score=90), "no score from 0 to 1: 90"),
-    "no score": (lambda d: d[0].pop("score"), "no score from 0 to 1: None"),
+    "no score": (lambda d: d[0].pop("score"), "have no 'score'"),
     "other images": (lambda d: d[0].update(image_id=77), "image ids that the labels do not have: 77"),
     "other classes": (lambda d: d[0].update(category_id=4), "classes that the labels do not have: 4"),
     "no objects": (lambda d: d.insert(0, 3), "not an object"),
@@ -341,8 +354,6 @@ def test_a_detector_that_sees_nothing_at_all_is_left_out(tmp_path: Path) -> None
     labels, found = small()
     _, summary = flags(tmp_path, labels, {"a": found, "blind": []})
     assert [one["kept"] for one in summary.teachers] == [True, False]
-    _, summary = flags(tmp_path, labels, {"blind": []})
-    assert "no teacher has a say" in summary.why
 
 
 def test_images_are_found_by_file_name_where_a_file_names_its_own(tmp_path: Path) -> None:
@@ -407,3 +418,29 @@ def test_relative_boxes_of_which_some_overhang_are_refused(tmp_path: Path) -> No
     file, teachers = write(tmp_path, labels_of(world), {"a": boxes})
     with pytest.raises(InputError, match="relative"):
         read_detections(teachers["a"], "a", read_labels(file))
+
+
+@pytest.mark.parametrize(
+    ("labels", "found", "told"),
+    [
+        ({}, {"bbox": None}, "'bbox'"),
+        ({}, {"image_id": None}, "'image_id'"),
+        ({}, {"bbox": [1.0, 1.0, 0.0, 5.0]}, "with an area"),
+        ({"category_id": 99}, {}, "its category id is not in the file"),
+        ({"bbox": None}, {}, "four finite numbers"),
+    ],
+)
+def test_a_file_that_is_mostly_unusable_is_an_error(
+    labels: dict[str, Any], found: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    small = make_world(n_images=6, n_detectors=1)
+    content = labels_of(small)
+    content["annotations"] = [one | labels for one in content["annotations"]]
+    with pytest.raises(InputError, match=told):
+        flags(tmp_path, content, {"one": [one | found for one in small.detections["detector0"]]})
+
+
+def test_teachers_that_see_nothing_at_all_judge_nothing(tmp_path: Path) -> None:
+    small = make_world(n_images=6, n_detectors=1)
+    with pytest.raises(InputError, match="No teacher has a box"):
+        flags(tmp_path, labels_of(small), {"a": [], "b": []})
