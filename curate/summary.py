@@ -39,7 +39,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "teachers_silent": teachers_failed(result.tables["statistics"], "insufficient data"),
             "teachers_warn": teachers_warn(release.evidence["teachers"], result.tables["statistics"]),
             "warnings": order_warnings(result.tables["statistics"]),
-            "label_noise": _label_noise(result.tables["statistics"]),
+            "label_noise": label_noise_of(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": _audit(result.tables["statistics"]),
         }
@@ -182,11 +182,12 @@ def _excluded_reasons(excluded: pa.Table) -> dict[str, int]:
     )
 
 
-def _label_noise(statistics: pa.Table) -> dict[str, Any]:
+def label_noise_of(statistics: pa.Table) -> dict[str, Any]:
+    """Return what the teachers say of the labels, empty where they say nothing; what a risk is, an audit says."""
     wanted = {("label_noise", name) for name in ("noise_rate", "n_flagged")}
     wanted |= {("evaluation", name) for name in ("precision", "recall", "f1", "average_precision", "n_wrong")}
     found: dict[str, Any] = {}
-    audited: dict[str, Any] = {}  # what a risk is: an audit's word counts
+    audited: dict[str, Any] = {}
     for row in statistics.to_pylist():
         if (row["check"], row["name"]) == ("audit", "calibration_error") and row["value"] is not None:
             audited = {"risk_kind": json.loads(row["detail"] or "{}").get("risk_kind", "rank")}
