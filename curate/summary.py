@@ -36,9 +36,10 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "n_to_ignore": 0 if release.ignore is None else release.ignore.num_rows,
             "findings": _finding_counts(result.tables["findings"]),
             "teachers_failed": teachers_failed(result.tables["statistics"]),
+            "teachers_silent": teachers_failed(result.tables["statistics"], "insufficient data"),
             "teachers_warn": teachers_warn(release.evidence["teachers"], result.tables["statistics"]),
             "warnings": order_warnings(result.tables["statistics"]),
-            "label_noise": _label_noise(result.tables["statistics"]),
+            "label_noise": label_noise_of(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": _audit(result.tables["statistics"]),
         }
@@ -63,6 +64,7 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     lines = [f"\n{summary['name']}: {counts['n_images']:,} images, {counts['n_labels']:,} labels"]
     lines += _quality_lines(summary)
     lines += [f"  teacher FAILED {told}" for told in summary.get("teachers_failed", ())]
+    lines += [f"  teacher SILENT {told}" for told in summary.get("teachers_silent", ())]
     lines += [f"  teacher note   {told}" for told in summary.get("teachers_warn", ())]
     lines += [f"  WARNING        {told}" for told in summary.get("warnings", ())]
     if summary.get("findings"):
@@ -81,8 +83,9 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
         if summary["excluded_by_reason"]:
             lines.append(f"                 {_listed(summary['excluded_by_reason'])}")
         lines.append(f"  gates          {summary['gates']}")
+        above = [*summary.get("teachers_failed", ()), *summary.get("teachers_silent", ())]
         lines += [
-            f"                 {_word(gate)}: {reasons_once(gate['message'], summary.get('teachers_failed', ()))}"
+            f"                 {_word(gate)}: {reasons_once(gate['message'], above)}"
             for gate in summary["gates_not_passed"]
         ]
     lines += [f"  note           {note}" for note in summary["notes"]]
@@ -179,11 +182,15 @@ def _excluded_reasons(excluded: pa.Table) -> dict[str, int]:
     )
 
 
-def _label_noise(statistics: pa.Table) -> dict[str, Any]:
+def label_noise_of(statistics: pa.Table) -> dict[str, Any]:
+    """Return what the teachers say of the labels, empty where they say nothing; what a risk is, an audit says."""
     wanted = {("label_noise", name) for name in ("noise_rate", "n_flagged")}
     wanted |= {("evaluation", name) for name in ("precision", "recall", "f1", "average_precision", "n_wrong")}
     found: dict[str, Any] = {}
+    audited: dict[str, Any] = {}
     for row in statistics.to_pylist():
+        if (row["check"], row["name"]) == ("audit", "calibration_error") and row["value"] is not None:
+            audited = {"risk_kind": json.loads(row["detail"] or "{}").get("risk_kind", "rank")}
         if (row["check"], row["name"]) in wanted and row["group"] is None:
             found[row["name"]] = row["value"]
             if row["name"] == "noise_rate":
@@ -191,7 +198,7 @@ def _label_noise(statistics: pa.Table) -> dict[str, Any]:
                 detail = json.loads(row["detail"] or "{}")
                 found |= {key: detail.get(key) for key in ("insufficient", "next")}
                 found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
-    return found
+    return found | audited if found else found
 
 
 def _quality_lines(summary: Mapping[str, Any]) -> list[str]:

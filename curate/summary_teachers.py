@@ -13,11 +13,11 @@ AGREES_WITH_NOTHING = 0.05  # map50 below it: chance, not a weak detector
 ENOUGH_BOXES = 50  # labels, below which that says nothing
 
 
-def teachers_failed(statistics: pa.Table) -> list[str]:
-    """Return name and reason of every teacher that was asked and has not answered."""
+def teachers_failed(statistics: pa.Table, outcome: str = "errored") -> list[str]:
+    """Return name and reason of every teacher that failed; or, for "insufficient data", that had too little to go on."""
     told = []
     for row in statistics.to_pylist():
-        if (row["check"], row["name"], row["outcome"]) == ("teachers", "ran", "errored"):
+        if (row["check"], row["name"], row["outcome"]) == ("teachers", "ran", outcome):
             message = json.loads(row["detail"] or "{}").get("message", "")
             told.append(f"{(row['group'] or '').removeprefix('teacher=')}: {message}")
     return told

@@ -19,6 +19,7 @@ from curate.errors import ConfigError, InputError
 from curate.manifest.explain import explain, explain_lines
 from curate.manifest.place import place_of
 from curate.manifest.signatures import new_keys, sign
+from curate.summary import summarize, summary_lines
 
 
 def test_init_says_what_is_broken(tmp_path: Path) -> None:
@@ -100,3 +101,16 @@ def test_one_row_of_a_version_is_explained(tmp_path: Path) -> None:
     assert explain_lines(kept)[-1].strip() == "Nothing was found."
     with pytest.raises(ConfigError, match="has no row"):
         explain(root, "set", "nothing.png")
+
+
+def test_a_teacher_with_too_few_images_is_named_with_its_reason_once(tmp_path: Path) -> None:
+    for number in range(4):
+        file = tmp_path / "data" / ("cat", "dog")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (60 * number, 20, 90)).save(file)
+    (tmp_path / "few.yaml").write_text("name: few\nsource: {format: folder, path: data}\n", encoding="utf-8")
+    done = curate.run(tmp_path / "few.yaml", workspace=tmp_path / "work", review=False)
+    text = "\n".join(summary_lines(summarize(done)))
+    assert "teacher SILENT probes: TooFewRowsError: Probes need at least 20" in text
+    assert text.count("there are 4 rows in 4 families") == 1
+    assert "label_noise.ran (all) is neither passed nor failed" in text

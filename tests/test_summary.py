@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from curate import schema
-from curate.summary import summary_lines
+from curate.check import build_statistics
+from curate.summary import label_noise_of, summary_lines
 from curate.summary_teachers import reasons_once, teachers_warn
 
 BASE: dict[str, Any] = {
@@ -144,3 +146,14 @@ def test_where_an_audit_stands_its_figure_is_told_and_none_is_called_for() -> No
     assert "curate audit" not in told
     assert line(noise, audit=audit).endswith("12 flagged; the teachers' estimate is 8.0%")
     assert line(noise) == "about 8.0% (estimate; interval 6.0% to 10.0%); 12 flagged"
+
+
+@pytest.mark.parametrize("kind", ["probability", "rank"])
+def test_a_risk_is_what_an_audit_says_it_is(kind: str) -> None:
+    teachers = build_statistics(
+        "label_noise", [{"name": "noise_rate", "value": 0.1, "detail": {"risk_kind": "rank"}}]
+    )
+    audit = build_statistics("audit", [{"name": "calibration_error", "value": 0.05, "detail": {"risk_kind": kind}}])
+    assert label_noise_of(teachers)["risk_kind"] == "rank"
+    assert label_noise_of(pa.concat_tables([audit, teachers]))["risk_kind"] == kind
+    assert label_noise_of(audit) == {}

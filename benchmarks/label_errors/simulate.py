@@ -67,9 +67,7 @@ class Simulated:
 def simulate(setting: Setting, seed: int) -> Simulated:
     random = np.random.default_rng(seed)
     k = setting.n_classes
-    centres = random.normal(size=(k, N_DIMENSIONS)) / np.sqrt(N_DIMENSIONS)
-    for one in range(0, k - 1, 2):
-        centres[one + 1] = ALIKE * centres[one] + np.sqrt(1 - ALIKE**2) * centres[one + 1]
+    centres = _centres(random, k)
     shares = setting.tail ** (-np.arange(k) / max(k - 1, 1))
     true = random.choice(k, setting.n_rows, p=shares / shares.sum())
     spread = setting.spread * random.uniform(0.3, 1.7, setting.n_rows)[:, None]  # some images are hard
@@ -81,6 +79,31 @@ def simulate(setting: Setting, seed: int) -> Simulated:
         view = seen + own * random.normal(size=seen.shape)
         probs[f"t{m}"] = _out_of_fold(view, given, setting, random)
     return Simulated(given, true, probs)
+
+
+def weak_setting(n_rows: int, rate: float, accuracy: float, shared: float) -> Setting:
+    """Return teachers whose best is about this accurate on ten classes; `shared` is a share of their view's variance.
+
+    What all see alike makes some images hard for all, so that teachers err together; 0 = each errs by itself.
+    """
+    random = np.random.default_rng(0)
+    centres = _centres(random, 10)
+    true = random.integers(0, 10, 8_000)
+    noise = random.uniform(0.3, 1.7, 8_000)[:, None] * random.normal(size=(8_000, N_DIMENSIONS))
+    low, high = 0.0, 3.0
+    for _ in range(25):
+        middle = 0.5 * (low + high)
+        right = (_nearest(centres[true] + middle * noise, centres) == true).mean()
+        low, high = (middle, high) if right > accuracy else (low, middle)
+    spread, own = low * np.sqrt(shared), low * np.sqrt(1.0 - shared)
+    return Setting(n_rows, "human" if rate else "none", rate, spread=float(spread), own=float(own), careless=0.2)
+
+
+def _centres(random: np.random.Generator, k: int) -> Floats:
+    centres = random.normal(size=(k, N_DIMENSIONS)) / np.sqrt(N_DIMENSIONS)
+    for one in range(0, k - 1, 2):
+        centres[one + 1] = ALIKE * centres[one] + np.sqrt(1 - ALIKE**2) * centres[one + 1]
+    return centres
 
 
 def memorised(made: Simulated, share: float, seed: int) -> Simulated:

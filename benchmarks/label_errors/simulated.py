@@ -1,6 +1,8 @@
 """Flags on simulated sets, many seeds: F1, AP, and what share of right labels is flagged.
 
-    python benchmarks/label_errors/simulated.py [--seeds 3] [--out FILE.md] [--only NAME …]
+    python benchmarks/label_errors/simulated.py [--seeds 3] [--out FILE.md] [--only NAME …] [--grid]
+
+`--grid` goes through rates of wrong labels, accuracies of teachers and how far they err together, 2,800 rows each.
 
 `simulate.py` says how images, annotators and teachers are made. Beside curate stand the mean self-confidence of the
 teachers (cleanlab's ensemble score, to a monotone step), "the best teacher's first choice differs from the label", and
@@ -13,7 +15,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from simulate import Setting, Simulated, memorised, simulate
+from simulate import Setting, Simulated, memorised, simulate, weak_setting
 
 from curate.teachers.disagreement import flag_labels
 from curate.teachers.evaluation import evaluate
@@ -35,6 +37,12 @@ SETTINGS = {
     "clean, small, weak": Setting(n_rows=2_800, noise="none", spread=0.25, own=0.20),
     "clean, small, weaker": Setting(n_rows=2_800, noise="none", spread=0.30, own=0.15),
     "clean, small, weakest": Setting(n_rows=2_800, noise="none", spread=0.40, own=0.30),
+}
+GRID = {
+    f"{rate:.0%} wrong, accuracy {accuracy}, shared {shared}": weak_setting(2_800, rate, accuracy, shared)
+    for rate in (0.0, 0.05, 0.09)
+    for accuracy in (0.6, 0.75, 0.9, 0.97)
+    for shared in (0.0, 0.3, 0.6)
 }
 MEMORISED = {"human 9 %": 0.8, "human 40 %": 0.8}
 HEAD = (
@@ -89,13 +97,15 @@ def rows_of(name: str, setting: Setting, seeds: int) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=list(SETTINGS))
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--grid", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     lines = [list(HEAD), ["---"] * len(HEAD)]
     print(" | ".join(HEAD))
-    for name in options.only:
-        for row in rows_of(name, SETTINGS[name], options.seeds):
+    settings = GRID if options.grid else SETTINGS
+    for name in options.only or settings:
+        for row in rows_of(name, settings[name], options.seeds):
             lines.append(row)
             print(" | ".join(row), flush=True)
     if options.out:

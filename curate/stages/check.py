@@ -181,21 +181,19 @@ def without_teacher(
 def without_answer(checks: Sequence[Check], why: str, teachers: pa.Table | None) -> CheckResult:
     """Return the result of checks whose teachers gave nothing: errored where a teacher failed, whatever its kind.
 
+    Where none failed, one may have had too few rows: that is said, and is "insufficient data".
+
     Args:
         checks: that could not run.
-        why: in words; the first failure is added to it.
-        teachers: `schema.STATISTICS` of the teachers, with an errored `teachers.ran` for each that failed.
+        why: in words; the first failure, or what a teacher lacked, is added to it.
+        teachers: `schema.STATISTICS` of the teachers, with a `teachers.ran` that says what became of each.
     """
-    failed = [
-        row
-        for row in (teachers.to_pylist() if teachers else ())
-        if row["name"] == "ran" and row["outcome"] == "errored"
-    ]
-    if not failed:
-        return not_run(checks, why)
-    first = failed[0]["group"].removeprefix("teacher=")
-    message = json.loads(failed[0]["detail"])["message"]
-    return not_run(checks, f"{why} ({first}: {message})", outcome="errored")
+    silent = [row for row in (teachers.to_pylist() if teachers else ()) if row["name"] == "ran" and row["outcome"]]
+    failed = [row for row in silent if row["outcome"] == "errored"]
+    for row in [*failed, *silent][:1]:
+        message = json.loads(row["detail"])["message"]
+        why = f"{why} ({row['group'].removeprefix('teacher=')}: {message})"
+    return not_run(checks, why, outcome="errored" if failed else "insufficient data")
 
 
 _ANSWERS = {

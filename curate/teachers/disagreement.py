@@ -17,10 +17,11 @@ import numpy as np
 from curate.errors import InputError
 from curate.teachers.column_order import find_moved
 from curate.teachers.flag_model import MIN_ROWS, FlagModel, Scores, TeacherWeight
+from curate.teachers.independence import feature_groups, independence, same_answers
 from curate.teachers.memorised import Guard, find_memorised
 from curate.teachers.noise import UNKNOWN, Bools, Floats, Ints, NoiseRate
 from curate.teachers.rare_classes import class_offsets, rare_classes, right_shares
-from curate.teachers.regimes import Answers, feature_groups, fit_independent, fit_shared, independence
+from curate.teachers.regimes import Answers, fit_independent, fit_shared
 from curate.teachers.sampling import order_keys, smallest
 from curate.teachers.scoring import distances, score_flags, usable_rows
 
@@ -156,14 +157,21 @@ def fit_flags(
     answered: Bools = np.asarray(~silent.T)
     votes = by_teacher.argmax(axis=2).T
     known: Bools = np.stack([(p[~no] > 0).any(axis=0) for p, no in zip(by_teacher, silent, strict=True)])
-    guards = find_memorised(names, votes.T, answered.T, given, n_classes, known=known)
+    same = same_answers(by_teacher, answered)
+    first = sorted(set(same))  # to the guard a copy of a teacher would be two that agree against the rest
+    own = [names[m] for m in first]
+    found = find_memorised(own, votes.T[first], answered.T[first], given, n_classes, known=known[first])
+    guards = {name: found[names[of]] for name, of in zip(names, same, strict=True)}
     kept = [m for m, name in enumerate(names) if guards[name].kept and answered[:, m].any()]
     seen = answered[:, kept].any(axis=1)
     used = by_teacher if len(kept) == len(names) and seen.all() else by_teacher[kept][:, seen]
-    groups = feature_groups([names[m] for m in kept], features, independent=independent)
+    by_card = feature_groups(names, features, independent=independent)
+    groups = tuple(by_card[same[m]] for m in kept)
+    n_copies = sum(same[m] != m for m in kept)
     seen_votes = votes[seen][:, kept]
     fitted = Answers(given[seen], used.transpose(1, 0, 2), answered[seen][:, kept], seen_votes, groups)
-    independent, said = independence(groups, len(names), told=independent is not None or features is not None)
+    told = independent is not None or features is not None
+    independent, said = independence(groups, len(names), told=told, n_copies=n_copies)
     model = fit_independent(fitted, said) if independent else fit_shared(fitted, said)
     model = _sparing_rare_classes(model, fitted)
     agreement = [_agreement(votes[:, m], answered[:, m], given) for m in range(len(names))]

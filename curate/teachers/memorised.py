@@ -115,9 +115,9 @@ def _judge(share: float, n_rows: int, limit: float, *, memorised: bool) -> Guard
         return Guard(kept=True, memorised_share=None, n_rows=n_rows, why=why)
     said = f"repeats the given label in {share:.0%} of {n_rows} rows where all others agree on another class"
     if memorised:
-        why = f"memorised: {said} (at most {limit:.0%} is normal here)"
+        why = f"memorised: {said} (at most {min(limit, 1.0):.0%} is normal here)"
     elif share > limit:
         why = f"{said}; merely different: no sign that it memorised labels"
     else:
-        why = f"{said}; up to {limit:.0%} is normal here"
+        why = f"{said}; up to {min(limit, 1.0):.0%} is normal here"
     return Guard(kept=not memorised, memorised_share=float(share), n_rows=n_rows, why=why)

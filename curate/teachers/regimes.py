@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,31 +46,6 @@ class Answers:
     answered: Bools  # (N, T)
     votes: Ints  # (N, T)
     groups: tuple[int, ...]  # T; teachers of one group share errors
-
-
-def feature_groups(
-    names: Sequence[str], features: Mapping[str, str | None] | None, *, independent: bool | None
-) -> tuple[int, ...]:
-    """Return a group number by teacher: teachers of one group share their errors."""
-    if independent is not None:
-        return tuple(range(len(names))) if independent else (0,) * len(names)
-    shared = [(features or {}).get(name) for name in names]
-    return tuple(place if name is None else shared.index(name) for place, name in enumerate(shared))
-
-
-def independence(groups: Sequence[int], n_given: int, *, told: bool) -> tuple[bool, str]:
-    """Return whether errors of the kept teachers are independent, and a sentence that says why."""
-    n_kept, n_groups = len(groups), len(set(groups))
-    if n_kept < 2:
-        left = "" if n_given < 2 else f" ({n_given - n_kept} of {n_given} were left out)"
-        return False, f"one teacher{left}: there is no other one whose errors could be independent of its"
-    if n_groups < 2:
-        return False, f"{n_kept} teachers that share features by their cards, and with them their errors"
-    if not told:
-        return True, f"{n_kept} teachers, taken for independent: no card says that they share features"
-    if n_groups < n_kept:
-        return True, f"{n_kept} teachers on {n_groups} sorts of features, independent from one sort to the other"
-    return True, f"{n_kept} teachers that are independent by their cards"
 
 
 def fit_independent(fit: Answers, said: str) -> FlagModel:

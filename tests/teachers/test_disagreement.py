@@ -120,6 +120,20 @@ def test_one_teacher_is_no_independent_evidence(truth: Ints) -> None:
     assert evaluate(flags.risk, flags.flagged, labels != truth, n_resamples=0).f1.value > 0.85
 
 
+def test_a_copy_of_a_teacher_is_no_second_opinion(truth: Ints) -> None:
+    labels = noisy(truth, 0.1)
+    probs = teachers_of(truth, n=2, labels_noise=0.1)
+    one, other = probs["t0"], probs["t1"]
+    copies = flag_labels(labels, {"a": one, "b": one.astype(np.float16).astype(np.float64), "c": one})
+    assert copies.regime == "shared"
+    assert copies.why.startswith("3 teachers that are one; 2 of them give the answers of another one once more")
+    mixed = flag_labels(labels, {"a": one, "b": other, "c": one})
+    assert mixed.regime == "independent"
+    assert "1 of them give" in mixed.why
+    assert abs(mixed.model.estimates["pairwise"].estimate - 0.1) < 0.03
+    assert "once more" not in flag_labels(labels, probs).why
+
+
 def test_pairs_within_one_feature_set_do_not_count_for_the_rate(truth: Ints) -> None:
     labels = noisy(truth, 0.2)
     probs = teachers_of(truth, n=3, labels_noise=0.2)

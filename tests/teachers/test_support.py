@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curate.teachers.disagreement import flag_labels
+from curate.teachers.disagreement import Flags, flag_labels
 from curate.teachers.evaluation import evaluate
 from curate.teachers.noise import Bools, Floats, Ints
 from curate.teachers.pool import log_probs
 from curate.teachers.pool_choice import average_precision, log_ranks_better
+from curate.teachers.scoring import Scorer
 from curate.teachers.support import support
 
 K = 6
@@ -121,3 +122,63 @@ def test_strength_a_floor_or_a_usual_rate_support_a_rate() -> None:
     floor = support(0.25, 0.45, logs, answered, labels)
     assert floor.share == pytest.approx(np.sqrt(floor.channel.rate / 0.25), abs=0.02)
     assert floor.channel.rate == pytest.approx(0.13, abs=0.04)
+
+
+def worlds() -> dict[tuple[str, str], tuple[Ints, dict[str, Floats], bool | None]]:
+    """Return labels and teachers that lead to every regime and rule, and whether teachers are declared independent."""
+    truth, strong = observers(0, shared=0.1, own=0.2)
+    seen, middling = observers(1, shared=0.3, own=0.3)
+    other, mean = observers(1, shared=0.25, own=0.4)
+    pool = np.mean(list(mean.values()), axis=0)
+    unsure = pool.max(axis=1) < np.quantile(
+        pool.max(axis=1), 0.2
+    )  # where images are hard, the second guess is given
+    half = np.random.default_rng(1).random(N) < 0.5
+    hard = np.where(unsure & half, np.argsort(-pool, axis=1)[:, 1], other)
+    return {
+        ("independent", "channel"): (uniform(truth, 0.13, 0), strong, None),
+        ("independent", "margin"): (uniform(other, 0.03, 1), mean, None),
+        ("independent", "linear"): (uniform(seen, 0.03, 1), middling, None),
+        ("shared", "channel"): (uniform(other, 0.13, 1), mean, False),
+        ("shared", "margin"): (hard, mean, None),
+        ("shared", "linear"): (other, mean, None),
+    }
+
+
+IDS = [f"id{i}" for i in range(N)]
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[tuple[Ints, dict[str, Floats], bool | None, Flags]]:
+    """Return the worlds, each with its flags."""
+    made = worlds()
+    found = [
+        (labels, p, told, flag_labels(labels, p, ids=IDS, independent=told)) for labels, p, told in made.values()
+    ]
+    assert {(flags.model.regime, flags.model.rule) for *_, flags in found} == set(made)
+    return found
+
+
+@pytest.mark.parametrize(("workers", "size"), [(1, 7), (3, 640), (3, N)])
+def test_no_bit_of_a_score_hangs_on_batches_or_workers_whatever_the_rule(
+    judged: list[tuple[Ints, dict[str, Floats], bool | None, Flags]], workers: int, size: int
+) -> None:
+    for labels, probs, _, whole in judged:
+        with Scorer(whole.model, tuple(probs), workers=workers) as scorer:
+            parts = [
+                scorer.score(labels[at : at + size], [p[at : at + size] for p in probs.values()])
+                for at in range(0, N, size)
+            ]
+        for what in ("risk", "suggested", "suggested_prob", "flagged"):
+            joined = np.concatenate([getattr(part, what) for part in parts])
+            np.testing.assert_array_equal(joined, getattr(whole.scores, what))
+
+
+def test_no_bit_of_a_risk_hangs_on_the_order_of_rows_whatever_the_rule(
+    judged: list[tuple[Ints, dict[str, Floats], bool | None, Flags]],
+) -> None:
+    order = np.random.default_rng(5).permutation(N)
+    for labels, probs, told, whole in judged:
+        turned = {name: p[order] for name, p in probs.items()}
+        other = flag_labels(labels[order], turned, ids=[IDS[i] for i in order], independent=told)
+        np.testing.assert_array_equal(other.risk, whole.risk[order])

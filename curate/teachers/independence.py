@@ -1,0 +1,63 @@
+"""Whose errors are independent of whose: what the teachers' cards say, and copies that give themselves away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from curate.teachers.noise import Bools, Floats
+
+_COMPARED_ROWS = 2_000
+_SAME = 2e-3  # difference of probabilities; float16 rounds by less
+
+
+def feature_groups(
+    names: Sequence[str], features: Mapping[str, str | None] | None, *, independent: bool | None
+) -> tuple[int, ...]:
+    """Return a group number by teacher: teachers of one group share their errors."""
+    if independent is not None:
+        return tuple(range(len(names))) if independent else (0,) * len(names)
+    shared = [(features or {}).get(name) for name in names]
+    return tuple(place if name is None else shared.index(name) for place, name in enumerate(shared))
+
+
+def same_answers(probs: Floats, answered: Bools) -> tuple[int, ...]:
+    """Return for each teacher the first one that gives the same answers: a copy is no second opinion.
+
+    Args:
+        probs: (T, N, K).
+        answered: (N, T); rows in which one of two is silent tell nothing.
+    """
+    few, known = probs[:, :_COMPARED_ROWS], answered[:_COMPARED_ROWS]
+
+    def alike(one: int, other: int) -> bool:
+        both = known[:, one] & known[:, other]
+        return bool(both.any()) and bool((np.abs(few[one, both] - few[other, both]) <= _SAME).all())
+
+    return tuple(next((first for first in range(place) if alike(first, place)), place) for place in range(len(few)))
+
+
+def independence(groups: Sequence[int], n_given: int, *, told: bool, n_copies: int = 0) -> tuple[bool, str]:
+    """Return whether errors of the kept teachers are independent, and a sentence that says why.
+
+    Args:
+        groups: a number a teacher; those of one group share errors.
+        n_given: teachers before any was left out.
+        told: whether cards, or the caller, say who shares errors.
+        n_copies: kept teachers whose answers are those of another one.
+    """
+    n_kept, n_groups = len(groups), len(set(groups))
+    copies = f"; {n_copies} of them give the answers of another one once more" if n_copies else ""
+    if n_kept < 2:
+        left = "" if n_given < 2 else f" ({n_given - n_kept} of {n_given} were left out)"
+        return False, f"one teacher{left}: there is no other one whose errors could be independent of its"
+    if n_groups < 2:
+        why = "that share features by their cards, and with them their errors" if told else "that are one"
+        return False, f"{n_kept} teachers {why}{copies}"
+    if not told:
+        return True, f"{n_kept} teachers, taken for independent: no card says that they share features{copies}"
+    if n_groups < n_kept:
+        sorts = f"{n_kept} teachers on {n_groups} sorts of features, independent from one sort to the other"
+        return True, f"{sorts}{copies}"
+    return True, f"{n_kept} teachers that are independent by their cards"
