@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.verdict_regions import about_regions
 from curate.verdict_rows import DROP, KEEP, RELABEL, REVIEW, Floats, Ints, Mask, equals_word, pairs_of, take_or_null
 
 STALE = "decision_stale"
@@ -25,11 +26,13 @@ TAKES_ID = "takes the track id "  # an accept whose `why` is this and an id give
 def standing(decisions: pa.Table) -> pa.Table:
     """Return what a ledger still says, in its order: without what was withdrawn, and without plain notes.
 
-    Notes that hold a box (`to_bbox`: moved, or added where they name a class too) stay. The column is added where it
-    is absent.
+    Notes that hold a box (`to_bbox`: moved, or added where they name a class too) stay. That column and `region` are
+    added where they are absent.
     """
     if "to_bbox" not in decisions.column_names:
         decisions = decisions.append_column("to_bbox", pa.nulls(decisions.num_rows, schema.BBOX))
+    if "region" not in decisions.column_names:
+        decisions = decisions.append_column("region", pa.nulls(decisions.num_rows, pa.string()))
     is_note = pc.equal(decisions["decision"], "note")
     keeps = pc.or_(pc.invert(is_note), pc.is_valid(decisions["to_bbox"]))
     if "why" in decisions.column_names:
@@ -48,7 +51,7 @@ class People:
         decision: position in `decisions`, by pair.
         row: by pair.
         stale: by pair: made for other bytes.
-        decides: by pair: not stale, and no mere note.
+        decides: by pair: about the whole label, not stale, and no mere note.
         last: by row: the decision that applies, -1 without one.
     """
 
@@ -68,6 +71,7 @@ class People:
         decision, row = decision[order], row[order]
         stale = stale_pairs(decisions, decision, rows["content_sha256"], row)
         decides = ~stale & ~equals_word(decisions["decision"].combine_chunks(), "note")[decision]
+        decides &= ~about_regions(decisions)[decision]
         last = np.full(rows.num_rows, -1, dtype=np.int64)
         np.maximum.at(last, row[decides], decision[decides])
         return cls(decisions, decision, row, stale, decides, last)
@@ -102,6 +106,8 @@ class People:
         moves = pc.and_(moves, pc.is_null(take_or_null(self.decisions["to_label"], self.decision)))
         code = pc.binary_join_element_wise("decision", kind, "_")
         code = pc.if_else(pc.equal(kind, "note"), pc.if_else(moves, BOX_MOVED, BOX_ADDED), code)
+        region = pa.array(about_regions(self.decisions)[self.decision])
+        code = pc.if_else(region, pc.binary_join_element_wise("decision_region", kind, "_"), code)
         applied = self.decides & (self.last[self.row] == self.decision) & self._takes()[self.row]
         empty = applied & pc.is_null(self._wanted(suggested)).to_numpy(zero_copy_only=False)[self.row]
         nothing = pc.if_else(pc.equal(kind, "accept"), WITHOUT_SUGGESTION, WITHOUT_LABEL)
