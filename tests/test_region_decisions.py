@@ -1,6 +1,5 @@
 """Decisions on single regions of masks: in the App, in the ledger, in verdicts, in the release, and after a rerun."""
 
-# ruff: noqa: ANN401 - FiftyOne has no types
 from __future__ import annotations
 
 import json
@@ -9,115 +8,53 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from region_scenes import (
+    ALSO,
+    CLASSES,
+    FALSE_BOX,
+    GONE,
+    WRONG,
+    broken,
+    in_doubt,
+    labeled,
+    pixels,
+    released,
+    run,
+    scene,
+    write_scenes,
+)
 
-import curate
 from curate import schema
-from curate.ingest.rle import decode_mask, encode_mask
+from curate.ingest.rle import encode_mask
 from curate.manifest.tables import DECISIONS
-from curate.manifest.verify import verify
 from curate.manifest.vouched import vouched
 from curate.policy import Policy
-from curate.review import ledger, regions
+from curate.review import ledger
 from curate.state import RunResult
 from curate.verdict_people import standing
 from curate.verdict_regions import pixels_to_json
 from curate.verdicts import decide
 
-N, SIZE = 12, (48, 64)
-CLASSES = ("ground", "box", "disc")
-WRONG, ALSO, GONE = 3, 5, 7  # images with errors
-FALSE_BOX, MORE_BOX = (slice(30, 42), slice(40, 56)), (slice(28, 40), slice(44, 60))
-
-
-def scene(number: int) -> np.ndarray:
-    ids = np.zeros(SIZE, dtype=np.uint8)
-    ids[4:22, 2 + number : 20 + number] = 1
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    ids[(y - 34) ** 2 + (x - 16 - number) ** 2 < 64] = 2
-    return ids
-
-
-def labeled(number: int) -> np.ndarray:
-    ids = scene(number)
-    if number == WRONG:
-        ids[FALSE_BOX] = 1
-    if number == ALSO:
-        ids[MORE_BOX] = 1
-    if number == GONE:
-        ids[ids == 2] = 0
-    return ids
-
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("regions")
-    for folder in ("images", "masks", "ids", "net"):
-        (root / folder).mkdir()
-    random = np.random.default_rng(0)
-    for number in range(N):
-        pixels = random.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / "images" / f"zq{number:02}.png")
-        Image.fromarray(labeled(number)).save(root / "masks" / f"zq{number:02}.png")
-        ids, net = scene(number), scene(number)
-        ids[(ids == 1) & (number in {0, 4, 9})] = (
-            0  # a teacher that is always of the labels' opinion is not believed
-        )
-        net[(net == 2) & (number in {2, 6, 10})] = 0
-        Image.fromarray(ids).save(root / "ids" / f"zq{number:02}.png")
-        seen = np.eye(3, dtype=np.float32)[net].transpose(2, 0, 1)
-        np.save(root / "net" / f"zq{number:02}.npy", (0.94 * seen + 0.02).astype(np.float16))
-    (root / "scenes.yaml").write_text(
-        "name: regions\nsource: {format: masks, path: ., images: images, masks: masks}\n"
-        f"classes: [{', '.join(CLASSES)}]\n"
-        "teachers: [{kind: masks, name: ids, path: ids}, {kind: masks, name: net, path: net}]\n"
-        "policy: {soft_masks_cells: 16, rules: [{issue: near_duplicate, action: keep}]}\n"
-    )
-    return root / "scenes.yaml"
+    return write_scenes(tmp_path_factory.mktemp("regions"), "regions")
 
 
-def run(spec: Path, workspace: Path, *, review: bool = False) -> RunResult:
-    return curate.run(spec, workspace=workspace, review=review)
-
-
-def in_doubt(result: RunResult, number: int) -> dict[str, Any]:
-    """Return the flagged finding about an image."""
-    (sample,) = (r for r in result.tables["samples"].to_pylist() if r["uri"].endswith(f"zq{number:02}.png"))
-    findings = [r for r in result.tables["findings"].to_pylist() if r["check"] == "mask_noise" and r["flagged"]]
-    (one,) = (row for row in findings if row["sample_id"] == sample["sample_id"])
-    return one
-
-
-def say(workspace: Path, finding: dict[str, Any], decision: str, **more: Any) -> None:
+def say(workspace: Path, finding: dict[str, Any], decision: str, **more: str) -> None:
     region = schema.canonical_json(json.loads(finding["reason_args"])["in_doubt"])
     row = {name: finding[name] for name in ("sample_id", "label_id", "finding_id")} | {"region": region}
     row |= {"decision": decision, "to_label": finding["suggested_label"]} | more
     ledger.append(ledger.ledger_folder(workspace, "regions"), [row], reviewer="ada")
 
 
-def released(result: RunResult, number: int) -> dict[str, dict[str, Any]]:
-    assert result.release is not None
-    rows = [r for r in result.release.data.to_pylist() if r["uri"].endswith(f"zq{number:02}.png")]
-    return {row["released_label"]: row for row in rows}
-
-
-def pixels(row: dict[str, Any]) -> np.ndarray:
-    return np.asarray(decode_mask(row["mask"]), dtype=bool)
-
-
 def ignored(result: RunResult, sample: str) -> list[dict[str, Any]]:
     assert result.release is not None
     table = result.release.ignore
     return [row for row in table.to_pylist() if row["sample_id"] == sample] if table is not None else []
-
-
-def broken(result: RunResult) -> list[str]:
-    assert result.published is not None
-    return [f"{one.name}: {one.detail}" for one in verify(result.published.path, deep=True) if one.ok is False]
 
 
 def test_each_decision_does_to_one_region_what_it_says_and_the_version_verifies(spec: Path, tmp_path: Path) -> None:
@@ -254,46 +191,3 @@ def test_a_decision_on_a_region_decides_nothing_else_of_the_label() -> None:
     assert (row["action"], row["reason_codes"]) == ("drop", ["decision_drop", "decision_region_reject"])
     old = standing(decisions.drop_columns(["region", "to_bbox"]))  # of a curate that knew of neither
     assert old["region"].null_count == 2
-
-
-@pytest.mark.mongo
-def test_regions_are_decided_in_the_app_and_the_mark_survives_a_rerun(spec: Path, tmp_path: Path) -> None:
-    from curate.review.dataset import open_dataset  # noqa: PLC0415 - FiftyOne takes seconds to import
-
-    first = run(spec, tmp_path, review=True)
-    wrong, also, gone = (in_doubt(first, number) for number in (WRONG, ALSO, GONE))
-    dataset = open_dataset("regions")
-    tags = {wrong["sample_id"]: ["curate:keep"], also["sample_id"]: ["curate:accept"]}
-    tags[gone["sample_id"]] = ["curate:ignore", "curate:drop"]
-    for sample_id, some in tags.items():
-        sample = dataset[sample_id]
-        flagged = {one.id: one for one in sample[regions.FIELD].detections if one.risk >= 0.5}
-        (one,) = flagged.values()
-        one.tags = some
-        sample.save()
-    result = run(spec, tmp_path, review=True)
-    said = ledger.read(ledger.ledger_folder(tmp_path, "regions")).decisions.to_pylist()
-    assert {row["sample_id"]: row["decision"] for row in said} == {
-        wrong["sample_id"]: "reject",
-        also["sample_id"]: "accept",
-        gone["sample_id"]: "ignore",
-    }
-    assert all(row["label_id"] and row["finding_id"] and row["content_sha256"] for row in said)
-    np.testing.assert_array_equal(pixels(released(result, ALSO)["ground"]), scene(ALSO) == 0)
-    np.testing.assert_array_equal(pixels(released(result, WRONG)["box"]), labeled(WRONG) == 1)
-    assert not pixels(released(result, GONE)["ground"])[scene(GONE) == 2].any()
-    assert broken(result) == []
-    shown = open_dataset("regions")
-    shown.reload()
-    assert [t for one in shown[also["sample_id"]][regions.FIELD].detections for t in one.tags] == ["curate:accept"]
-    again = run(spec, tmp_path, review=True)
-    assert again.published.id == result.published.id  # type: ignore[union-attr]
-    assert ledger.read(ledger.ledger_folder(tmp_path, "regions")).decisions.num_rows == len(said)
-
-    sample = shown[also["sample_id"]]  # a change of mind
-    for one in sample[regions.FIELD].detections:
-        one.tags = []
-    sample.save()
-    back = run(spec, tmp_path, review=True)
-    assert released(back, ALSO)["box"]["action"] == "review"
-    assert pq.read_table(back.published.path / "ignore").num_rows > 1  # type: ignore[union-attr]
