@@ -218,6 +218,7 @@ DECISIONS = pa.schema(
         pa.field("finding_id", pa.string()),
         pa.field("content_sha256", pa.string()),  # the bytes that were judged
         pa.field("to_bbox", BBOX),  # a box that was moved or added by hand
+        pa.field("to_track_id", pa.string()),  # the id that the label gets, or that the box refused would have had
         pa.field("region", pa.string()),  # of one region of a mask: its pixels, see `verdict_regions`; else null
     ]
 )

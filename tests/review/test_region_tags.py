@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-
-from curate.review import ledger, regions
-from curate.review.dataset import open_dataset
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests are no package; helpers have plain names
 from region_scenes import (
     ALSO,
     GONE,
@@ -26,6 +20,9 @@ from region_scenes import (
     scene,
     write_scenes,
 )
+
+from curate.review import ledger, regions
+from curate.review.dataset import open_dataset
 
 pytestmark = pytest.mark.mongo
 
