@@ -161,6 +161,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.decisions = reviewing.recall(context, enabled=with_review)
         found.add_labels(*added_tags(found.view, found.labels, found.findings, found.decisions))
         found.take_drawn_boxes()
+        found.take_decided_regions()
         found.add(held_back(found.view, found.readable_labels, found.findings, context.spec.policy))
         statistics, proof = auditing.carry(context, found, found.readable_labels)
         found.statistics = pa.concat_tables([found.statistics, statistics])

@@ -209,7 +209,9 @@ DECISIONS = pa.schema(
         pa.field("reviewer", pa.string(), nullable=False),  # self-declared
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("label_id", pa.string()),
-        pa.field("decision", pa.string(), nullable=False),  # accept | reject | relabel | drop | keep | note
+        pa.field(
+            "decision", pa.string(), nullable=False
+        ),  # accept | reject | relabel | drop | keep | ignore | note
         pa.field("from_label", pa.string()),
         pa.field("to_label", pa.string()),
         pa.field("why", pa.string()),
@@ -217,6 +219,7 @@ DECISIONS = pa.schema(
         pa.field("content_sha256", pa.string()),  # the bytes that were judged
         pa.field("to_bbox", BBOX),  # a box that was moved or added by hand
         pa.field("to_track_id", pa.string()),  # the id that the label gets, or that the box refused would have had
+        pa.field("region", pa.string()),  # of one region of a mask: its pixels, see `verdict_regions`; else null
     ]
 )
 

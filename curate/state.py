@@ -18,6 +18,7 @@ from curate.manifest.publish import Published
 from curate.stages.answers import Taught
 from curate.verdict_boxes import answered, drawn_labels, labeled_where_drawn
 from curate.verdict_people import standing
+from curate.verdict_regions import answered_regions, labels_with_regions
 
 
 @dataclass
@@ -69,6 +70,12 @@ class Gathered:
             self.samples = labeled_where_drawn(self.samples, labels)
             self.view = labeled_where_drawn(self.view, labels)
         self._set_aside(pa.array(answered(self.findings, standing(self.decisions), self.view)))
+
+    def take_decided_regions(self) -> None:
+        """Add labels of classes that only decided regions have, and set the findings aside that people answered."""
+        stands = standing(self.decisions)
+        self.labels = labels_with_regions(stands, self.labels, self.view)
+        self._set_aside(pa.array(answered_regions(self.findings, stands, self.view)))
 
     def _set_aside(self, is_answered: pa.Array | pa.ChunkedArray) -> None:
         """Keep findings that people answered for whoever shows decisions; nothing waits for them any more."""

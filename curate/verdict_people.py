@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.verdict_regions import about_regions
 from curate.verdict_rows import DROP, KEEP, RELABEL, REVIEW, Floats, Ints, Mask, equals_word, pairs_of, take_or_null
 
 STALE = "decision_stale"
@@ -24,10 +25,10 @@ WITHDRAWS = "withdraws decision "  # a note whose `why` is this and an id takes 
 def standing(decisions: pa.Table) -> pa.Table:
     """Return what a ledger still says, in its order: without what was withdrawn, and without plain notes.
 
-    Notes that hold a box (`to_bbox`: moved, or added where they name a class too) stay. This column and `to_track_id`
-    are added where they are absent.
+    Notes that hold a box (`to_bbox`: moved, or added where they name a class too) stay. This column, `to_track_id`
+    and `region` are added where they are absent.
     """
-    for name in ("to_bbox", "to_track_id"):
+    for name in ("to_bbox", "to_track_id", "region"):
         if name not in decisions.column_names:
             kind = schema.DECISIONS.field(name).type
             decisions = decisions.append_column(name, pa.nulls(decisions.num_rows, kind))
@@ -49,7 +50,7 @@ class People:
         decision: position in `decisions`, by pair.
         row: by pair.
         stale: by pair: made for other bytes.
-        decides: by pair: not stale, and no mere note.
+        decides: by pair: about the whole label, not stale, and no mere note.
         last: by row: the decision that applies, -1 without one.
     """
 
@@ -69,6 +70,7 @@ class People:
         decision, row = decision[order], row[order]
         stale = stale_pairs(decisions, decision, rows["content_sha256"], row)
         decides = ~stale & ~equals_word(decisions["decision"].combine_chunks(), "note")[decision]
+        decides &= ~about_regions(decisions)[decision]
         last = np.full(rows.num_rows, -1, dtype=np.int64)
         np.maximum.at(last, row[decides], decision[decides])
         return cls(decisions, decision, row, stale, decides, last)
@@ -108,6 +110,8 @@ class People:
         moves = pc.and_(moves, pc.is_null(take_or_null(self.decisions["to_label"], self.decision)))
         code = pc.binary_join_element_wise("decision", kind, "_")
         code = pc.if_else(pc.equal(kind, "note"), pc.if_else(moves, BOX_MOVED, BOX_ADDED), code)
+        region = pa.array(about_regions(self.decisions)[self.decision])
+        code = pc.if_else(region, pc.binary_join_element_wise("decision_region", kind, "_"), code)
         applied = self.decides & (self.last[self.row] == self.decision) & self._takes()[self.row]
         empty = applied & pc.is_null(self._wanted(suggested)).to_numpy(zero_copy_only=False)[self.row]
         nothing = pc.if_else(pc.equal(kind, "accept"), WITHOUT_SUGGESTION, WITHOUT_LABEL)

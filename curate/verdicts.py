@@ -22,6 +22,7 @@ from curate.verdict_boxes import answered, open_places
 from curate.verdict_limits import hold_back, is_mislabel, limited
 from curate.verdict_pairs import one_stays
 from curate.verdict_people import People
+from curate.verdict_regions import answered_regions
 from curate.verdict_rows import (
     DROP,
     KEEP,
@@ -69,7 +70,8 @@ def decide(
     A finding that a box (or one class of several) is missing says nothing against the labels that are there: where its
     rule asks for review, the image is released and the place is one to ignore, see `manifest.ignore`; with
     `missing_labels: hold_back` the whole image waits. A box that a person put there, accepted or refused, answers it: it
-    counts no more, see `verdict_boxes`.
+    counts no more, see `verdict_boxes`. What a person decided about one region of a mask answers the findings about it
+    and decides nothing else of the label, see `verdict_regions`.
 
     Unreadable images (`samples.error_code` not null) are dropped whatever rules and people say.
 
@@ -89,7 +91,8 @@ def decide(
     """
     rows = row_table(samples, labels)
     people = People.of(decisions if decisions is not None else schema.empty(schema.DECISIONS), rows)
-    findings = findings.filter(pa.array(~answered(findings, people.decisions, rows)))
+    settled = answered(findings, people.decisions, rows) | answered_regions(findings, people.decisions, rows)
+    findings = findings.filter(pa.array(~settled))
     found = _Found.of(findings, rows, policy, people.drops)
     action, weight = found.strongest(rows.num_rows)
     suggestion = found.best_suggestion(rows)

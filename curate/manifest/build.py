@@ -134,7 +134,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     stands = said.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
     rows = joined_rows(samples, labels, verdicts, said, policy, salt)
     out = _is_out(rows, policy)
-    data = vouched(rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks(), findings)
+    data = vouched(rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks(), findings, stands)
     excluded = pa.concat_tables(
         [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
     ).combine_chunks()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +14,7 @@ from curate.manifest.tables import IGNORE
 from curate.policy import Policy
 from curate.verdict_boxes import TRACKS, answered, open_places
 from curate.verdict_people import stale_pairs
+from curate.verdict_regions import decided_regions
 from curate.verdict_rows import Mask
 from curate.verdicts import rule_of_each
 
@@ -50,7 +53,7 @@ def ignored(
     held = _held(images, excluded, findings, asked)
     elsewhere = _elsewhere(held, findings, asked)
     rows = pa.concat_tables(
-        [held, elsewhere, _in_part(data), _open(images, data, findings, decisions, asked, policy)]
+        [held, elsewhere, _in_part(data, decisions), _open(images, data, findings, decisions, asked, policy)]
     )
     if not rows.num_rows:
         return None
@@ -75,25 +78,50 @@ def _held(images: pa.Array, excluded: pa.Table, findings: pa.Table, asked: np.nd
     return pa.table(columns).select(IGNORE.names).cast(IGNORE)
 
 
-def _in_part(data: pa.Table) -> pa.Table:
-    """Return what was taken out of masks that leave; nothing in versions of a curate that took out none."""
+def _in_part(data: pa.Table, decisions: pa.Table) -> pa.Table:
+    """Return what was taken out of masks that leave; nothing in versions of a curate that took out none.
+
+    What a person gave to another class is in the mask of that class: somebody vouches for it.
+    """
     if "given_mask" not in data.column_names:
         return IGNORE.empty_table()
+    moved = {
+        sample: np.any([one.pixels for one in some if one.kind == "accept"], axis=0)
+        for sample, some in decided_regions(decisions, data).items()
+        if any(one.kind == "accept" for one in some)
+    }
+    released = _placed_again(data, moved)
     rows = data.filter(pc.is_valid(data["given_mask"]))
-    masks = zip(rows["given_mask"].to_pylist(), rows["mask"].to_pylist(), strict=True)
+    out = []
+    for sample, given, left in zip(
+        *(rows[name].to_pylist() for name in ("sample_id", "given_mask", "mask")), strict=True
+    ):
+        gone = decode_mask(given).astype(bool) & ~decode_mask(left).astype(bool)
+        out.append(gone & ~released[sample] if sample in released else gone)
+    kept = np.array([gone.any() for gone in out], dtype=bool)
+    rows = rows.filter(pa.array(kept))
     columns = {name: rows[name] for name in ("sample_id", "label_id", "task", "reasons", "reason_codes")} | {
         "label": rows["given_label"],
         "bbox": pa.nulls(rows.num_rows, schema.BBOX),
-        "mask": pa.array(
-            [
-                encode_mask(decode_mask(given).astype(bool) & ~decode_mask(left).astype(bool))
-                for given, left in masks
-            ],
-            schema.MASK_RLE,
-        ),
+        "mask": pa.array([encode_mask(gone) for gone in out if gone.any()], schema.MASK_RLE),
         "polygons": pa.nulls(rows.num_rows, schema.POLYGONS),
     }
     return pa.table(columns).select(IGNORE.names).cast(IGNORE)
+
+
+def _placed_again(data: pa.Table, moved: Mapping[str, Mask]) -> dict[str, Mask]:
+    """Return sample id -> the moved pixels that a released mask of the image has."""
+    masks = data.filter(
+        pc.and_(
+            pc.is_valid(data["mask"]), pc.is_in(data["sample_id"], value_set=pa.array(sorted(moved), pa.string()))
+        )
+    )
+    found = {sample: np.zeros_like(pixels) for sample, pixels in moved.items()}
+    for sample, mask in zip(masks["sample_id"].to_pylist(), masks["mask"].to_pylist(), strict=True):
+        pixels = decode_mask(mask).astype(bool)
+        if pixels.shape == found[sample].shape:
+            found[sample] |= pixels & moved[sample]
+    return found
 
 
 def _elsewhere(held: pa.Table, findings: pa.Table, asked: np.ndarray) -> pa.Table:

@@ -35,7 +35,9 @@ DATA = pa.schema(
         pa.field("bbox", schema.BBOX),  # as released
         pa.field("given_bbox", schema.BBOX),  # where a person moved the box: as it was given; else null
         pa.field("mask", schema.MASK_RLE),  # as released
-        pa.field("given_mask", schema.MASK_RLE),  # where regions wait for review: as it was given; else null
+        pa.field(
+            "given_mask", schema.MASK_RLE
+        ),  # where regions wait, or people decided on them: as it was given; else null
         pa.field("polygons", schema.POLYGONS),
         pa.field("track_id", pa.string()),  # as released
         pa.field("given_track_id", pa.string()),  # where a person gave it another id: as it was given; else null
@@ -95,5 +97,5 @@ DECISIONS = pa.schema(
             "content_sha256",
         )
     ]
-    + [schema.DECISIONS.field(name) for name in ("to_bbox", "to_track_id")]
+    + [schema.DECISIONS.field(name) for name in ("to_bbox", "to_track_id", "region")]
 )

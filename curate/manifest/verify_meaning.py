@@ -159,23 +159,25 @@ def _ignore(version: Opened) -> list[str]:
 
 
 def _masks(version: Opened) -> list[str]:
-    """Take the regions in doubt out of the given masks again, and compare with what was released."""
+    """Take the regions in doubt out of the given masks again, move those that people gave away, and compare."""
     columns = {column["name"] for column in version.manifest["tables"]["data"]["columns"]}
     if "given_mask" not in columns:  # published by an earlier curate
         return []
     if not version.rows.masks:
         return []
-    names = ["sample_id", "label_id", "task", "action", "mask", "given_mask"]
+    names = ["sample_id", "label_id", "task", "action", "content_sha256", "released_label", "mask", "given_mask"]
     data = load_table(version.place, version.manifest, "data", names)
     data = data.filter(pc.equal(data["task"], "segmentation")).combine_chunks()
     whole = pa.array(
         [g or m for g, m in zip(data["given_mask"].to_pylist(), data["mask"].to_pylist(), strict=True)],
         schema.MASK_RLE,
     )
-    given = data.set_column(4, data.schema.field("mask"), whole)
+    at = names.index("mask")
+    given = data.set_column(at, data.schema.field("mask"), whole)
     again = vouched(
-        given.set_column(5, data.schema.field("given_mask"), pa.nulls(data.num_rows, schema.MASK_RLE)),
+        given.set_column(at + 1, data.schema.field("given_mask"), pa.nulls(data.num_rows, schema.MASK_RLE)),
         version.findings,
+        version.decisions,
     )
     different = [name for name in ("mask", "given_mask") if again[name].to_pylist() != data[name].to_pylist()]
     return [f"without the regions in doubt masks differ in: {', '.join(different)}"] if different else []

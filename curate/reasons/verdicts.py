@@ -12,6 +12,9 @@ SENTENCES = {
         "A reviewer drew another box on this image, which is not released until the source has it, or gave the image "
         "another label, which is released with it."
     ),
+    "decision_region_accept": "A reviewer gave a region of this mask to another class; it is released there.",
+    "decision_region_reject": "A reviewer looked at a region of this mask; it is released as it was given.",
+    "decision_region_ignore": "A reviewer could not tell what a region of this mask is; it is held back (ignore/).",
     "decision_without_target": "A reviewer gave an image with several labels another one without saying which.",
     "decision_without_label": "A reviewer asked for another label without naming one; the row waits for review.",
     "decision_without_suggestion": "A reviewer accepted a suggestion, but there is none; the row waits for review.",

@@ -131,7 +131,7 @@ class Builder:
             _with_suggestions(
                 self._one(row, path, scan.get(row["sample_id"], {}), labels.get(row["sample_id"], []), spoken),
                 drawn.get(row["sample_id"], []),
-                doubted.get(row["sample_id"]),
+                doubted.get(row["sample_id"], []),
             )
             for row, path in zip(samples.to_pylist(), t.media_paths[start : start + n], strict=True)
         ]
@@ -208,12 +208,13 @@ class Builder:
 
 
 def _with_suggestions(
-    prepared: Prepared, drawn: Sequence[Mapping[str, Any]], doubted: Mapping[str, Any] | None
+    prepared: Prepared, drawn: Sequence[Mapping[str, Any]], doubted: Sequence[Mapping[str, Any]]
 ) -> Prepared:
     """Add what is suggested for a sample, the regions in doubt, and the digest of the whole."""
     document, baseline = prepared.document, prepared.baseline
     if doubted:
-        document = {**document, regions.FIELD: doubted}
+        document = {**document, regions.FIELD: regions.document_of(doubted)}
+        baseline = {**baseline, regions.FIELD: regions.baseline_of(doubted)}
     if drawn:
         document = {**document, suggested.FIELD: suggested.document_of(drawn)}
         baseline = {**baseline, suggested.FIELD: suggested.baseline_of(drawn)}

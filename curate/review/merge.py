@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from curate.review import suggested
+from curate.review import regions, suggested
 from curate.review.documents import GROUND_TRUTH, LABEL_FIELDS, UNREADABLE_TAG
 from curate.review.signals import (
     ACCEPT_ID,
@@ -87,10 +87,12 @@ def shown_signals(
             signals.add(("bbox", bbox_value(bbox)))
     for label_id in given.keys() - present:
         shown[sample_id, label_id].add(("drop", ""))
-    drawn, meaningless = suggested.shown(document, baseline)
-    for target, signals in drawn.items():
-        shown.setdefault(target, set()).update(signals)
-    return shown, unknown + meaningless
+    for beside in (suggested, regions):
+        drawn, meaningless = beside.shown(document, baseline)
+        unknown += meaningless
+        for target, said in drawn.items():
+            shown.setdefault(target, set()).update(said)
+    return shown, unknown
 
 
 def _with_missing(signals: set[Signal], baseline: Mapping[str, Any]) -> set[Signal]:
@@ -130,7 +132,7 @@ def merge(new: Document, current: Document | None, before: Mapping[str, Any] | N
     """
     if current is None:
         return new
-    merged = suggested.merge(new, current, before)
+    merged = regions.merge(suggested.merge(new, current, before), current)
     merged = dict(merged)
     own = [tag for tag in current.get("tags") or () if tag != UNREADABLE_TAG]
     merged["tags"] = [*new["tags"], *own]
@@ -201,7 +203,7 @@ def replay(document: Document, baseline: Mapping[str, Any], held: Held) -> Docum
             tag = tag_of_signal(signal)
             if tag is not None:
                 (document if label is None else label)["tags"].append(tag)
-    return suggested.replay(document, baseline, held)
+    return regions.replay(suggested.replay(document, baseline, held), baseline, held)
 
 
 def added_labels(sample_id: str, held: Held, known: set[str], kind_of_truth: str = "Detections") -> list[Document]:

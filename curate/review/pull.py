@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from curate.adapters.mongod import ensure_database
 from curate.review import dataset as datasets
-from curate.review import ledger, suggested
+from curate.review import ledger, regions, suggested
 from curate.review.documents import GROUND_TRUTH
 from curate.review.merge import Held, held_signals, shown_signals, sole_label
 from curate.review.signals import (
@@ -119,6 +119,7 @@ def _chunks(stored: Stored) -> Iterator[tuple[list[dict[str, Any]], dict[Any, di
     for inner in ("detections", "classifications"):
         parts |= {f"{GROUND_TRUTH}.{inner}.{name}": 1 for name in _LABEL_PARTS}
     parts |= {f"{suggested.FIELD}.detections.{name}": 1 for name in _LABEL_PARTS}
+    parts |= {f"{regions.FIELD}.detections.{name}": 1 for name in ("_id", "tags")}
     chunk: list[dict[str, Any]] = []
     cursor = stored.baselines.find({"pending": {"$exists": False}}, {"digest": 0}).sort("_id", 1)
     for document in cursor:
@@ -143,7 +144,7 @@ def _changes(
     classes: Sequence[str],
 ) -> tuple[list[dict[str, Any]], list[str]]:
     sample_id = str(before["_id"])
-    context = suggested.contexts(before)
+    context = suggested.contexts(before) | regions.contexts(before)
     for one in before["labels"]:
         context[one["id"]] = one | {"sha": before.get("sha")} | context.get(one["id"], {})
     whole = {"sha": before.get("sha"), "finding": before.get("finding")}
@@ -152,7 +153,8 @@ def _changes(
         mine = held_signals(sample_id, target[1], held_here, held).get(target, {})
         return compare(target, {("drop", ""), *mine}, mine, context.get(target[1] or "", whole)), []
     ours = held_signals(sample_id, sole_label(document, before), held_here, held)
-    ours = {target: suggested.on_display(signals, target[1], before) for target, signals in ours.items()}
+    for beside in (suggested, regions):
+        ours = {target: beside.on_display(signals, target[1], before) for target, signals in ours.items()}
     shown, unknown = shown_signals(document, before)
     problems = [f"Sample {sample_id}: the tag {tag!r} means nothing to curate." for tag in unknown]
     rows = []

@@ -15,6 +15,7 @@ A target is (sample_id, label_id); label_id is None for the sample as a whole. A
 | box added | added label [x,y,w,h] | note, with to_label and to_bbox |
 | tag `curate:accept` on a suggested box | accept_box label [x,y,w,h] | accept, with to_label and to_bbox |
 | tag `curate:reject` on a suggested box | reject_box label [x,y,w,h] | reject, with to_bbox |
+| tag on a region of a mask | accept_region, reject_region, ignore_region | see `review.regions` |
 
 A suggested box is about the label that it would move or rename; one that is missing has an id of its own, which becomes
 that of the label. One that a track misses says which track: the decision holds it as `to_track_id`. A suggested class is
@@ -38,6 +39,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate import schema
 from curate.errors import did_you_mean
 from curate.review.ledger import AUDITED, WITHDRAWS
 
@@ -46,6 +48,7 @@ WHOLE_IMAGE = "[0.0, 0.0, 1.0, 1.0]"  # stands for the box of a label that has n
 PLAIN_TAGS = ("accept", "reject", "keep", "drop")
 ADDED = "added"
 ACCEPT_ID = "accept_id"
+REGION_SIGNALS = {"accept_region": "accept", "reject_region": "reject", "ignore_region": "ignore"}  # -> decision
 SUGGESTED = {"accept_box": "accept", "reject_box": "reject"}  # signal about a suggested box -> decision
 
 CONTRADICTIONS = (
@@ -54,6 +57,9 @@ CONTRADICTIONS = (
     ("accept", "drop"),
     ("keep", "drop"),
     ("accept_box", "reject_box"),
+    ("accept_region", "reject_region"),
+    ("accept_region", "ignore_region"),
+    ("reject_region", "ignore_region"),
     (ACCEPT_ID, "reject"),
     (ACCEPT_ID, "keep"),
     (ACCEPT_ID, "drop"),
@@ -89,6 +95,11 @@ def added_signal(label: str) -> Signal:
     return ("added", f"{label} {WHOLE_IMAGE}")
 
 
+def region_id(finding_id: str) -> str:
+    """Return the id of what is drawn of a region in doubt; decisions about it have it for a target."""
+    return schema.stable_id("region", finding_id)
+
+
 def tag_of_signal(signal: Signal) -> str | None:
     """Return the tag that shows a signal, or None for boxes that were moved or added."""
     kind, value = signal
@@ -111,7 +122,8 @@ def standing_signals(decisions: pa.Table) -> dict[Target, dict[Signal, Standing]
     found: dict[Target, dict[Signal, Standing]] = defaultdict(dict)
     said: dict[str, tuple[Target, Signal]] = {}
     for row in decisions.to_pylist():
-        target = (row["sample_id"], row["label_id"])
+        about = region_id(row["finding_id"] or "") if row["region"] is not None else row["label_id"]
+        target = (row["sample_id"], about)
         why = row["why"] or ""
         if row["decision"] == "note" and why.startswith(WITHDRAWS):
             gone = why.removeprefix(WITHDRAWS)
@@ -131,8 +143,9 @@ def standing_signals(decisions: pa.Table) -> dict[Target, dict[Signal, Standing]
 
 def _signal_of_row(row: Mapping[str, Any]) -> Signal | None:
     kind = row["decision"]
-    if kind == "relabel":
-        return ("relabel", row["to_label"] or "")
+    if row["region"] is not None or kind == "relabel":
+        value = row["to_label"] or "" if kind in {"accept", "relabel"} else ""
+        return (f"{kind}_region" if row["region"] is not None else kind, value)
     if kind == "accept" and row["to_track_id"] is not None and row["to_bbox"] is None:
         return (ACCEPT_ID, row["to_track_id"])
     if kind in {"accept", "reject"} and row["to_bbox"] is not None:
@@ -149,7 +162,8 @@ def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) ->
     """Return the ledger row for a new signal.
 
     `context` holds `label` (the given one), `suggested`, `finding`, `sha` and, for boxes, `bbox`; of a suggested box
-    its finding as `box_finding` and, where a track misses it, the track as `box_track`.
+    its finding as `box_finding` and, where a track misses it, the track as `box_track`; of a region of a mask
+    its `label_id` and `region`.
     """
     kind, value = signal
     row: dict[str, Any] = {
@@ -160,6 +174,9 @@ def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) ->
         "finding_id": context.get("finding"),
         "content_sha256": context.get("sha"),
     }
+    if kind in REGION_SIGNALS:
+        row |= {"decision": REGION_SIGNALS[kind], "label_id": context["label_id"], "region": context["region"]}
+        return {**row, "to_label": value or context["label"]}
     if kind in {"relabel", "accept", "reject", "keep"}:
         values = {"relabel": value, "accept": context.get("suggested")}
         return {**row, "to_label": values.get(kind, context.get("label"))}
@@ -187,7 +204,7 @@ def withdrawal(target: Target, standing: Standing, context: Mapping[str, Any]) -
     """Return the ledger row that takes a decision back."""
     return {
         "sample_id": target[0],
-        "label_id": target[1],
+        "label_id": context.get("label_id", target[1]),
         "decision": "note",
         "from_label": standing.to_label,
         "why": WITHDRAWS + standing.decision_id,
@@ -213,6 +230,7 @@ def compare(
         ACCEPT_ID: 2,
         "reject": 3,
         "reject_box": 3,
+        **dict.fromkeys(REGION_SIGNALS, 2),
         "relabel": 4,
         "drop": 5,
     }
@@ -223,7 +241,13 @@ def compare(
 def refused(signal: Signal, classes: Sequence[str]) -> str | None:
     """Return why a signal cannot be taken (a label that is no class), or None."""
     kind, value = signal
-    label = value if kind == "relabel" else value.rsplit(" [", 1)[0] if kind in {"added", "accept_box"} else None
+    label = (
+        value
+        if kind in {"relabel", "accept_region"}
+        else value.rsplit(" [", 1)[0]
+        if kind in {"added", "accept_box"}
+        else None
+    )
     if label is None or not classes or label in classes:
         return None
     hint = did_you_mean(label, classes)
@@ -259,7 +283,7 @@ def contradictory(signals: Iterable[Signal]) -> set[Signal]:
 
 def say_contradictory(signals: Iterable[Signal]) -> str:
     """Return what to tell about `contradictory` signals."""
-    words = SUGGESTED | {ACCEPT_ID: "accept"}
+    words = SUGGESTED | REGION_SIGNALS | {ACCEPT_ID: "accept", "reject_region": "keep"}
     tags = sorted({TAG_PREFIX + words.get(kind, kind) for kind, _ in signals})
     told = " and ".join(tags)
     return f"it is tagged {told}, which contradict each other; what was decided before stays. Leave one tag."

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.ingest.rle import decode_mask, encode_mask
 from curate.teachers.regions.canvas import Bools, Ids
 from curate.teachers.regions.shapes import Shape
+from curate.verdict_regions import DOUBT, pixels_of, pixels_to_json
 
 if TYPE_CHECKING:
     from curate.teachers.regions.region import Region
 
-DOUBT, SHARE = "in_doubt", "share_in_doubt"  # keys in the arguments of a finding
+SHARE = "share_in_doubt"  # key in the arguments of a finding, beside `DOUBT`
 
 
 def pixels_in_doubt(ids: Ids, region: Region, class_id: int, issue: str) -> Bools:
@@ -42,19 +42,14 @@ def pixels_in_doubt(ids: Ids, region: Region, class_id: int, issue: str) -> Bool
 
 def doubt_to_json(pixels: Bools, label: Bools) -> dict[str, Any]:
     """Return the arguments that say which pixels are in doubt, and what share of the label's own they are."""
-    counts = encode_mask(pixels)["counts"].decode("ascii")
     share = float((pixels & label).sum() / max(int(label.sum()), 1))
-    return {DOUBT: {"size": list(pixels.shape), "counts": counts}, SHARE: round(share, 6)}
+    return {DOUBT: pixels_to_json(pixels), SHARE: round(share, 6)}
 
 
 def doubt_of(reason_args: str) -> Bools | None:
     """Return the (H, W) pixels of `doubt_to_json` in the arguments of a finding; None where it names none."""
     told: Mapping[str, Any] = json.loads(reason_args).get(DOUBT) or {}
-    if not told:
-        return None
-    height, width = told["size"]
-    mask = {"height_px": height, "width_px": width, "counts": told["counts"].encode("ascii")}
-    return np.asarray(decode_mask(mask), dtype=np.bool_)
+    return pixels_of(told) if told else None
 
 
 def share_in_doubt(reason_args: str) -> float:
