@@ -16,11 +16,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
-from curate.teachers.tracks.course import DOF, Course, Noise, follow_both_ways, scales_of, usable
+from curate.teachers.tracks.course import Course, Noise, follow_both_ways, scales_of, usable
 from curate.teachers.tracks.motion import Motion
 
 N_NEIGHBOURS = 6
-LONGEST_PAUSE = 6  # annotated frames that an id may lack at the exchange
+PAUSES = (6, 60)  # annotated frames that an id may lack at the exchange, at least and at most
+FORESEEN = (
+    0.5  # diagonals: an id may lack as many frames as its unsteadiness moves it so far, one standard deviation
+)
 N_DIMENSIONS = 6  # place, velocity, size
 SURE = 4.0  # log ratio from which on two ids count as exchanged: half of it for errors that hang together
 LEAST = -2.0  # log ratio of what is still worth a line
@@ -203,7 +206,8 @@ def log_fit(
     ).sum(axis=1) / determinant
     squared += (off[:, 2:] ** 2).sum(axis=1) / size
     unit = -np.log(determinant) - np.log(size)
-    return np.stack([unit - (DOF + N_DIMENSIONS) / 2 * np.log1p(squared / DOF), unit - squared / 2])
+    student = (noise.dof + N_DIMENSIONS) / 2 * np.log1p(squared / noise.dof)
+    return np.stack([unit - student, unit - squared / 2])
 
 
 def _neighbours(boxes: TrackBoxes, before: Ints, after: Ints) -> tuple[Ints, Ints, Ints]:
