@@ -73,6 +73,11 @@ class People:
         np.maximum.at(last, row[decides], decision[decides])
         return cls(decisions, decision, row, stale, decides, last)
 
+    @property
+    def drops(self) -> Mask:
+        """(rows,) whether the decision that applies drops it."""
+        return self._is("drop")
+
     def overrule(
         self, rows: pa.Table, suggested: pa.Array, action: Ints, weight: Floats, released: pa.Array
     ) -> tuple[Ints, Floats, pa.Array]:
@@ -82,7 +87,7 @@ class People:
         """
         given = rows["label"].combine_chunks()
         wanted = self._wanted(suggested)
-        takes, drops = self._takes(), self._is("drop")
+        takes, drops = self._takes(), self.drops
         same = pc.fill_null(pc.equal(wanted, given), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
         verdict = np.full(rows.num_rows, KEEP, dtype=np.int64)
         verdict[takes & ~same] = RELABEL
