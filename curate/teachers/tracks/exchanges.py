@@ -20,10 +20,7 @@ from curate.teachers.tracks.course import Course, Noise, follow_both_ways, scale
 from curate.teachers.tracks.motion import Motion
 
 N_NEIGHBOURS = 6
-PAUSES = (6, 60)  # annotated frames that an id may lack at the exchange, at least and at most
-FORESEEN = (
-    0.5  # diagonals: an id may lack as many frames as its unsteadiness moves it so far, one standard deviation
-)
+LONGEST_PAUSE = 6  # annotated frames that an id may lack at the exchange
 N_DIMENSIONS = 6  # place, velocity, size
 SURE = 4.0  # log ratio from which on two ids count as exchanged: half of it for errors that hang together
 LEAST = -2.0  # log ratio of what is still worth a line
