@@ -78,7 +78,8 @@ def seen(found: Ingested) -> list[tuple[Any, ...]]:
     return sorted(rows)
 
 
-boxes = st.tuples(*(st.floats(0, 0.4) for _ in "xy"), *(st.floats(0.01, 0.5) for _ in "wh"))
+sides = [st.floats(low, high).map(lambda share: round(share, 4)) for low, high in ((0, 0.4), (0.01, 0.5))]
+boxes = st.tuples(sides[0], sides[0], sides[1], sides[1])
 placed = st.tuples(
     st.sampled_from(["north", "south"]),
     st.integers(0, 30).map(lambda frame: 5 * frame),  # every fifth frame is annotated

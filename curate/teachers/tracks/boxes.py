@@ -101,7 +101,7 @@ def track_boxes(
     boxes = np.asarray(box, dtype=np.float64).reshape(-1, 4)[kept]
     sides = boxes[:, 2:]
     usable = (np.abs(boxes) < MAX_PX).all(axis=1) & (sides > MIN_SIDE_PX).all(axis=1)  # NaN is below nothing
-    boxes = np.where(usable[:, None], boxes, np.nan)
+    boxes = np.where(np.asarray(usable)[:, None], boxes, np.nan)
     labels, code = np.unique(np.asarray(label, dtype=object).astype(str)[kept], return_inverse=True)
     _, id_code = np.unique(ids, return_inverse=True)
     _, track_code = np.unique(at * (len(ids) + 1) + id_code, return_inverse=True)

@@ -15,10 +15,14 @@ import numpy as np
 
 from curate.teachers.tracks.boxes import Bools, Floats, Ints, TrackBoxes
 
-DOF = 4.0  # of the Student t that errors are taken for: people stop, turn and are drawn badly
+DOFS = (4.0, 8.0, 16.0)  # of the Student t that errors are taken for: people stop, turn and are drawn badly
 SHAKES = (0.0015, 0.003, 0.006, 0.012, 0.024, 0.048)  # diagonals, standard deviation of a drawn centre
 ACCELERATIONS = (0.0005, 0.0015, 0.005, 0.015, 0.05)  # diagonals a frame, of the change of velocity in a frame
 RESIZES = (0.0015, 0.005, 0.015, 0.05)  # diagonals, of the change of width or height in a frame
+WRONG, WRONG_REACH = (
+    0.02,
+    1.0,
+)  # share of boxes that are wrong, as the noises are fitted, and how far off, diagonals
 FIRST_SPEED = 0.1  # diagonals a frame, standard deviation of a velocity of which nothing is known
 N_FITTED = 4000  # boxes that are looked at to fit the noises
 LONGEST = 60  # boxes in a row that are fitted as one piece
@@ -33,12 +37,14 @@ class Noise:
         acceleration: of the change of velocity from one frame to the next.
         resize_shake: of a drawn width or height.
         resize: of the true change of width or height from one frame to the next.
+        dof: degrees of freedom of the Student t that errors follow; few where most boxes are steady and some are not.
     """
 
     shake: float
     acceleration: float
     resize_shake: float
     resize: float
+    dof: float = DOFS[0]
 
     @property
     def of_a_step(self) -> float:
@@ -191,12 +197,13 @@ def scales_of(boxes: TrackBoxes, used: Ints) -> Floats:
 def fitted_noise(boxes: TrackBoxes, used: Ints, scale: Floats) -> Noise:
     """Return the noises under which the next box of each id is least surprising; single errors hardly count.
 
-    Likelihood of one-step predictions under a Student t, over a grid, on pieces of tracks spread over all labels.
+    Likelihood of one-step predictions under a Student t, over a grid, on pieces of tracks spread over all labels. Of the
+    centres' and the sizes' tails the heavier one is taken.
     """
     rows = _pieces(boxes.track[used])
     track = boxes.track[used][rows] * (len(used) + 1) + np.arange(len(rows)) // LONGEST
     frame, box, scales = boxes.frame[used][rows], boxes.box[used][rows], scale[rows]
-    best: dict[int, tuple[float, tuple[float, float]]] = {}
+    best: dict[int, tuple[float, tuple[float, float, float]]] = {}
     for kind, grid in ((0, product(SHAKES, ACCELERATIONS)), (1, product(SHAKES, RESIZES))):
         for one, other in grid:
             noise = Noise(one, other, one, other)
@@ -204,10 +211,31 @@ def fitted_noise(boxes: TrackBoxes, used: Ints, scale: Floats) -> Noise:
             known = np.isfinite(course.error[:, kind])
             if not known.any():
                 return Noise(SHAKES[2], ACCELERATIONS[2], SHAKES[2], RESIZES[1])
-            unit = course.spread[known, kind] / scales[known] ** 2
-            cost = float((np.log(unit) + (DOF + 2) / 2 * np.log1p(course.error[known, kind] / DOF)).mean())
-            best[kind] = min(best.get(kind, (np.inf, (0.0, 0.0))), (cost, (one, other)))
-    return Noise(*best[0][1], *best[1][1])
+            spread = course.spread[known, kind] / scales[known] ** 2
+            costs = [(-_likelihood(course.error[known, kind], spread, dof), (one, other, dof)) for dof in DOFS]
+            best[kind] = min(best.get(kind, (np.inf, (0.0, 0.0, 0.0))), *costs)
+    (_, (shake, acceleration, dof)), (_, (resize_shake, resize, size_dof)) = best[0], best[1]
+    return Noise(shake, acceleration, resize_shake, resize, min(dof, size_dof))
+
+
+def student_constant(dof: float, n_dimensions: int) -> float:
+    """Return the logarithm of what the density of a Student t with a unit scale is multiplied by."""
+    return math.lgamma((dof + n_dimensions) / 2) - math.lgamma(dof / 2) - n_dimensions / 2 * math.log(dof * math.pi)
+
+
+def _likelihood(squared: Floats, spread: Floats, dof: float) -> float:
+    """Return the mean log density of errors in two dimensions, in diagonals, where few are of wrong labels.
+
+    Args:
+        squared: (n,) their squared lengths, in units of their variance.
+        spread: (n,) that variance.
+        dof: of the Student t of good labels.
+    """
+    good = student_constant(dof, 2) - (dof + 2) / 2 * np.log1p(squared / dof) - np.log(spread)
+    if len(good) * WRONG < 1:  # too few for one of them to be wrong
+        return float(good.mean())
+    wrong = -np.log(2 * math.pi * WRONG_REACH**2) - squared * spread / (2 * WRONG_REACH**2)
+    return float(np.logaddexp(math.log1p(-WRONG) + good, math.log(WRONG) + wrong).mean())
 
 
 def _pieces(track: Ints) -> Ints:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
-from curate.teachers.tracks.course import DOF, Course, Noise, follow_both_ways, scales_of, usable
+from curate.teachers.tracks.course import Course, Noise, follow_both_ways, scales_of, usable
 from curate.teachers.tracks.motion import Motion
 
 N_NEIGHBOURS = 6
@@ -203,7 +203,8 @@ def log_fit(
     ).sum(axis=1) / determinant
     squared += (off[:, 2:] ** 2).sum(axis=1) / size
     unit = -np.log(determinant) - np.log(size)
-    return np.stack([unit - (DOF + N_DIMENSIONS) / 2 * np.log1p(squared / DOF), unit - squared / 2])
+    student = (noise.dof + N_DIMENSIONS) / 2 * np.log1p(squared / noise.dof)
+    return np.stack([unit - student, unit - squared / 2])
 
 
 def _neighbours(boxes: TrackBoxes, before: Ints, after: Ints) -> tuple[Ints, Ints, Ints]:

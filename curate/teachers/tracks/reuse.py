@@ -13,14 +13,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes, iou
-from curate.teachers.tracks.course import DOF, FIRST_SPEED, follow_both_ways, scales_of
+from curate.teachers.tracks.course import FIRST_SPEED, follow_both_ways, scales_of, student_constant
 from curate.teachers.tracks.exchanges import N_DIMENSIONS, log_fit
 from curate.teachers.tracks.found import odds_beyond
 from curate.teachers.tracks.motion import Break, Motion, pieces_of
 
-CONSTANT = (  # of a Student t, which `log_fit` leaves out
-    math.lgamma((DOF + N_DIMENSIONS) / 2) - math.lgamma(DOF / 2) - N_DIMENSIONS / 2 * math.log(DOF * math.pi)
-)
 SAME_PLACE = 0.5  # overlap of the boxes before and after a pause from which on they are one thing
 SURE = 5.0  # log ratio of even odds: ids are rarely given again
 
@@ -54,7 +51,8 @@ def _returns(
     frame, box, scale = boxes.frame[rows], boxes.box[rows], scales_of(boxes, rows)
     left, right = follow_both_ways(own, frame, box, scale, motion.noise)
     start, end = np.searchsorted(rows, motion.before[links]), np.searchsorted(rows, motion.after[links])
-    same = log_fit(left, right, start, end, frame, scale, motion.noise)[0] + CONSTANT
+    same = log_fit(left, right, start, end, frame, scale, motion.noise)[0]
+    same += student_constant(motion.noise.dof, N_DIMENSIONS)  # which `log_fit` leaves out
     return links, _elsewhere(boxes, rows, boxes.sequence[motion.before[links]], scale[end]) - same
 
 
