@@ -27,7 +27,7 @@ from curate.manifest.build import Release
 from curate.manifest.publish import publish
 from curate.manifest.read import load_manifest, load_release
 from curate.manifest.read_ignored import load_ignored
-from curate.manifest.verbs import verify_version
+from curate.manifest.verbs import diff_versions, verify_version
 from curate.manifest.verify import verify
 from curate.review import ledger
 from curate.summary import summarize, summary_lines
@@ -369,6 +369,44 @@ def test_boxes_have_soft_labels_and_what_only_detectors_see_is_kept(released: Pa
     assert (told["detectors"], told["n_teacher_only"]) == (["near", "far"], alone.num_rows)
     assert set(told["teachers"]) == {"near", "far"}
     assert all(promise.ok is not False for promise in verify(version, deep=True))
+
+
+def test_a_diff_tells_soft_boxes_and_what_is_ignored(spec: Path, waiting: Path, tmp_path: Path) -> None:
+    shutil.copytree(spec.parent, tmp_path / "shapes")
+    shutil.copytree(waiting, tmp_path / "ws")
+    root = tmp_path / "shapes"
+    far = json.loads((root / "far.json").read_text())
+    seen = [box for box in far if (box["image_id"], box["score"] > 0.5) == (503, True)]
+    far = [box for box in far if box not in seen[:1]]  # one thing of the fourth image is not seen any more
+    far.append({"image_id": 504, "category_id": 1, "bbox": [70, 70, 20, 20], "score": 0.9})
+    (root / "far.json").write_text(json.dumps(far))
+    (root / "near.json").write_text(json.dumps([*json.loads((root / "near.json").read_text()), far[-1]]))
+    text = (root / "waiting.yaml").read_text()
+    (root / "waiting.yaml").write_text(text.replace("action: review", "action: keep"))
+    curate.run(root / "waiting.yaml", workspace=tmp_path / "ws", review=False)
+    shown = diff_versions(tmp_path / "ws" / "manifests", "shapes@v1", "shapes@v2", limit=3)
+    rows = shown.to_json()["rows"]
+    assert all(row["causes"] for row in rows)
+
+    def of(change: str) -> dict[str, dict[str, Any]]:
+        return {row["uri"].rpartition("/")[2]: row for row in rows if row["change"] == change}
+
+    boxes = of("teacher boxes changed")["04.png"]
+    assert "objectness 0.9" in boxes["after"]
+    assert "teachers_changed" in boxes["causes"]
+    soft = [row for row in rows if row["change"] == "soft label changed" and row["uri"].endswith("03.png")]
+    assert any(row["before"].startswith("objectness 0.9") for row in soft)
+    gone = of("no longer ignored")["01.png"]
+    assert gone["before"].split(" at ")[0] in CLASSES
+    assert (gone["after"], gone["label_id"] is None) == (None, False)
+    assert gone["reason_codes_before"]
+    back = diff_versions(tmp_path / "ws" / "manifests", "shapes@v2", "shapes@v1", limit=3)
+    came = [row for row in back.to_json()["rows"] if row["change"] == "ignored"]
+    by_label = {row["label_id"]: row for row in came}  # the other one is the box that is missing in the first image
+    again = by_label[gone["label_id"]]
+    assert (again["before"], again["after"]) == (None, gone["before"])
+    assert again["reason_codes_after"] == gone["reason_codes_before"]
+    assert f"  {gone['uri']}: – → {gone['before']}" in "\n".join(back.lines())  # noqa: RUF001 - a dash
 
 
 def test_a_detectors_box_of_an_image_that_is_not_released_breaks_a_promise(released: Path, tmp_path: Path) -> None:

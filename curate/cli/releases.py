@@ -55,6 +55,12 @@ def diff(
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with pictures to this file.")
     ] = None,
+    soft_from: Annotated[
+        float,
+        typer.Option(
+            "--soft-from", min=0, max=1, help="Tell soft labels from this distance on; 0: all that differ."
+        ),
+    ] = 0.05,
     workspace: WorkspaceOption = None,
     manifests: ManifestsOption = None,
     as_json: JsonOption = False,
@@ -65,7 +71,9 @@ def diff(
 
     terminal = terminal_for(as_json, quiet)
     root = releases_at(workspace, manifests)
-    result = verbs.diff_versions(root, a, b, limit=limit, html=html, workspace=place_of(workspace))
+    result = verbs.diff_versions(
+        root, a, b, limit=limit, html=html, workspace=place_of(workspace), soft_from=soft_from
+    )
     terminal.tell(result.to_json(), result.lines)
 
 
