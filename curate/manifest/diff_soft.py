@@ -50,7 +50,7 @@ class Form:
         if told is None:
             return None
         classes = tuple(manifest["classes"])
-        layout = Layout(told["layout"], len(classes), told["top_k"] or 0, told["n_draws"] or 0)
+        layout = Layout(told["layout"], len(classes), told.get("top_k") or 0, told.get("n_draws") or 0)
         names = ("layout", "top_k", "n_draws", "temperature", "longest_cells", "boxes_from")
         settings = {name: told.get(name) for name in names}
         alone = "alone" in told["kind"]
