@@ -239,7 +239,8 @@ def show(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show a version: rows, gates, tags, signatures, parents, and who used it."""
+    """Show a version: rows, gates, tags, signatures, parents, and who used it; exit code 5 where a file is missing."""
+    from curate.errors import ExitCode  # noqa: PLC0415 - beside the next
     from curate.manifest import show as showing  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
@@ -251,3 +252,5 @@ def show(
         return
     shown = showing.show(releases_at(workspace, manifests), version, lineage=lineage)
     terminal.tell(shown, lambda: showing.show_lines(shown))
+    if shown["damage"]:
+        raise typer.Exit(ExitCode.VERIFICATION)

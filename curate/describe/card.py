@@ -128,7 +128,7 @@ def _curation(facts: Facts) -> str:
     if "ignore" in facts.schemas:
         n_places = facts.manifest["tables"]["ignore"]["rows"]
         told.append(
-            f"- Nobody vouches for {n_places:,} places or labels in released images: `ignore/`. They are no background"
+            f"- Nobody vouches for {n_places:,} places or labels in released images, no background: `ignore/`"
         )
     return "\n".join([*told, ""])
 

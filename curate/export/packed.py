@@ -56,7 +56,8 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
     labels, and the class map `probs`, flat, of `n_rows` x `n_columns` cells. Beside boxes `ignore` has the places that
     nobody vouches for, and `teacher_boxes` the boxes that only detectors see, with their soft labels.
     webdataset: `SPLIT-000000.tar`: for each item its image, `cls` (not for boxes), `json` and an `npy` for each array
-    of its soft label; with masks `mask.png`; with detectors `teacher_*.npy`. Bytes are a function of the version: no clock, no user.
+    of its soft label; with masks `mask.png`; with detectors `teacher_*.npy`.
+    Bytes are a function of the version: no clock, no user.
 
     Args:
         feed: of the version; every image is held against its hash while it is packed.

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curate.errors import VerificationError
 from curate.manifest.diff_match import keys_of
 from curate.manifest.place import Place
 from curate.manifest.read import load_manifest, load_table
 from curate.manifest.row_groups import RowGroup, row_groups
+from curate.manifest.verify_files import missing_or_cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,13 @@ class Side:
 
         Raises:
             InputError: there is no version.
-            VerificationError: it cannot be read.
+            VerificationError: it cannot be read, or a file is missing or cut off: also of what both versions share.
         """
         manifest, version_id = load_manifest(version)
+        damage = missing_or_cut(version, manifest)
+        if damage:
+            msg = f"{version} is not what was published: {'; '.join(damage[:3])}. Run curate verify."
+            raise VerificationError(msg)
         wanted = ["sample_id", "label_id", "action", "reasons", "reason_codes"]
         out = load_table(version, manifest, "excluded", [*wanted, "stage"])
         out = out.filter(pc.equal(out["stage"], "verdict")).combine_chunks()

@@ -16,7 +16,7 @@ from curate.manifest.diff_causes import cause_text
 from curate.manifest.diff_soft import LEAST
 from curate.manifest.place import Place
 from curate.manifest.publish import collect_leftovers
-from curate.manifest.read import load_evidence, load_manifest
+from curate.manifest.read import NEWER, load_evidence, load_manifest
 from curate.manifest.signatures import sign
 from curate.manifest.tombstone import read_tombstone
 from curate.manifest.verify import Promise, require, verify
@@ -173,6 +173,8 @@ class Verification:
         broken = {promise.name for promise in self.promises if promise.ok is False}
         if broken == {"signature"}:
             return [*told, "As it was published, but NOT signed by the key that was asked for." + gone]
+        if any(NEWER in promise.detail for promise in self.promises if promise.ok is False):
+            return [*told, "Nothing was checked: a newer curate wrote it." + gone]
         if broken:
             again = "Restore it from a copy; or curate run on the same input writes it again."
             return [*told, f"NOT as it was published. {again}"]
