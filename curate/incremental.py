@@ -76,10 +76,11 @@ def stream_rows(
     """
     encoded = pa.array(list(keys), pa.string()).dictionary_encode()
     asked = _Asked(encoded.dictionary, encoded.indices.to_numpy())
-    for table in _kept(folder, schema):
-        known = pc.index_in(table[KEY].combine_chunks(), value_set=asked.keys)
-        found = np.asarray(pc.fill_null(known, -1), dtype=np.int64)
-        part = asked.part(found, table.drop_columns([KEY]), is_new=False)
+    for file, codes in _asked_files(folder, asked.keys):
+        table = _kept(file, schema)
+        if table is None or table.num_rows != len(codes):
+            continue
+        part = asked.part(codes, table, is_new=False)
         if part.rows.num_rows:
             yield part
     missing = asked.first_positions()
@@ -150,14 +151,39 @@ def forget_rows(folder: Path, column: str, values: Sequence[str], *, keep: bool 
     return n_gone
 
 
-def _kept(folder: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the shards of `folder`; one that cannot be read counts as absent."""
-    full = schema.append(pa.field(KEY, pa.string()))
+def _asked_files(folder: Path, asked: pa.Array) -> Iterator[tuple[Path, npt.NDArray[np.int64]]]:
+    """Yield the shards that hold a row that is asked for, each with where its keys stand in `asked` (-1: nowhere).
+
+    Keys of all shards are looked up at once: a look-up has to index everything that is asked for, and one a shard
+    would cost the square of the rows.
+    """
+    files, keys = [], []
     for file in sorted(folder.glob("*.parquet")):
         try:
-            table = pq.read_table(file, partitioning=None)
+            found = pq.read_table(file, columns=[KEY], partitioning=None)
         except (OSError, pa.ArrowInvalid):
             file.unlink(missing_ok=True)
             continue
-        if set(table.column_names) == set(full.names):
-            yield table.select(full.names).cast(full)
+        if found.num_columns:
+            files.append(file)
+            keys.append(found[KEY].combine_chunks().cast(pa.string()))
+    if not files:
+        return
+    known = pc.index_in(pa.chunked_array(keys), value_set=asked)
+    codes = np.asarray(pc.fill_null(known, -1), dtype=np.int64)
+    ends = np.cumsum([len(one) for one in keys])
+    for file, own in zip(files, np.split(codes, ends[:-1]), strict=True):
+        if (own >= 0).any():
+            yield file, own
+
+
+def _kept(file: Path, schema: pa.Schema) -> pa.Table | None:
+    """Return the rows of a shard; None where it holds other columns, or cannot be read and so counts as absent."""
+    try:
+        table = pq.read_table(file, partitioning=None)
+    except (OSError, pa.ArrowInvalid):
+        file.unlink(missing_ok=True)
+        return None
+    if set(table.column_names) != {*schema.names, KEY}:
+        return None
+    return table.select(schema.names).cast(schema)

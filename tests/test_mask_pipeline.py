@@ -250,7 +250,16 @@ def test_a_diff_tells_masks_and_maps_and_shows_them(spec: Path, released: Path, 
     Image.fromarray(other.astype(np.uint8)).save(root / "ids" / "zq07.png")
     assert e2e.call("run", root / spec.name, "--workspace", workspace, "--no-review").code in {0, 1}
     told = e2e.call(
-        "diff", "scenes@v1", "scenes@v2", "--workspace", workspace, "--html", tmp_path / "d.html", "--json"
+        "diff",
+        "scenes@v1",
+        "scenes@v2",
+        "--workspace",
+        workspace,
+        "--html",
+        tmp_path / "d.html",
+        "--json",
+        "--soft-from",
+        "0",
     )
     assert told.code == 0, told.err
     rows = {(row["change"], row["uri"]): row for row in told.json["rows"]}

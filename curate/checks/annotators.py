@@ -23,6 +23,7 @@ from curate.teachers.noise import Floats, Ints
 NAME = "annotators"
 COLUMNS = ("label_id", "sample_id", "task", "label", "annotator")
 INSUFFICIENT = "insufficient data"
+_BLOCK_ROWS = 65_536  # of teachers' answers that are read at once
 ALPHA = 0.05
 
 
@@ -49,10 +50,11 @@ class AnnotatorsParams:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """All answers, sorted by label id; `image` and `annotator` are indices, `names` who they are."""
+    """All answers, sorted by label id; `image` and `annotator` are indices into `samples` and `names`."""
 
     label_ids: list[str]
     sample_ids: list[str]
+    samples: pa.Array
     image: Ints
     annotator: Ints
     label: Ints
@@ -99,17 +101,23 @@ def _answers(table: pa.Table, params: AnnotatorsParams) -> _Answers | None:
     chosen = chosen.filter(pc.is_in(chosen["label"], value_set=pa.array(known, pa.string())))
     if not chosen.num_rows or len(known) < 2:
         return None
-    samples, image = np.unique(np.asarray(chosen["sample_id"].to_pylist(), dtype=str), return_inverse=True)
-    names, annotator = np.unique(np.asarray(chosen["annotator"].to_pylist(), dtype=str), return_inverse=True)
-    place = {name: at for at, name in enumerate(known)}
-    label = np.array([place[name] for name in chosen["label"].to_pylist()], dtype=np.int64)
-    pairs = image.astype(np.int64) * len(names) + annotator
+    samples, image = _coded(chosen["sample_id"])
+    names, annotator = _coded(chosen["annotator"])
+    label = pc.index_in(chosen["label"], value_set=pa.array(known, pa.string())).to_numpy().astype(np.int64)
+    pairs = image * len(names) + annotator
     if len(np.unique(pairs)) < len(pairs):
         return None  # several classes an image: who gave one more or less has not erred by that
-    counts = np.zeros((len(samples), len(known)), dtype=np.int64)
+    counts = np.zeros((len(samples), len(known)), dtype=np.int32)
     np.add.at(counts, (image, label), 1)
     ids, owners = chosen["label_id"].to_pylist(), chosen["sample_id"].to_pylist()
-    return _Answers(ids, owners, image, annotator, label, names.tolist(), known, counts)
+    return _Answers(ids, owners, samples, image, annotator, label, names.to_pylist(), known, counts)
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
+    """Return the distinct texts in order, and where each row's stands among them."""
+    words = pc.unique(column)
+    words = words.take(pc.sort_indices(words))
+    return words, pc.index_in(column, value_set=words).to_numpy().astype(np.int64)
 
 
 def _teachers(table: pa.Table, answers: _Answers) -> Floats | None:
@@ -117,18 +125,21 @@ def _teachers(table: pa.Table, answers: _Answers) -> Floats | None:
     columns = [name for name in table.column_names if name.startswith(schema.PROB_PREFIX)]
     if not columns:
         return None
-    first = dict(zip(answers.sample_ids, answers.image.tolist(), strict=True))
-    rows = [(at, first[s]) for at, s in enumerate(table["sample_id"].to_pylist()) if s in first]
-    at = np.array([row for row, _ in rows])
-    image = np.array([number for _, number in rows])
     total = np.zeros((len(answers.counts), len(answers.classes)))
     n = np.zeros(len(answers.counts))
+    image_of = pc.index_in(table["sample_id"], value_set=answers.samples)
+    image_of = pc.fill_null(image_of, -1).to_numpy().astype(np.int64)
     for name in columns:
-        probs = prob_matrix(table[name].combine_chunks(), len(answers.classes), name)[at].astype(np.float64)
-        known = np.isfinite(probs).all(axis=1)
-        np.add.at(total, image[known], probs[known])
-        np.add.at(n, image[known], 1.0)
-    return np.where(n[:, None] > 0, total / np.maximum(n, 1.0)[:, None], np.nan)
+        for start in range(0, table.num_rows, _BLOCK_ROWS):
+            image = image_of[start : start + _BLOCK_ROWS]
+            column = table[name].slice(start, _BLOCK_ROWS).combine_chunks()
+            probs = prob_matrix(column, len(answers.classes), name).astype(np.float64)
+            known = (image >= 0) & np.isfinite(probs).all(axis=1)
+            np.add.at(total, image[known], probs[known])
+            np.add.at(n, image[known], 1.0)
+    total /= np.maximum(n, 1.0)[:, None]
+    total[n == 0] = np.nan
+    return total
 
 
 def _whole(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
@@ -246,8 +257,9 @@ def _error_rates(
 def _pairs(answers: _Answers, params: AnnotatorsParams) -> list[dict[str, Any]]:
     """Return how far pairs agree and on which classes they do not, those with most images in common first."""
     by_image: dict[int, list[int]] = {}
-    for row, image in enumerate(answers.image.tolist()):
-        by_image.setdefault(image, []).append(row)
+    n_answers = np.bincount(answers.image)
+    for row in np.flatnonzero(n_answers[answers.image] > 1).tolist():
+        by_image.setdefault(int(answers.image[row]), []).append(row)
     shared: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for rows in by_image.values():
         for one, other in combinations(sorted(rows, key=lambda row: (answers.annotator[row], row)), 2):

@@ -28,6 +28,7 @@ CHANGES = (
     "relabeled",
     "reboxed",
     "remasked",
+    "track changed",
     "split moved",
     "weight changed",
     "action changed",
@@ -46,7 +47,7 @@ DIFF = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("label_id", pa.string()),
         pa.field("uri", pa.string(), nullable=False),
-        # label, box, split, weight, action, content_sha256, or words for masks and soft labels; null where not released
+        # label, box, track id, split, weight, action, sha256; words of masks and soft labels. Null: not released
         pa.field("before", pa.string()),
         pa.field("after", pa.string()),
         pa.field("action_before", pa.string()),  # null where the row was not known at all
@@ -296,6 +297,7 @@ _TEXT: dict[str, Callable[[pa.Table], pa.Array]] = {
     "relabeled": _text("released_label"),
     "reboxed": lambda rows: box_text(rows["bbox"]),
     "remasked": mask_text,
+    "track changed": _text("track_id"),
     "split moved": _text("split"),
     "weight changed": _text("weight"),
     "action changed": _text("action"),

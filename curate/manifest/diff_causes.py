@@ -23,6 +23,7 @@ SOURCE_CAUSES = {
     "relabeled": "given_label_changed",
     "reboxed": "given_shape_changed",
     "remasked": "given_shape_changed",
+    "track changed": "given_track_changed",
     "split moved": "split_changed",
     "weight changed": "policy_changed",
     "action changed": "policy_changed",
@@ -33,6 +34,7 @@ TEXTS = {
     "gone_from_source": "its row gone from the source",
     "given_label_changed": "another label in the source",
     "given_shape_changed": "another box, mask or polygon in the source",
+    "given_track_changed": "another track id in the source",
     "split_changed": "another split in the source or the spec",
     "policy_changed": "another policy",
     "image_bytes_changed": "other bytes of the image",
@@ -113,14 +115,16 @@ def causes_of(change: str, was: pa.Table, now: pa.Table, alike: pa.Array) -> pa.
         kept = pc.equal(now["released_label"], now["given_label"])
         from_source = pc.and_(pa.array(given), pc.fill_null(kept, fill_value=True).combine_chunks())
         return first_of(source_cause(change, from_source), by_reason, source_cause(change, None, now.num_rows))
-    if change in {"reboxed", "remasked"}:
-        from_source = source_cause(change, pa.array(_given_shape_differs(change, was, now)))
+    if change in {"reboxed", "remasked", "track changed"}:
+        from_source = source_cause(change, pa.array(_given_differs(change, was, now)))
         return first_of(from_source, by_reason, source_cause(change, None, now.num_rows))
     return first_of(by_reason, source_cause(change, None, now.num_rows))
 
 
-def _given_shape_differs(change: str, was: pa.Table, now: pa.Table) -> NDArray[np.bool_]:
-    """Return where the shape differs that the source gives: it stands aside where a person or a doubt changed it."""
+def _given_differs(change: str, was: pa.Table, now: pa.Table) -> NDArray[np.bool_]:
+    """Return where the shape or track differs that the source gives: it stands aside where somebody changed it."""
+    if change == "track changed":
+        return flat_differs(*(flat(pc.coalesce(side["given_track_id"], side["track_id"])) for side in (was, now)))
     if change == "reboxed":
         return box_differs(*(flat(pc.coalesce(side["given_bbox"], side["bbox"])) for side in (was, now)))
     polygons = list_differs(flat(was["polygons"]), flat(now["polygons"]))

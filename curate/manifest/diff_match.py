@@ -23,6 +23,7 @@ Pair = tuple[pa.Table, pa.Table]
 _CODED = ("released_label", "split", "action")
 _FLAT = {
     "relabeled": "released_label",
+    "track changed": "track_id",
     "split moved": "split",
     "weight changed": "weight",
     "action changed": "action",
@@ -32,7 +33,7 @@ _IDS = ("sample_id", "label_id")
 _SHAPES = {"reboxed": ("bbox",), "remasked": ("mask", "polygons")}
 _WALKED = (*_IDS, *_FLAT.values(), "bbox", "mask", "polygons")
 TOLD = (
-    "uri", "reasons", "reason_codes", "given_label", "given_bbox", "given_mask", "height_px", "width_px"
+    "uri", "reasons", "reason_codes", "given_label", "given_bbox", "given_mask", "given_track_id", "height_px", "width_px"
 )  # fmt: skip # read where rows differ, and only there
 _FEW = 32  # stretches of partners that are compared without copying
 

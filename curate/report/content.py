@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pyarrow as pa
@@ -107,8 +108,7 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
     A row is held by the strongest of what its findings ask for; what asks for less is no reason for its absence.
     """
     counted: Counter[str] = Counter()
-    example: dict[str, tuple[str, str]] = {}
-    texts = finding_texts(release.findings, names)
+    example: dict[str, tuple[Mapping[str, Any], str]] = {}  # code -> the first row that has it, and its finding
     asks = asked_actions(release)
     columns = ("reason_codes", "reasons", "uri", "row", "error_code", "reason_args")
     for row in release.excluded.select(columns).to_pylist():
@@ -122,11 +122,15 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
         }
         for code, reason in held.items():
             counted[code] += 1
-            if code not in example:
-                told = texts.get(reason or "") or sentence(code, row["reason_args"], names)
-                example[code] = (short_name(row["uri"] or row["row"] or ""), told)
+            example.setdefault(code, (row, reason or ""))
+    texts = finding_texts(release.findings, {reason for _, reason in example.values()}, names)
     return [
-        {"code": code.replace("_", " "), "n": n, "name": example[code][0], "text": example[code][1]}
+        {
+            "code": code.replace("_", " "),
+            "n": n,
+            "name": short_name(example[code][0]["uri"] or example[code][0]["row"] or ""),
+            "text": texts.get(example[code][1]) or sentence(code, example[code][0]["reason_args"], names),
+        }
         for code, n in counted.most_common()
     ]
 
@@ -139,10 +143,11 @@ def asked_actions(release: LoadedRelease) -> dict[str | None, int]:
     return {one: actions[at] for one, at in zip(release.findings["finding_id"].to_pylist(), chosen, strict=True)}
 
 
-def finding_texts(findings: pa.Table, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the sentence of each finding, by id."""
+def finding_texts(findings: pa.Table, wanted: AbstractSet[str], names: Mapping[str, str]) -> dict[str, str]:
+    """Return the sentence of each of the wanted findings, by id."""
     columns = ("finding_id", "reason_code", "reason_args")
-    rows = zip(*(findings[name].to_pylist() for name in columns), strict=True)
+    shown = findings.filter(pc.is_in(findings["finding_id"], value_set=pa.array(sorted(wanted), pa.string())))
+    rows = zip(*(shown[name].to_pylist() for name in columns), strict=True)
     return {identity: sentence(code, args, names) for identity, code, args in rows}
 
 

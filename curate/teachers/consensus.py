@@ -21,6 +21,7 @@ _LEAST = 1e-3  # error rates and teachers' probabilities are kept off 0 and 1
 _N_GRID = 401
 _CHI_SQUARE_95 = 3.841458820694124
 _TEMPERATURES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+_BLOCK_CELLS = 4_000_000  # images times classes that are worked on at once: 32 MB a matrix
 _COMMON_RATES = (0.005, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
@@ -62,27 +63,51 @@ def find_consensus(
     (Goh, Tkachenko and Mueller 2022).
     """
     n_annotators = int(annotator.max()) + 1 if len(annotator) else 0
+    blocks = _blocks(image, n_images, n_classes)
     taught: NDArray[np.bool_] = np.zeros(n_images, dtype=bool)
     if teachers is not None:
-        taught = np.asarray(np.isfinite(teachers).all(axis=1))
+        for images, _ in blocks:
+            taught[images] = np.isfinite(teachers[images]).all(axis=1)
     n_answers = np.bincount(image, minlength=n_images)
     has_reference = (n_answers[image] > 1) | taught[image]
     shares = (np.bincount(label, minlength=n_classes) + 1.0) / (len(label) + n_classes)
     temperature = _temperature(teachers, taught, image, label) if teachers is not None else 1.0
     prior = np.tile(np.log(shares), (n_images, 1))
-    if teachers is not None and taught.any():
-        prior[taught] = np.log(np.clip(teachers[taught], _LEAST, None)) / temperature
+    for images, _ in blocks if teachers is not None else ():
+        known = np.flatnonzero(taught[images]) + images.start
+        prior[known] = np.log(np.clip(teachers[known], _LEAST, None)) / temperature  # type: ignore[index]
     rate = np.full(n_annotators, 0.2)
     seen = np.bincount(annotator, minlength=n_annotators)
+    wrong = np.empty(len(image))
     for _ in range(N_ROUNDS):
-        _, _, probs = _posteriors(prior, image, label, rate[annotator], n_classes)
-        wrong = 1.0 - probs[image, label]
+        weight = _log_odds(rate, n_classes)[annotator]
+        for images, rows in blocks:
+            probs = _softmax(_together(prior[images], image[rows] - images.start, label[rows], weight[rows]))
+            wrong[rows] = 1.0 - probs[image[rows] - images.start, label[rows]]
         average = float(wrong.mean()) if len(wrong) else 0.0
         errors = np.bincount(annotator, weights=wrong, minlength=n_annotators)
         rate = (errors + _PRIOR_ANSWERS * average) / (seen + _PRIOR_ANSWERS)
         rate = np.clip(rate, _LEAST, 1.0 - 1.0 / n_classes - _LEAST)
-    own, best, probs = _posteriors(prior, image, label, rate[annotator], n_classes)
-    return Consensus(probs, own, best, has_reference, rate, temperature)
+    own, best = np.empty(len(image)), np.empty(len(image), dtype=np.int64)
+    weight = _log_odds(rate, n_classes)[annotator]
+    for images, rows in blocks:
+        at, given = image[rows] - images.start, label[rows]
+        total = _together(prior[images], at, given, weight[rows])
+        without = total[at]
+        without[np.arange(len(rows)), given] -= weight[rows]
+        left = _softmax(without)
+        own[rows], best[rows] = left[np.arange(len(rows)), given], left.argmax(axis=1)
+        prior[images] = _softmax(total)  # the prior of these images is not needed any more: one matrix less
+    return Consensus(prior, own, best, has_reference, rate, temperature)
+
+
+def _blocks(image: Ints, n_images: int, n_classes: int) -> list[tuple[slice, Ints]]:
+    """Return slices of images with the answers about them, in the order of the answers; so memory is bounded."""
+    order = np.argsort(image, kind="stable")
+    starts = range(0, n_images, max(1, _BLOCK_CELLS // n_classes))
+    slices = [slice(start, min(start + starts.step, n_images)) for start in starts]
+    ends = np.searchsorted(image[order], [one.stop for one in slices])
+    return [(one, rows) for one, rows in zip(slices, np.split(order, ends[:-1]), strict=True)]
 
 
 def error_rates(
@@ -113,17 +138,16 @@ def error_rates(
     return grid[log_likelihood.argmax(axis=0)], low, high
 
 
-def _posteriors(
-    prior: Floats, image: Ints, label: Ints, rate: Floats, n_classes: int
-) -> tuple[Floats, Ints, Floats]:
-    """Return each answer's probability by all others, the class those find likeliest, and the whole consensus."""
-    weight = np.log(1.0 - rate) - np.log(rate / (n_classes - 1))  # log odds of "right" against one wrong class
+def _log_odds(rate: Floats, n_classes: int) -> Floats:
+    """Return the log odds of "right" against one wrong class."""
+    return np.asarray(np.log(1.0 - rate) - np.log(rate / (n_classes - 1)))
+
+
+def _together(prior: Floats, image: Ints, label: Ints, weight: Floats) -> Floats:
+    """Return the logits of images: their prior, and the weight of each answer on the class that it gives."""
     total = prior.copy()
     np.add.at(total, (image, label), weight)
-    without = total[image]
-    without[np.arange(len(image)), label] -= weight
-    left = _softmax(without)
-    return left[np.arange(len(image)), label], left.argmax(axis=1), _softmax(total)
+    return total
 
 
 def _softmax(logits: Floats) -> Floats:
@@ -142,11 +166,15 @@ def _temperature(teachers: Floats, taught: NDArray[Any], image: Ints, label: Int
     if not len(rows):
         return 1.0
     n_classes = teachers.shape[1]
-    logits = np.log(np.clip(teachers[image[rows]], _LEAST, None))
+    own = np.empty((len(_TEMPERATURES), len(rows)))
+    for start in range(0, len(rows), max(1, _BLOCK_CELLS // n_classes)):
+        part = slice(start, start + max(1, _BLOCK_CELLS // n_classes))
+        logits = np.log(np.clip(teachers[image[rows[part]]], _LEAST, None))
+        for place, temperature in enumerate(_TEMPERATURES):
+            own[place, part] = _softmax(logits / temperature)[np.arange(len(logits)), label[rows[part]]]
     best = (-np.inf, 1.0)
-    for temperature in _TEMPERATURES:
-        own = _softmax(logits / temperature)[np.arange(len(rows)), label[rows]]
+    for temperature, likely in zip(_TEMPERATURES, own, strict=True):
         for rate in _COMMON_RATES:
-            likelihood = float(np.log((1.0 - rate) * own + rate * (1.0 - own) / (n_classes - 1)).mean())
+            likelihood = float(np.log((1.0 - rate) * likely + rate * (1.0 - likely) / (n_classes - 1)).mean())
             best = max(best, (likelihood, temperature))
     return best[1]

@@ -23,6 +23,7 @@ from curate.teachers.label_columns import is_list
 from curate.teachers.protocol import Answer, Request, TeacherCard
 
 KEYS = ("uri", "sample_id", "label_id")
+_BLOCK_ROWS = 65_536  # checked and normalised at once, in twice the precision
 _NEEDS = {False: "numbers from 0 that sum to 1", True: "a number from 0 to 1 for each class"}
 
 
@@ -51,9 +52,12 @@ class TableTeacher:
         _refuse_bad_ids(ids, spec)
         told = _about_ids(ids, request, spec)
         probs, inherent = _matrix(table, request, spec)
-        wrong = np.flatnonzero(wrong_cells(probs) if request.independent else wrong_rows(probs))
+        is_wrong = wrong_cells if request.independent else wrong_rows
+        blocks = [slice(at, at + _BLOCK_ROWS) for at in range(0, len(probs), _BLOCK_ROWS)]
+        flaws = [np.flatnonzero(is_wrong(_exact(probs[part]))) + part.start for part in blocks]
+        wrong = np.concatenate([np.zeros(0, dtype=np.int64), *flaws])
         if len(wrong):
-            first = ", ".join(f"{ids[int(row)]}: sum {probs[row].sum():.4g}" for row in wrong[:3])
+            first = ", ".join(f"{ids[int(row)]}: sum {_exact(probs[row]).sum():.4g}" for row in wrong[:3])
             raise InputError(
                 f"The table of the teacher {spec.name} has {len(wrong)} rows that are not probabilities (each needs "
                 f"{_NEEDS[request.independent]}; a row without an answer is null): {first}. "
@@ -71,13 +75,15 @@ class TableTeacher:
                     f"table has one row for an image; give one for a label, with key: label_id"
                 )
             found &= ~ambiguous
-        answered = np.full((len(at), probs.shape[1]), np.nan, dtype=np.float64)
-        answered[found] = probs[at[found].astype(np.int64)]
-        if request.independent:
-            full = onto_each_class(answered, names, request)
-        else:
-            answered /= answered.sum(axis=1, keepdims=True)
-            full = onto_classes(answered, names, request)
+        answered = np.full((len(at), probs.shape[1]), np.nan, dtype=np.float32)
+        places = np.flatnonzero(found)
+        for start in range(0, len(places), _BLOCK_ROWS):
+            rows = places[start : start + _BLOCK_ROWS]
+            told_of = _exact(probs[at[rows].astype(np.int64)])
+            if not request.independent:
+                told_of /= told_of.sum(axis=1, keepdims=True)
+            answered[rows] = told_of
+        full = (onto_each_class if request.independent else onto_classes)(answered, names, request)
         silent = n_silent(full, independent=request.independent)
         return [Answer(self._card(path, names, full, (*told, *about_names), silent), full)]
 
@@ -87,7 +93,8 @@ class TableTeacher:
         if silent:
             told = (*told, f"{silent} labels are not judged: the table says nothing of them")
         about = {"spec": self.spec.model_dump(mode="json", exclude={"path"}), "classes": list(names)}
-        digest = hashlib.sha256(path.read_bytes())
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256")
         digest.update(canonical_json(about).encode())
         return TeacherCard(
             name=self.spec.name,
@@ -181,7 +188,7 @@ def _about_ids(ids: pa.Array, request: Request, spec: TableTeacherSpec) -> list[
 
 
 def _matrix(table: pa.Table, request: Request, spec: TableTeacherSpec) -> tuple[np.ndarray, list[str] | None]:
-    """Return float64 (n_rows, width), NaN where null, and the names that the table itself gives its classes."""
+    """Return (n_rows, width) floats, NaN where null, and the names that the table itself gives its classes."""
     if spec.columns is not None:
         missing = [name for name in spec.columns.values() if name not in table.column_names]
         if missing:
@@ -243,10 +250,18 @@ def _from_lists(column: pa.ChunkedArray, spec: TableTeacherSpec) -> np.ndarray:
     if len(widths) != 1:
         shown = ", ".join(map(str, sorted(widths))) or "none"
         raise InputError(f"The lists of the teacher {spec.name} must all have one length; they have: {shown}.")
-    flat = pc.list_flatten(kept).cast(pa.float64()).to_numpy(zero_copy_only=False)
-    matrix = np.full((len(column), widths[0]), np.nan)
+    values = pc.list_flatten(kept)
+    flat = (values if pa.types.is_floating(values.type) else values.cast(pa.float64())).to_numpy()
+    if not column.null_count:
+        return np.asarray(flat.reshape(-1, widths[0]))
+    matrix = np.full((len(column), widths[0]), np.nan, dtype=flat.dtype)
     matrix[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, widths[0])
     return matrix
+
+
+def _exact(probs: np.ndarray) -> np.ndarray:
+    """Return probabilities in the precision in which they are summed; tables hold them in as little as they like."""
+    return probs.astype(np.float64)
 
 
 def _several_labels(request: Request) -> np.ndarray:
