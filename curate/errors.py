@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -65,6 +69,10 @@ class VerificationError(CurateError):
     exit_code = ExitCode.VERIFICATION
 
 
+class NewerVersionError(VerificationError):
+    """A version that a newer curate wrote, and this one cannot read."""
+
+
 class MissingExtraError(ConfigError):
     """An optional dependency that this call needs and that is not installed."""
 
@@ -81,3 +89,25 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return "Did you mean 'x'?" for the nearest of `words`, or an empty string."""
     near = difflib.get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.6)
     return f"Did you mean {near[0]!r}?" if near else ""
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+@contextmanager
+def writing(place: str | Path) -> Iterator[None]:
+    """Say what could not be written where a disk is full, a file may not grow or nothing may be written.
+
+    Raises:
+        StageError: names the place; what stood there before is what the caller left there.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        msg = (
+            f"{place} cannot be written: {os.strerror(error.errno)}. Nothing half-written was left in its place. Make "
+            f"room, or write elsewhere, and run the same command again."
+        )
+        raise StageError(msg) from error

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import __version__, schema
-from curate.errors import InputError
+from curate.errors import InputError, writing
 
 LOCKED = ("pyarrow", "numpy", "scikit-learn", "torch", "opencv-python-headless", "onnxruntime", "fiftyone")
 
@@ -146,8 +146,9 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        with writing(path):
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -157,9 +158,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        # the table that is read from the cache has the very types of the one that was computed
-        pq.write_table(table, beside, compression="zstd", compression_level=1, use_compliant_nested_type=False)
-        beside.replace(path)
+        with writing(path):
+            # the table that is read from the cache has the very types of the one that was computed
+            pq.write_table(table, beside, compression="zstd", compression_level=1, use_compliant_nested_type=False)
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 

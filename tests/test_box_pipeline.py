@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from curate.manifest.build import Release
 from curate.manifest.publish import publish
 from curate.manifest.read import load_manifest, load_release
 from curate.manifest.read_ignored import load_ignored
-from curate.manifest.verbs import verify_version
+from curate.manifest.verbs import diff_versions, verify_version
 from curate.manifest.verify import verify
 from curate.review import ledger
 from curate.summary import summarize, summary_lines
@@ -369,6 +372,94 @@ def test_boxes_have_soft_labels_and_what_only_detectors_see_is_kept(released: Pa
     assert (told["detectors"], told["n_teacher_only"]) == (["near", "far"], alone.num_rows)
     assert set(told["teachers"]) == {"near", "far"}
     assert all(promise.ok is not False for promise in verify(version, deep=True))
+
+
+def test_a_diff_tells_soft_boxes_and_what_is_ignored(spec: Path, waiting: Path, tmp_path: Path) -> None:
+    shutil.copytree(spec.parent, tmp_path / "shapes")
+    shutil.copytree(waiting, tmp_path / "ws")
+    root = tmp_path / "shapes"
+    far = json.loads((root / "far.json").read_text())
+    seen = [box for box in far if (box["image_id"], box["score"] > 0.5) == (503, True)]
+    far = [box for box in far if box not in seen[:1]]  # one thing of the fourth image is not seen any more
+    far.append({"image_id": 504, "category_id": 1, "bbox": [70, 70, 20, 20], "score": 0.9})
+    (root / "far.json").write_text(json.dumps(far))
+    (root / "near.json").write_text(json.dumps([*json.loads((root / "near.json").read_text()), far[-1]]))
+    text = (root / "waiting.yaml").read_text()
+    (root / "waiting.yaml").write_text(text.replace("action: review", "action: keep"))
+    curate.run(root / "waiting.yaml", workspace=tmp_path / "ws", review=False)
+    shown = diff_versions(tmp_path / "ws" / "manifests", "shapes@v1", "shapes@v2", limit=3)
+    rows = shown.to_json()["rows"]
+    assert all(row["causes"] for row in rows)
+
+    def of(change: str) -> dict[str, dict[str, Any]]:
+        return {row["uri"].rpartition("/")[2]: row for row in rows if row["change"] == change}
+
+    boxes = of("teacher boxes changed")["04.png"]
+    assert "objectness 0.9" in boxes["after"]
+    assert "teachers_changed" in boxes["causes"]
+    soft = [row for row in rows if row["change"] == "soft label changed" and row["uri"].endswith("03.png")]
+    assert any(row["before"].startswith("objectness 0.9") for row in soft)
+    gone = of("no longer ignored")["01.png"]
+    assert gone["before"].split(" at ")[0] in CLASSES
+    assert (gone["after"], gone["label_id"] is None) == (None, False)
+    assert gone["reason_codes_before"]
+    back = diff_versions(tmp_path / "ws" / "manifests", "shapes@v2", "shapes@v1", limit=3)
+    came = [row for row in back.to_json()["rows"] if row["change"] == "ignored"]
+    by_label = {row["label_id"]: row for row in came}  # the other one is the box that is missing in the first image
+    again = by_label[gone["label_id"]]
+    assert (again["before"], again["after"]) == (None, gone["before"])
+    assert again["reason_codes_after"] == gone["reason_codes_before"]
+    assert f"  {gone['uri']}: – → {gone['before']}" in "\n".join(back.lines())  # noqa: RUF001 - a dash
+
+
+def test_packed_exports_hold_what_the_version_holds(
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of packages that it brings
+        import datasets  # noqa: PLC0415 - it takes seconds
+    told = {
+        form: export_version(released, "shapes", format=form, out=tmp_path / form, images="none")
+        for form in ("hf", "webdataset")
+    }
+    assert any("soft labels of each teacher alone" in line for line in export_lines(told["hf"]))
+    (version,) = (released / "manifests" / "shapes" / "versions").iterdir()
+    tables = {name: pq.read_table(version / name).to_pylist() for name in ("data", "soft", "soft_boxes", "ignore")}
+    soft = {row["label_id"]: row for row in tables["soft"]}
+    (split,) = datasets.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache")).values()
+    with tarfile.open(next((tmp_path / "webdataset").glob("*.tar"))) as tar:
+        members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    assert {row["id"] for row in split} == {row["sample_id"] for row in tables["data"]}
+    for row in split:
+        data = [one for one in tables["data"] if one["sample_id"] == row["id"] and one["released_label"]]
+        alone = [one for one in tables["soft_boxes"] if one["sample_id"] == row["id"]]
+        ignored = [one for one in tables["ignore"] if one["sample_id"] == row["id"] and one["bbox"]]
+        objects, theirs = row["objects"], row["teacher_boxes"]
+        assert objects["id"] == [one["label_id"] for one in data]
+        assert [split.features["objects"]["category"].feature.names[at] for at in objects["category"]] == [
+            one["released_label"] for one in data
+        ]
+        assert row["objectness"] == [soft[one["label_id"]]["objectness"] for one in data]
+        assert row["probs"] == [soft[one["label_id"]]["probs"] for one in data]
+        assert theirs["objectness"] == [one["objectness"] for one in alone]
+        assert theirs["probs"] == [one["probs"] for one in alone]
+        for boxes, rows in ((objects["bbox"], data), (theirs["bbox"], alone), (row["ignore"], ignored)):
+            pixels = np.array([one["bbox"] for one in rows], float).reshape(-1, 4) * SIDE
+            np.testing.assert_allclose(np.array(boxes).reshape(-1, 4), pixels, atol=2e-3)
+        arrays = {
+            name.removeprefix(f"{row['id']}."): np.load(io.BytesIO(content))
+            for name, content in members.items()
+            if name.startswith(row["id"]) and name.endswith(".npy")
+        }
+        assert arrays["teacher_objectness.npy"].tolist() == theirs["objectness"]
+        assert arrays["teacher_probs.npy"].tolist() == theirs["probs"]
+        np.testing.assert_array_equal(
+            arrays["teacher_boxes.npy"], np.array(theirs["bbox"], np.float32).reshape(-1, 4)
+        )
+        about = json.loads(members[f"{row['id']}.json"])
+        np.testing.assert_allclose(np.ravel(about["ignore"]), np.ravel(row["ignore"]), atol=1e-3)
+    assert sum(len(row["teacher_boxes"]["bbox"]) for row in split) == len(tables["soft_boxes"]) > 0
 
 
 def test_a_detectors_box_of_an_image_that_is_not_released_breaks_a_promise(released: Path, tmp_path: Path) -> None:

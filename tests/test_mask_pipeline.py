@@ -239,6 +239,66 @@ def test_a_person_who_keeps_the_label_vouches_for_all_of_it(spec: Path, released
     assert item["settled"].numpy().sum() == (labeled(WRONG) == 1).sum()
 
 
+def test_a_diff_tells_masks_and_maps_and_shows_them(spec: Path, released: Path, tmp_path: Path) -> None:
+    root, workspace = tmp_path / "scenes", tmp_path / "ws"
+    shutil.copytree(spec.parent, root)
+    shutil.copytree(released, workspace)
+    ids = labeled(5)
+    ids[30:36, 45:55] = 1
+    Image.fromarray(ids.astype(np.uint8)).save(root / "masks" / "zq05.png")
+    other = np.where(np.arange(SIZE[1]) < 32, 2 - scene(7), scene(7))  # of one half another answer
+    Image.fromarray(other.astype(np.uint8)).save(root / "ids" / "zq07.png")
+    assert e2e.call("run", root / spec.name, "--workspace", workspace, "--no-review").code in {0, 1}
+    told = e2e.call(
+        "diff",
+        "scenes@v1",
+        "scenes@v2",
+        "--workspace",
+        workspace,
+        "--html",
+        tmp_path / "d.html",
+        "--json",
+        "--soft-from",
+        "0",
+    )
+    assert told.code == 0, told.err
+    rows = {(row["change"], row["uri"]): row for row in told.json["rows"]}
+    masks = {uri: row for (change, uri), row in rows.items() if change == "remasked"}
+    box = masks["images/zq05.png"]
+    assert box["before"].startswith("mask of ")
+    assert box["before"] != box["after"]
+    assert box["causes"] == ["given_shape_changed"]
+    maps = {uri: row for (change, uri), row in rows.items() if change == "class map changed"}
+    assert "images/zq07.png" in maps
+    assert maps["images/zq07.png"]["causes"] == ["teachers_changed", "teacher_weights_changed"]
+    assert re.fullmatch(r"ground \d+\.\d%, .* on 12 x 16 cells", maps["images/zq07.png"]["before"])
+    assert told.json["summary"]["soft"]["class map changed"]["n_compared"] == N
+    page = (tmp_path / "d.html").read_text()
+    section = page[page.index('id="remasked"') :]
+    assert 'class="shots pair"' in section.partition("<h2")[0]
+    assert "Red: what it lost" in section
+    plain = e2e.call("diff", "scenes@v1", "scenes@v2", "--workspace", workspace)
+    assert "remasked: " in plain.out
+    assert "because of another box, mask or polygon in the source" in plain.out
+
+
+def test_a_mask_that_a_doubt_shortened_says_the_doubt(spec: Path, released: Path, tmp_path: Path) -> None:
+    shutil.copytree(spec.parent, tmp_path / "scenes")
+    shutil.copytree(released, tmp_path / "ws")
+    file = tmp_path / "scenes" / spec.name
+    file.write_text(file.read_text().replace("rules: [", "rules: [{issue: 'region_*', action: keep}, "))
+    assert e2e.call("run", file, "--workspace", tmp_path / "ws", "--no-review").code in {0, 1}
+    told = e2e.call("diff", "scenes@v1", "scenes@v2", "--workspace", tmp_path / "ws", "--json").json["rows"]
+    masks = [row for row in told if row["change"] == "remasked"]
+    assert masks
+    assert {code for row in masks for code in row["causes"]} <= {"policy_changed", *row_codes(masks)}
+    assert not any("given_shape_changed" in row["causes"] for row in masks)
+
+
+def row_codes(rows: list[dict[str, Any]]) -> set[str]:
+    return {f"no_longer_{code}" for row in rows for code in row["reason_codes_before"]}
+
+
 def test_the_feed_gives_image_mask_and_map_of_one_picture(released: Path) -> None:
     feed = curate.feed.open("scenes", workspace=released)
     assert (feed.task, feed.temperature, len(feed)) == ("segmentation", 1.0, N)

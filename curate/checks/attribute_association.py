@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.check import Batches, Check, build_statistics
-from curate.checks.attributes import SMALL, AttributeDeclaration, attribute_columns, declared
+from curate.checks.attributes import SMALL, AttributeDeclaration, attribute_columns, declared, suppressed
 from curate.statistics.association import adjusted_residuals, cramers_v, discoveries, two_sided_p
 from curate.statistics.intervals import relative_risk
 
@@ -61,16 +61,25 @@ def _association(
     table = np.asarray([[cells[v, label] for label in labels] for v in values], dtype=np.float64)
     table = table.reshape(len(values), len(labels))
     n = int(table.sum())
-    strength = cramers_v(table) if n else None
+    strength = cramers_v(_as_published(table, values)) if n else None
     detail = {
         "obtained": declaration.obtained,
         "may_gate": declaration.may_gate,
-        "method": "Cramér's V, bias-corrected (Bergsma 2013)",
+        "method": "Cramér's V, bias-corrected (Bergsma 2013); values with few pictures as one",
         "determines_label": n >= params.min_known and _determines(table),
         "cells": _standing_out(table, values, labels, params) if n >= params.min_known else [],
     }
     row = {"name": "cramers_v", "group": column, "value": strength, "n": n, "detail": detail}
     return row | ({"outcome": "insufficient data"} if strength is None or n < params.min_known else {})
+
+
+def _as_published(table: Any, values: list[str]) -> Any:  # noqa: ANN401 - (values, labels) floats
+    """Return the table with the values whose counts are hidden as one row: exact, it would give them away."""
+    hidden = suppressed({value: int(row.sum()) for value, row in zip(values, table, strict=True)})
+    is_hidden = np.asarray([value in hidden for value in values], dtype=np.bool_)
+    if not is_hidden.any():
+        return table
+    return np.concatenate([table[~is_hidden], table[is_hidden].sum(axis=0, keepdims=True)])
 
 
 def _determines(table: Any) -> bool:  # noqa: ANN401 - (values, labels) floats
@@ -88,8 +97,9 @@ def _standing_out(
 ) -> list[dict[str, Any]]:
     """Return the cells whose residual is a discovery, strongest first, with the relative risk to the others.
 
-    The relative risk is a heuristic's number (four fifths); a cell or group too small to show has none. Nor has a
-    label that occurs with this value alone, or never with it: the ratio is infinite or 0, and that is its `relation`.
+    The relative risk is a heuristic's number (four fifths); a cell or group too small to show has none, and no
+    residual. Nor has a label that occurs with this value alone, or never with it, a risk: the ratio is infinite or 0,
+    and that is its `relation`.
     """
     residuals = adjusted_residuals(table)
     found = np.argwhere(discoveries(two_sided_p(residuals), params.false_discovery_rate))
@@ -102,8 +112,10 @@ def _standing_out(
         relation = None if is_small else _relation(hits, inside, hits_rest)
         ratio = None if is_small or relation else relative_risk(hits, inside, hits_rest, rest)
         shown = [round(v, 4) for v in ratio] if ratio else None
-        residual = round(float(residuals[i, j]), 2)
-        told = {"residual": residual, "relative_risk": shown, "relation": relation}
+        residual = float(residuals[i, j])
+        # beside the counts of values and labels an exact residual would give a small cell away
+        told: dict[str, Any] = {"residual": None if is_small else round(residual, 2), "more_often": residual > 0}
+        told |= {"relative_risk": shown, "relation": relation}
         cells.append({"value": values[i], "label": labels[j], **told})
     return cells
 
@@ -117,7 +129,7 @@ def _relation(hits: int, inside: int, hits_rest: int) -> str | None:
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="labels",
     needs=("sample_id", "label", "attr_*"),
     scope="dataset",

@@ -56,6 +56,16 @@ def suppressed(counts: Mapping[str, int], small: int = SMALL) -> set[str]:
     return hidden
 
 
+def as_published(counts: Mapping[str, int]) -> list[float]:
+    """Return the counts with those of `suppressed` values taken as equally large.
+
+    Their sum follows from what is shown, what each is does not: a number made of these says no more than that.
+    """
+    hidden = suppressed(counts)
+    mean = sum(counts[value] for value in hidden) / len(hidden) if hidden else 0.0
+    return [mean if value in hidden else float(count) for value, count in counts.items()]
+
+
 def shown_instead(count: int) -> str:
     """Return what is shown instead of the number of a value in `suppressed`."""
     return f"<{SMALL}" if count < SMALL else "hidden with it"

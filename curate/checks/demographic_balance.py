@@ -16,6 +16,7 @@ from curate.checks.attributes import (
     SMALL,
     UNKNOWN,
     AttributeDeclaration,
+    as_published,
     attribute_columns,
     declared,
     shown_instead,
@@ -98,7 +99,7 @@ def _attribute(
     rows: Rows = [{"name": "share_known", "group": column, **share, "detail": detail}]
     hidden = suppressed(known)
     rows += _values(column, {**known, UNKNOWN: counts[None]}, n, hidden, {**detail, **_denominator(n)}, few)
-    sizes = list(known.values())
+    sizes = as_published(known)  # an exact diversity beside the other counts would give the hidden ones away
     for name, value in (("effective_groups", effective_number(sizes)), ("evenness", evenness(sizes))):
         missing = {"outcome": INSUFFICIENT} if value is None or not n else few
         rows.append({"name": name, "group": column, "value": value, "n": n, "detail": detail, **missing})
@@ -176,7 +177,7 @@ def _gaps(a: str, b: str, pairs: Counter[tuple[str | None, str | None]], params:
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="samples",
     needs=("attr_*",),
     scope="dataset",

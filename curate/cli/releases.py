@@ -55,6 +55,12 @@ def diff(
     html: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with pictures to this file.")
     ] = None,
+    soft_from: Annotated[
+        float,
+        typer.Option(
+            "--soft-from", min=0, max=1, help="Tell soft labels from this distance on; 0: all that differ."
+        ),
+    ] = 0.05,
     workspace: WorkspaceOption = None,
     manifests: ManifestsOption = None,
     as_json: JsonOption = False,
@@ -65,7 +71,9 @@ def diff(
 
     terminal = terminal_for(as_json, quiet)
     root = releases_at(workspace, manifests)
-    result = verbs.diff_versions(root, a, b, limit=limit, html=html, workspace=place_of(workspace))
+    result = verbs.diff_versions(
+        root, a, b, limit=limit, html=html, workspace=place_of(workspace), soft_from=soft_from
+    )
     terminal.tell(result.to_json(), result.lines)
 
 
@@ -231,7 +239,8 @@ def show(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show a version: rows, gates, tags, signatures, parents, and who used it."""
+    """Show a version: rows, gates, tags, signatures, parents, and who used it; exit code 5 where a file is missing."""
+    from curate.errors import ExitCode  # noqa: PLC0415 - beside the next
     from curate.manifest import show as showing  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
@@ -243,3 +252,5 @@ def show(
         return
     shown = showing.show(releases_at(workspace, manifests), version, lineage=lineage)
     terminal.tell(shown, lambda: showing.show_lines(shown))
+    if shown["damage"]:
+        raise typer.Exit(ExitCode.VERIFICATION)

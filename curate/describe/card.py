@@ -29,6 +29,7 @@ _HUB_LICENSES = re.compile(
     r"cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.[05]|mit|apache-2\.0|bsd-[23]-clause|odbl(-1\.0)?|pddl"
 )
 _SHOWN = 50
+_CONFIGS = ("data", "soft", "soft_boxes", "soft_masks", "ignore", "excluded")  # each is loaded by its name alone
 
 
 def front_matter(facts: Facts) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
                 "data_files": f"{kind}/*.parquet",
                 **({"default": True} if kind == "data" else {}),
             }
-            for kind in ("data", "soft", "soft_boxes", "soft_masks")
+            for kind in _CONFIGS
             if kind in facts.schemas
         ],
     }
@@ -121,6 +122,14 @@ def _curation(facts: Facts) -> str:
         told.append(f"- Class maps of masks: {maps['layout']}, {size}, at temperature {maps['temperature']}")
     if soft is not None:
         told.append(f"- Soft labels: {soft['kind']}, {soft['layout']}, at temperature {soft['temperature']}")
+    if "soft_boxes" in facts.schemas:
+        n_boxes = facts.manifest["tables"]["soft_boxes"]["rows"]
+        told.append(f"- Boxes that only detectors see: {n_boxes:,}, in `soft_boxes/`")
+    if "ignore" in facts.schemas:
+        n_places = facts.manifest["tables"]["ignore"]["rows"]
+        told.append(
+            f"- Nobody vouches for {n_places:,} places or labels in released images, no background: `ignore/`"
+        )
     return "\n".join([*told, ""])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curate.errors import ConfigError
+from curate.errors import ConfigError, writing
 from curate.export.record import MARKER
 
 
@@ -19,14 +19,16 @@ def written_beside(out: Path) -> Iterator[Path]:
 
     Raises:
         ConfigError: `out` holds something else than an earlier export.
+        StageError: the disk is full.
     """
     refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
         beside.chmod(0o777 & ~_umask())
-        yield beside
-        _swap(beside, out)
+        with writing(out):
+            yield beside
+            _swap(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from curate import schema
 from curate.errors import ConfigError
 from curate.export.folder import written_beside
+from curate.export.packed_boxes import further_arrays, further_columns, further_row, pixels
 from curate.export.packed_masks import LABELS, ignored_id, labels_of, map_columns, map_of, map_row, mask_of
 from curate.export.record import MARKER
 from curate.export.release import safe_folder
@@ -27,6 +27,14 @@ from curate.scan.header import format_of
 
 SHARD_BYTES = 500_000_000
 _GROUP_BYTES = 32_000_000  # of images in a row group: what a reader of one image has to read
+# of a version, what these formats do not hold; it stands in the version, by the same ids
+NOT_HELD = (
+    "findings, decisions and what was taken out",
+    "risk, reasons, attributes, groups, licenses and annotators of rows",
+    "soft labels of each teacher alone",
+    "classes and reasons of places to ignore",
+    "given boxes and masks where the released ones differ",
+)
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "PPM": "ppm"}
 
 
@@ -45,9 +53,11 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
     hf: `data/SPLIT-00000-of-00001.parquet`, read by `datasets.load_dataset(str(out))`: an Image feature with the bytes,
     `label` as ClassLabel (or `objects` with boxes in COCO pixels), weight, id, given label, action, and the soft labels.
     Of masks `mask` is an Image of class ids, 255 (65535 from 256 classes on) where nobody vouches for one, `labels` its
-    labels, and the class map `probs`, flat, of `n_rows` x `n_columns` cells.
+    labels, and the class map `probs`, flat, of `n_rows` x `n_columns` cells. Beside boxes `ignore` has the places that
+    nobody vouches for, and `teacher_boxes` the boxes that only detectors see, with their soft labels.
     webdataset: `SPLIT-000000.tar`: for each item its image, `cls` (not for boxes), `json` and an `npy` for each array
-    of its soft label; with masks `mask.png`. Bytes are a function of the version: no clock, no user.
+    of its soft label; with masks `mask.png`; with detectors `teacher_*.npy`.
+    Bytes are a function of the version: no clock, no user.
 
     Args:
         feed: of the version; every image is held against its hash while it is packed.
@@ -71,7 +81,7 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
         for split, items in _splits(feed).items():
             PACKED[format](feed, items, beside, safe_folder(split), shard_bytes)
         told = {"format": format, "version": feed.version_id, "n_images": len(feed), "n_labels": n_labels}
-        told |= {"classes": list(feed.classes), "temperature": feed.temperature}
+        told |= {"classes": list(feed.classes), "temperature": feed.temperature, "not_held": list(NOT_HELD)}
         (beside / MARKER).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         paths = sorted(path.relative_to(beside) for path in beside.rglob("*") if path.is_file())
     return PackedResult(len(feed), n_labels, tuple(out / path for path in paths))
@@ -123,27 +133,22 @@ def _about(feed: Feed, at: int, extra: Mapping[str, Sequence[Any]]) -> dict[str,
     width, height = extra["width_px"][start], extra["height_px"][start]
     objects = {
         "id": [rows.table["label_id"][row].as_py() for row in kept],
-        "bbox": _pixels(rows.boxes[kept], width, height),
+        "bbox": pixels(rows.boxes[kept], width, height),
         "category": rows.labels[kept].tolist(),
         "weight": rows.weights[kept].tolist(),
         "given_label": [extra["given_label"][row] for row in kept],
         "action": [extra["action"][row] for row in kept],
     }
+    if "track_id" in extra:
+        objects["track_id"] = [extra["track_id"][row] for row in kept]
     about = {"id": rows.table["sample_id"][start].as_py(), "width": width, "height": height, "objects": objects}
-    return about | {"ignore": _pixels(rows.ignore.of(at), width, height) if rows.ignore is not None else []}
-
-
-def _pixels(boxes: NDArray[np.float32], width: int, height: int) -> list[list[float]]:
-    """Return relative corners as x, y, w, h in pixels."""
-    x0, y0, x1, y1 = boxes.astype(np.float64).T
-    corners: list[list[float]] = (
-        np.stack([x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height], axis=1).round(3).tolist()
-    )
-    return corners
+    about |= {"frame": extra["frame"][start]} if "frame" in extra else {}
+    return about | {"ignore": pixels(rows.ignore.of(at), width, height) if rows.ignore is not None else []}
 
 
 def _extra(feed: Feed) -> dict[str, list[Any]]:
     names = ["given_label", "action"] + (["width_px", "height_px"] if feed.rows.boxes is not None else [])
+    names += ["track_id", "frame"] if feed.task == "tracking" else []
     return {name: feed.rows.table[name].to_pylist() for name in names}
 
 
@@ -169,7 +174,8 @@ def _write_hf(feed: Feed, items: Sequence[int], folder: Path, split: str, shard_
                         told = {"mask": {"bytes": png, "path": None}, **map_row(feed, at, size)}
                         rows.append({"image": image, **labels_of(feed, at, extra), **told})
                         continue
-                    rows.append({"image": image, **_about(feed, at, extra), **_soft_of(feed, at)})
+                    about = _about(feed, at, extra)
+                    rows.append({"image": image, **about, **_soft_of(feed, at), **further_row(feed, at, about)})
                 writer.write_table(pa.Table.from_pylist(rows, schema=table_schema))
 
 
@@ -198,9 +204,12 @@ def _hf_columns(feed: Feed) -> tuple[list[pa.Field], dict[str, Any]]:
         plain = [pa.field("id", pa.string()), pa.field("width", pa.int32()), pa.field("height", pa.int32())]
         inner = [("id", pa.string()), ("bbox", pa.list_(pa.float32(), 4)), ("category", pa.int64())]
         inner += [("weight", pa.float32()), ("given_label", pa.string()), ("action", pa.string())]
+        if feed.task == "tracking":
+            inner.append(("track_id", pa.string()))
+            plain.append(pa.field("frame", pa.int64()))
         plain.append(pa.field("ignore", pa.list_(pa.list_(pa.float32(), 4))))
         plain.append(pa.field("objects", pa.struct([(name, pa.list_(kind)) for name, kind in inner])))
-    fields = [image, *plain, *_soft_fields(feed)]
+    fields = [image, *plain, *_soft_fields(feed), *further_columns(feed)]
     features = {"image": {"_type": "Image"}}
     features |= {field.name: _feature(field.type) for field in fields[1:]}
     if feed.rows.boxes is None:
@@ -269,6 +278,8 @@ def _write_webdataset(feed: Feed, items: Sequence[int], folder: Path, split: str
                         _add(tar, f"{key}.{name}.npy", _npy(array))
                     elif feed.rows.boxes is not None:
                         _add(tar, f"{key}.{name}.npy", _npy(_stacked(feed, name, array)))
+                for name, array in further_arrays(feed, at, about).items():
+                    _add(tar, f"{key}.{name}.npy", _npy(array))
 
 
 def _add_masks(

@@ -97,7 +97,7 @@ def _export_packed(
     retracted: bool,
 ) -> dict[str, Any]:
     """Write images, labels and soft labels in one; rows that are out are unlabeled images."""
-    from curate.export.packed import export_packed  # noqa: PLC0415 - the feed is read for these formats only
+    from curate.export.packed import NOT_HELD, export_packed  # noqa: PLC0415 - the feed is read for these formats only
     from curate.feed.release import open_feed  # noqa: PLC0415 - as above
 
     feed = open_feed(
@@ -115,6 +115,7 @@ def _export_packed(
         "n_labels": written.n_labels,
         "n_left_out": n_left_out,
         "left_out_by_reason": {"unlabeled": n_left_out} if n_left_out else {},
+        "not_held": list(NOT_HELD),
     }
 
 
@@ -126,4 +127,6 @@ def export_lines(result: Mapping[str, Any]) -> list[str]:
         beside = {"csv": " (left_out.csv)", **dict.fromkeys(PACKED, "")}
         where = beside.get(result["format"], " (left_out.csv; curate.csv has every row)")
         lines.append(f"  the format cannot hold: {told}{where}")
+    if result.get("not_held"):
+        lines.append(f"  stays in the version: {'; '.join(result['not_held'])}")
     return lines

@@ -22,7 +22,7 @@ PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
 SETTLED = ("decision_keep", "decision_reject", "decision_accept", "decision_relabel")  # reason codes of people
 OBJECTNESS = "objectness"
-SAID = ("given_label", "action", "width_px", "height_px")  # what exports say besides
+SAID = ("given_label", "action", "width_px", "height_px", "track_id", "frame")  # what exports say besides
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,43 @@
-"""What changed between two versions, by meaning: rows that came, went, or got another label, box or split."""
+"""What changed between two versions, by meaning: rows, what they are labeled, and what teachers say beside them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.manifest.diff_beside import Beside, map_changes, of_images, soft_changes
 from curate.manifest.diff_causes import causes_of, first_of, no_longer, policy_cause, source_cause, standing_alike
-from curate.manifest.diff_compare import shape_text
+from curate.manifest.diff_compare import box_text, mask_text
 from curate.manifest.diff_match import Changed, changed_rows, keys_of
+from curate.manifest.diff_places import PlaceChange, ignore_changes, teacher_box_changes
+from curate.manifest.diff_side import Side
+from curate.manifest.diff_soft import LEAST
 from curate.manifest.place import Place, place_of
-from curate.manifest.read import load_manifest, load_table
-from curate.manifest.row_groups import RowGroup, row_groups
+from curate.manifest.tables import DATA
 
 CHANGES = (
     "added",
     "removed",
     "relabeled",
     "reboxed",
+    "remasked",
     "track changed",
     "split moved",
     "weight changed",
     "action changed",
     "image changed",
+    "soft label changed",
+    "class map changed",
+    "teacher boxes changed",
+    "ignored",
+    "no longer ignored",
 )
 
 _TEXTS = pa.list_(pa.string())
@@ -38,9 +47,8 @@ DIFF = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("label_id", pa.string()),
         pa.field("uri", pa.string(), nullable=False),
-        pa.field(
-            "before", pa.string()
-        ),  # label, box, track id, split, weight, action or content_sha256; null where not released
+        # label, box, track id, split, weight, action, sha256; words of masks and soft labels. Null: not released
+        pa.field("before", pa.string()),
         pa.field("after", pa.string()),
         pa.field("action_before", pa.string()),  # null where the row was not known at all
         pa.field("action_after", pa.string()),
@@ -56,6 +64,17 @@ _AT_ONCE = max(2, min(4, os.cpu_count() or 1))  # threads that read and compare
 _N_PAIRS = 50
 
 
+# the geometry of rows that are remasked, for who draws them
+SHAPES = pa.schema(
+    [pa.field("sample_id", pa.string()), pa.field("label_id", pa.string())]
+    + [
+        pa.field(f"{name}_{side}", DATA.field(name).type)
+        for side in ("before", "after")
+        for name in ("mask", "polygons")
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Diff:
     """What changed from version `before` to version `after`.
@@ -64,74 +83,102 @@ class Diff:
         before: ID.
         after: ID.
         rows: `DIFF`, one per row and change, sorted by change (in the order of `CHANGES`), sample and label id.
-        summary: counts by change, the most frequent label changes, totals, and which tables beside `data/` differ
-            (rows before and after); plain values.
+        summary: counts by change, the most frequent label changes, totals, how many soft labels and class maps were
+            compared and differ, and which tables beside `data/` differ (rows before and after); plain values.
+        shapes: `SHAPES` of the rows that are remasked.
     """
 
     before: str
     after: str
     rows: pa.Table
     summary: Mapping[str, Any]
+    shapes: pa.Table = field(default_factory=SHAPES.empty_table)
 
     @property
     def is_empty(self) -> bool:
-        """Whether no released row differs."""
+        """Whether nothing that is told differs."""
         return len(self.rows) == 0
 
 
-def diff(before: str | Place, after: str | Place) -> Diff:
-    """Return what changed in the released rows between two version folders.
+def diff(before: str | Place, after: str | Place, *, soft_from: float = LEAST) -> Diff:
+    """Return what changed between two version folders: released rows, their soft labels, and what stands beside them.
 
     Rows are matched by label id, those without a label by sample id. A row that left `data/` is `removed`; where
-    the later version still knows it, action and reasons say why it is out.
+    the later version still knows it, action and reasons say why it is out. Soft labels and class maps of rows that
+    came or went are not told, nor is what is ignored in images that only one version releases.
+
+    Args:
+        before: the earlier version.
+        after: the later one.
+        soft_from: distance (`diff_soft.apart`) from which a soft label, class map or box that only detectors see is
+            told; smaller ones are counted. 0 tells everything that differs.
 
     Raises:
         InputError: there is no version at a path.
         VerificationError: a version cannot be read.
     """
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        old, new = pool.map(_Side.of, (place_of(before), place_of(after)))
+        old, new = pool.map(Side.of, (place_of(before), place_of(after)))
         alike = standing_alike((old.version, old.manifest), (new.version, new.manifest))
-        same = old.parts & new.parts
-        changed = changed_rows(old.groups(but=same), new.groups(but=same), pool)
+        same = old.parts("data") & new.parts("data")
+        changed = changed_rows(old.groups("data", but=same), new.groups("data", but=same), pool)
         makers: list[Callable[[], pa.Table]] = [
             lambda: _added(old, changed.added, alike),
             lambda: _removed(new, changed.removed, alike),
             *(partial(_differing, change, changed, alike) for change in _TEXT),
         ]
         parts = list(pool.map(lambda make: make(), makers))
+        compared = {
+            "soft label changed": soft_changes(old, new, pool, soft_from),
+            "class map changed": map_changes(old, new, pool, soft_from),
+        }
+    parts += [_beside_rows(change, found) for change, found in compared.items() if found]
+    parts += _place_rows(old, new, alike, soft_from)
     rows = pa.concat_tables(parts)
-    return Diff(old.id, new.id, rows, _summary(old, new, rows))
+    return Diff(old.id, new.id, rows, _summary(old, new, rows, compared, soft_from), _shapes(changed))
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    id: str
-    version: Place
-    manifest: Mapping[str, Any]
-    out: pa.Table  # action and reasons of what this version excluded
-    out_keys: pa.Array
-
-    @classmethod
-    def of(cls, version: Place) -> _Side:
-        manifest, version_id = load_manifest(version)
-        wanted = ["sample_id", "label_id", "action", "reasons", "reason_codes"]
-        out = load_table(version, manifest, "excluded", [*wanted, "stage"])
-        out = out.filter(pc.equal(out["stage"], "verdict")).combine_chunks()
-        return cls(version_id, version, manifest, out, keys_of(out))
-
-    @property
-    def parts(self) -> set[str]:
-        """The sha256 of each part of data/."""
-        return {entry["sha256"] for entry in self.manifest["files"] if entry["path"].startswith("data/")}
-
-    def groups(self, *, but: set[str]) -> list[RowGroup]:
-        """Return the row groups of data/, without parts of these sha256: what both versions have is in no diff."""
-        left_out = {entry["path"] for entry in self.manifest["files"] if entry["sha256"] in but}
-        return row_groups(self.version, self.manifest, "data", but=left_out)
+def _beside_rows(change: str, found: Beside) -> pa.Table:
+    return _table(change, found.after, *found.texts, _why(found.before), _why(found.after), found.causes)
 
 
-def _added(old: _Side, row: pa.Table, alike: pa.Array) -> pa.Table:
+def _place_rows(old: Side, new: Side, alike: pa.Array, least: float) -> Iterator[pa.Table]:
+    """Yield what changed of teacher-only boxes and of what is ignored."""
+    boxes, causes = teacher_box_changes(old, new, least)
+    yield _places("teacher boxes changed", new, boxes, pa.array([causes] * len(boxes), _TEXTS))
+    ignored = ignore_changes(old, new)
+    for change in ("ignored", "no longer ignored"):
+        of_kind = [one for kind, one in ignored if kind == change]
+        reasons = pa.array([one.reasons_after or one.reasons_before or [] for one in of_kind], _TEXTS)
+        by_policy = policy_cause(alike, reasons)
+        came = pa.array([one.codes_after for one in of_kind], _TEXTS)
+        went = no_longer(pa.array([one.codes_before for one in of_kind], _TEXTS))
+        left = source_cause("action changed", None, len(of_kind))
+        yield _places(change, new, of_kind, first_of(by_policy, came, went, left))
+
+
+def _places(change: str, side: Side, found: Sequence[PlaceChange], causes: pa.Array) -> pa.Table:
+    rows = of_images(side, [one.sample_id for one in found])
+    rows = rows.set_column(1, "label_id", pa.array([one.label_id for one in found], pa.string()))
+    texts = [pa.array([getattr(one, name) for one in found], pa.string()) for name in ("before", "after")]
+    why = [
+        [
+            pa.nulls(len(found), pa.string()),
+            *(pa.array([getattr(one, f"{name}_{when}") for one in found], _TEXTS) for name in ("reasons", "codes")),
+        ]
+        for when in ("before", "after")
+    ]
+    return _table(change, rows, texts[0], texts[1], why[0], why[1], causes)
+
+
+def _shapes(changed: Changed) -> pa.Table:
+    was, now = changed.of("remasked")
+    columns = [now["sample_id"], now["label_id"]]
+    columns += [side[name] for side in (was, now) for name in ("mask", "polygons")]
+    return pa.table(columns, names=SHAPES.names).cast(SHAPES)
+
+
+def _added(old: Side, row: pa.Table, alike: pa.Array) -> pa.Table:
     why = _why_out(old, keys_of(row))
     nothing = pa.nulls(row.num_rows, pa.string())
     # what held it back is found no more, or a person or the policy let it go; else nobody knew the row
@@ -142,7 +189,7 @@ def _added(old: _Side, row: pa.Table, alike: pa.Array) -> pa.Table:
     return _table("added", row, nothing, row["released_label"], why, _why(row), causes)
 
 
-def _removed(new: _Side, row: pa.Table, alike: pa.Array) -> pa.Table:
+def _removed(new: Side, row: pa.Table, alike: pa.Array) -> pa.Table:
     why = _why_out(new, keys_of(row))
     left = pa.array([["policy_changed"]] * row.num_rows, pa.list_(pa.string()))
     by_policy = policy_cause(alike, row["reasons"], why[1], known=pc.is_valid(why[0]))
@@ -162,7 +209,7 @@ def _why(rows: pa.Table) -> list[Any]:
     return [rows["action"], rows["reasons"], rows["reason_codes"]]
 
 
-def _why_out(side: _Side, keys: pa.Array) -> list[Any]:
+def _why_out(side: Side, keys: pa.Array) -> list[Any]:
     """Return action and reasons that a version gives for rows it does not release; null where it knows nothing."""
     at = pc.index_in(keys, value_set=side.out_keys)
     return [side.out[name].take(at) for name in ("action", "reasons", "reason_codes")]
@@ -199,7 +246,9 @@ def _table(
     return table.sort_by([("sample_id", "ascending"), ("label_id", "ascending")])
 
 
-def _summary(old: _Side, new: _Side, rows: pa.Table) -> dict[str, Any]:
+def _summary(
+    old: Side, new: Side, rows: pa.Table, compared: Mapping[str, Beside | None], soft_from: float
+) -> dict[str, Any]:
     counted = {item["values"]: item["counts"] for item in pc.value_counts(rows["change"]).to_pylist()}
     relabeled = rows.filter(pc.equal(rows["change"], "relabeled")).select(["before", "after"])
     pairs = relabeled.group_by(["before", "after"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
@@ -211,6 +260,14 @@ def _summary(old: _Side, new: _Side, rows: pa.Table) -> dict[str, Any]:
         "n_rows_before": old.manifest["tables"]["data"]["rows"],
         "n_rows_after": new.manifest["tables"]["data"]["rows"],
         "beside": {kind: told for kind in _BESIDE if (told := _beside(old.manifest, new.manifest, kind))},
+        "soft": {
+            "told_from": soft_from,
+            **{
+                change: {"n_compared": found.n_compared, "n_differ": found.n_differ}
+                for change, found in compared.items()
+                if found
+            },
+        },
         "changes": {change: counted.get(change, 0) for change in CHANGES},
         "inputs_changed": sorted(name for name in {*was, *now} if was.get(name) != now.get(name)),
         "relabeled": [{"from": p["before"], "to": p["after"], "n": p["count_all"]} for p in pairs[:_N_PAIRS]],
@@ -233,12 +290,13 @@ def _text(column: str) -> Callable[[pa.Table], pa.Array]:
     return lambda rows: pc.cast(rows[column], pa.string())
 
 
-# what is not compared row by row, but is no small thing if it differs
+# of which it is said too whether they differ at all
 _BESIDE = ("excluded", "ignore", "soft", "soft_boxes", "soft_masks")
 
 _TEXT: dict[str, Callable[[pa.Table], pa.Array]] = {
     "relabeled": _text("released_label"),
-    "reboxed": shape_text,
+    "reboxed": lambda rows: box_text(rows["bbox"]),
+    "remasked": mask_text,
     "track changed": _text("track_id"),
     "split moved": _text("split"),
     "weight changed": _text("weight"),

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from curate.manifest.diff_compare import flat, flat_differs
+from curate.manifest.diff_compare import box_differs, flat, flat_differs, list_differs, masks_differ
 from curate.manifest.place import Place
 from curate.manifest.read import load_table
 
@@ -21,6 +22,7 @@ SOURCE_CAUSES = {
     "removed": "gone_from_source",
     "relabeled": "given_label_changed",
     "reboxed": "given_shape_changed",
+    "remasked": "given_shape_changed",
     "track changed": "given_track_changed",
     "split moved": "split_changed",
     "weight changed": "policy_changed",
@@ -36,11 +38,12 @@ TEXTS = {
     "split_changed": "another split in the source or the spec",
     "policy_changed": "another policy",
     "image_bytes_changed": "other bytes of the image",
+    "classes_changed": "another class list",
+    "soft_settings_changed": "another temperature, layout or grid of soft labels",
+    "teachers_changed": "other teachers, or fitted anew",
+    "teacher_weights_changed": "other weights or another sharpness of the teachers together",
+    "answers_changed": "other answers of the same teachers",
 }
-_GIVEN = {
-    "reboxed": "given_bbox",
-    "track changed": "given_track_id",
-}  # holds what was given where a person changed it
 NO_LONGER = "no_longer_"  # before a reason code: what held the row back, or changed it, is not found any more
 
 
@@ -112,12 +115,26 @@ def causes_of(change: str, was: pa.Table, now: pa.Table, alike: pa.Array) -> pa.
         kept = pc.equal(now["released_label"], now["given_label"])
         from_source = pc.and_(pa.array(given), pc.fill_null(kept, fill_value=True).combine_chunks())
         return first_of(source_cause(change, from_source), by_reason, source_cause(change, None, now.num_rows))
-    if change in _GIVEN:
-        by_hand = pc.or_(*(pc.is_valid(side[_GIVEN[change]]) for side in (was, now))).combine_chunks()
-        return first_of(
-            source_cause(change, pc.invert(by_hand)), by_reason, source_cause(change, None, now.num_rows)
-        )
+    if change in {"reboxed", "remasked", "track changed"}:
+        from_source = source_cause(change, pa.array(_given_differs(change, was, now)))
+        return first_of(from_source, by_reason, source_cause(change, None, now.num_rows))
     return first_of(by_reason, source_cause(change, None, now.num_rows))
+
+
+def _given_differs(change: str, was: pa.Table, now: pa.Table) -> NDArray[np.bool_]:
+    """Return where the shape or track differs that the source gives: it stands aside where somebody changed it."""
+    if change == "track changed":
+        return flat_differs(*(flat(pc.coalesce(side["given_track_id"], side["track_id"])) for side in (was, now)))
+    if change == "reboxed":
+        return box_differs(*(flat(pc.coalesce(side["given_bbox"], side["bbox"])) for side in (was, now)))
+    polygons = list_differs(flat(was["polygons"]), flat(now["polygons"]))
+    given = [_first_masks(side["given_mask"], side["mask"]) for side in (was, now)]
+    return polygons | masks_differ(*given)
+
+
+def _first_masks(given: pa.ChunkedArray, released: pa.ChunkedArray) -> pa.Array:
+    """Return the given masks, or the released ones where none stands aside."""
+    return pc.if_else(pc.is_valid(flat(given)), flat(given), flat(released))
 
 
 def source_cause(change: str, where: pa.Array | pa.ChunkedArray | None, n: int = 0) -> pa.Array:

@@ -1,11 +1,16 @@
-"""Where two columns of matched rows differ, and the text of a shape."""
+"""Where two columns of matched rows differ, and the text of a box or mask."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from curate.ingest.rle import runs_of
 
 Mask = NDArray[np.bool_]
 
@@ -67,17 +72,48 @@ def list_differs(was: pa.Array, now: pa.Array) -> Mask:
     return differs
 
 
-def shape_text(rows: pa.Table) -> pa.Array:
-    """Return "x y w h" of the box; "polygons" or "mask" where only that is there."""
-    texts = [
-        "polygons" if polygon else "mask" if mask else None
-        for polygon, mask in zip(
-            pc.is_valid(rows["polygons"]).to_pylist(), pc.is_valid(rows["mask"]).to_pylist(), strict=True
-        )
-    ]
-    boxes = flat(rows["bbox"])
-    numbers = pc.list_flatten(boxes).to_numpy(zero_copy_only=False).reshape(-1, 4)
-    valid = np.flatnonzero(pc.is_valid(boxes).to_numpy(zero_copy_only=False))
+def masks_differ(was: pa.Array | pa.ChunkedArray, now: pa.Array | pa.ChunkedArray) -> Mask:
+    """Return where masks (`schema.MASK_RLE`) differ."""
+    differs: Mask = np.zeros(len(was), dtype=np.bool_)
+    for part in ("height_px", "width_px", "counts"):
+        differs |= flat_differs(*(pc.struct_field(flat(side), part) for side in (was, now)))
+    return differs
+
+
+def box_text(boxes: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return "x y w h" of each box, relative to the image; null without one."""
+    column = flat(boxes)
+    texts: list[str | None] = [None] * len(column)
+    numbers = pc.list_flatten(column).to_numpy(zero_copy_only=False).reshape(-1, 4)
+    valid = np.flatnonzero(pc.is_valid(column).to_numpy(zero_copy_only=False))
     for row, box in zip(valid.tolist(), numbers.tolist(), strict=True):
         texts[row] = "{:.6g} {:.6g} {:.6g} {:.6g}".format(*box)
     return pa.array(texts, pa.string())
+
+
+def mask_text(rows: pa.Table) -> pa.Array:
+    """Return the area of each mask (or of its polygons), the image's share and the regions; null without either.
+
+    Args:
+        rows: mask, polygons, height_px, width_px.
+    """
+    columns = (rows[name].to_pylist() for name in ("mask", "polygons", "height_px", "width_px"))
+    return pa.array([_area(*row) for row in zip(*columns, strict=True)], pa.string())
+
+
+def _area(mask: Any, polygons: Any, height_px: int | None, width_px: int | None) -> str | None:  # noqa: ANN401 - schema's
+    if mask is not None:
+        runs, n_all = runs_of(mask["counts"]), mask["height_px"] * mask["width_px"]
+        n_px = 0 if runs is None else int(runs[1::2].sum())
+        return f"mask of {n_px:,} px ({n_px / max(1, n_all):.2%})"
+    if polygons is None:
+        return None
+    share = sum(_ring(ring) for ring in polygons)
+    size = f"{round(share * height_px * width_px):,} px ({share:.2%})" if height_px and width_px else f"{share:.2%}"
+    return f"{len(polygons)} polygon{'s' * (len(polygons) != 1)} of {size}"
+
+
+def _ring(ring: Sequence[float]) -> float:
+    """Return the area of a ring x0, y0, x1, y1, … (the shoelace formula)."""
+    x, y = np.asarray(ring[0::2]), np.asarray(ring[1::2])
+    return 0.0 if len(x) < 3 else float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2

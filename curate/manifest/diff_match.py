@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.manifest.diff_compare import Mask, box_differs, flat, flat_differs, list_differs
+from curate.manifest.diff_compare import Mask, box_differs, flat, flat_differs, list_differs, masks_differ
 from curate.manifest.diff_partners import matched, places
-from curate.manifest.diff_windows import Piece, Walk, windows
+from curate.manifest.diff_windows import Piece, Walk, compared
 from curate.manifest.row_groups import RowGroup
 from curate.manifest.tables import DATA
 
@@ -31,11 +30,11 @@ _FLAT = {
     "image changed": "content_sha256",
 }
 _IDS = ("sample_id", "label_id")
-_SHAPES = ("bbox", "mask", "polygons")
-_WALKED = (*_IDS, *_FLAT.values(), *_SHAPES)
-# read where rows differ, and only there
-_TOLD = ("uri", "reasons", "reason_codes", "given_label", "given_bbox", "given_track_id")
-_WAITING = 2  # windows that wait for their comparison
+_SHAPES = {"reboxed": ("bbox",), "remasked": ("mask", "polygons")}
+_WALKED = (*_IDS, *_FLAT.values(), "bbox", "mask", "polygons")
+TOLD = (
+    "uri", "reasons", "reason_codes", "given_label", "given_bbox", "given_mask", "given_track_id", "height_px", "width_px"
+)  # fmt: skip # read where rows differ, and only there
 _FEW = 32  # stretches of partners that are compared without copying
 
 
@@ -64,7 +63,8 @@ class Changed:
     def of(self, change: str) -> Pair:
         """Return the rows of a change, before and after, without columns that another change is about."""
         before, after = self.pairs[change]
-        columns = [*_IDS, "action", *_TOLD, "released_label", *({_FLAT[change]} if change in _FLAT else _SHAPES)]
+        own = _SHAPES.get(change, (_FLAT.get(change, "action"),))
+        columns = [*_IDS, "action", *TOLD, "released_label", *own]
         old, new = (side.select(dict.fromkeys(columns)) for side in (self.old, self.new))
         return _at(old, self.rows_old, before), _at(new, self.rows_new, after)
 
@@ -90,7 +90,8 @@ def changed_rows(old: Sequence[RowGroup], new: Sequence[RowGroup], pool: Executo
         new: row groups of the later version.
         pool: reads and compares; whatever it does, the answer is the same.
     """
-    found = _together(list(_compared(old, new, pool)))
+    walks = [Walk(groups, _schema(_WALKED), _CODED, pool) for groups in (old, new)]
+    found = _together(list(compared(walks, pool, compare)))
     if pc.any(pc.is_in(keys_of(found.removed), value_set=keys_of(found.added)), min_count=0).as_py():
         found = _together([compare(*(Piece(0, _whole(groups)) for groups in (old, new)))])
     wanted = [(group, rows) for groups, rows in ((old, found.rows_old), (new, found.rows_new)) for group in groups]
@@ -135,17 +136,6 @@ def compare(old: Piece, new: Piece) -> Changed:
     )
 
 
-def _compared(old: Sequence[RowGroup], new: Sequence[RowGroup], pool: Executor) -> Iterator[Changed]:
-    walks = [Walk(groups, _WALKED, _CODED, pool) for groups in (old, new)]
-    waiting: deque[Future[Changed]] = deque()
-    for window in windows(*walks):
-        waiting.append(pool.submit(compare, *window))
-        if len(waiting) > _WAITING:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def _others(n: int, at: Rows) -> Rows:
     alone = np.ones(n, dtype=np.bool_)
     alone[at] = False
@@ -166,20 +156,20 @@ def _at(table: pa.Table, places: Rows, wanted: Rows) -> pa.Table:
 
 
 def _told(group: RowGroup, rows: Rows) -> pa.Table:
-    """Return `_TOLD` of those of these rows, which ascend, that are in a row group; it is read only if there are any."""
+    """Return `TOLD` of those of these rows, which ascend, that are in a row group; it is read only if there are any."""
     first, last = np.searchsorted(rows, [group.start, group.start + group.n_rows])
     if first == last:
-        return _no_rows(_TOLD)
-    found = group.read(_TOLD, coded=["given_label"]).take(pa.array(rows[first:last] - group.start))
-    for name in _TOLD:
-        if name not in found.column_names:  # a version of an earlier curate
-            found = found.append_column(DATA.field(name), pa.nulls(found.num_rows, DATA.field(name).type))
-    return _plain(found.select(_TOLD))
+        return _no_rows(TOLD)
+    found = group.read(TOLD, coded=["given_label"])
+    for name in TOLD:  # versions of earlier curates lack some
+        if name not in found.column_names:
+            found = found.append_column(name, pa.nulls(found.num_rows, DATA.field(name).type))
+    return _plain(found.select(TOLD).take(pa.array(rows[first:last] - group.start)))
 
 
 def _with_told(table: pa.Table, parts: Sequence[pa.Table]) -> pa.Table:
-    told = pa.concat_tables([_no_rows(_TOLD), *parts]).combine_chunks()
-    for name in _TOLD:
+    told = pa.concat_tables([_no_rows(TOLD), *parts]).combine_chunks()
+    for name in TOLD:
         table = table.append_column(DATA.field(name), told[name])
     return table
 
@@ -207,13 +197,17 @@ def _together(parts: Sequence[Changed]) -> Changed:
     )
 
 
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([DATA.field(name) for name in columns])
+
+
 def _no_rows(columns: Sequence[str]) -> pa.Table:
-    return pa.schema([DATA.field(name) for name in columns]).empty_table()
+    return _schema(columns).empty_table()
 
 
 def _plain(rows: pa.Table) -> pa.Table:
     """Return the rows with the types of `DATA`: words in the place of codes."""
-    return rows.cast(pa.schema([DATA.field(name) for name in rows.column_names]))
+    return rows.cast(_schema(rows.column_names))
 
 
 def _flat_differs(column: str) -> Callable[[pa.Table, pa.Table], Mask]:
@@ -221,13 +215,16 @@ def _flat_differs(column: str) -> Callable[[pa.Table, pa.Table], Mask]:
     return lambda was, now: flat_differs(was[column], now[column])
 
 
-def _shape_differs(was: pa.Table, now: pa.Table) -> Mask:
-    """Whether box, mask or polygons differ."""
-    differs = box_differs(flat(was["bbox"]), flat(now["bbox"]))
+def _box_differs(was: pa.Table, now: pa.Table) -> Mask:
+    return box_differs(flat(was["bbox"]), flat(now["bbox"]))
+
+
+def _mask_differs(was: pa.Table, now: pa.Table) -> Mask:
+    """Whether mask or polygons differ."""
+    differs = np.zeros(was.num_rows, dtype=np.bool_)
     before, after = was["mask"], now["mask"]
     if before.null_count < len(before) or after.null_count < len(after):
-        for part in ("height_px", "width_px", "counts"):
-            differs |= flat_differs(pc.struct_field(before, part), pc.struct_field(after, part))
+        differs |= masks_differ(before, after)
     before, after = was["polygons"], now["polygons"]
     if before.null_count < len(before) or after.null_count < len(after):
         differs |= list_differs(flat(before), flat(after))
@@ -236,5 +233,6 @@ def _shape_differs(was: pa.Table, now: pa.Table) -> Mask:
 
 _COMPARED: dict[str, Callable[[pa.Table, pa.Table], Mask]] = {
     **{change: _flat_differs(column) for change, column in _FLAT.items()},
-    "reboxed": _shape_differs,
+    "reboxed": _box_differs,
+    "remasked": _mask_differs,
 }

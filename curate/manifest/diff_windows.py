@@ -10,13 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
 
 from curate.manifest.row_groups import RowGroup
-from curate.manifest.tables import DATA
 
 _AHEAD = 1  # row groups of each version that are read before they are asked for
+_WAITING = 2  # windows that wait for their comparison
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +50,14 @@ class Walk:
     """The rows of one table from front to back, read ahead; hands out those up to a sample."""
 
     def __init__(
-        self, groups: Sequence[RowGroup], columns: Sequence[str], coded: Sequence[str], pool: Executor
+        self, groups: Sequence[RowGroup], columns: pa.Schema, coded: Sequence[str], pool: Executor
     ) -> None:
         self._todo = iter(groups)
-        self._columns, self._coded, self._pool = columns, coded, pool
+        self._columns, self._coded, self._pool = columns.names, coded, pool
         self._coming: deque[tuple[RowGroup, Future[pa.Table]]] = deque()
         self._held: deque[Piece] = deque()
         self._last: str | None = None
-        self._nothing = pa.schema([DATA.field(name) for name in columns]).empty_table()
+        self._nothing = columns.empty_table()
         self._read_on()
 
     @property
@@ -128,3 +131,15 @@ def windows(old: Walk, new: Walk) -> Iterator[tuple[Piece, Piece]]:
             yield old.take(cut, strictly=True), new.take(cut, strictly=True)
         yield old.take(cut), new.take(cut)
     yield old.take(None), new.take(None)
+
+
+def compared(sides: Sequence[Walk], pool: Executor, compare: Callable[[Piece, Piece], Found]) -> Iterator[Found]:
+    """Yield what `compare` finds in each window of two tables, in their order; a few are compared at once."""
+    waiting: deque[Future[Found]] = deque()
+    old, new = sides
+    for window in windows(old, new):
+        waiting.append(pool.submit(compare, *window))
+        if len(waiting) > _WAITING:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from curate.adapters.object_store import StoreError, StorePath, open_store
+from curate.errors import writing
 
 Place = Path | StorePath
 
@@ -119,7 +120,7 @@ def fsync_folder(folder: Path) -> None:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
+    with writing(path), path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

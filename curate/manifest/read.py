@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate import schema
-from curate.errors import InputError, VerificationError
+from curate.errors import InputError, NewerVersionError, VerificationError
 from curate.manifest.place import Place, parquet_file, place_of, resolved
 from curate.manifest.soft_masks import GROUP_ROWS
 from curate.manifest.store import FORMAT, FORMAT_VERSION, MANIFEST, canonical_manifest
@@ -21,6 +21,7 @@ from curate.manifest.stream import RowStream
 
 STREAMED = {"soft_masks": GROUP_ROWS}  # table -> rows that are read at once: it may be larger than memory
 
+NEWER = "was written by a newer curate"
 _LISTED = re.compile(
     r"(?:(?:data|soft|soft_boxes|soft_masks|ignore|excluded|findings|decisions)/part-\d{5}\.parquet"
     r"|evidence/[A-Za-z0-9][\w.-]*\.json)"
@@ -81,6 +82,7 @@ def load_manifest(version: Place) -> tuple[Mapping[str, Any], str]:
 
     Raises:
         InputError: there is no folder.
+        NewerVersionError: a newer curate wrote it.
         VerificationError: no manifest.json, or one that curate did not write or cannot read.
     """
     if not version.is_dir():
@@ -96,6 +98,9 @@ def load_manifest(version: Place) -> tuple[Mapping[str, Any], str]:
         _refuse_strange(manifest)
         if canonical_manifest(manifest) != content:
             raise ValueError("its bytes are not the canonical form")  # noqa: TRY301 - joins the others below
+    except NewerVersionError as error:
+        msg = f"{path} {NEWER}: {error}. Install that or a later one: pip install -U curate."
+        raise NewerVersionError(msg) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{path} is not a manifest that curate wrote: {error}. Restore the version from a copy."
         raise VerificationError(msg) from error
@@ -196,7 +201,8 @@ def _refuse_strange(manifest: Mapping[str, Any]) -> None:
         raise ValueError(f"its format is {manifest['format']!r}, not {FORMAT!r}")
     for key, known in (("format_version", FORMAT_VERSION), ("schema_version", schema.SCHEMA_VERSION)):
         if manifest[key] > known:
-            raise ValueError(f"its {key} is {manifest[key]}, this curate reads up to {known}; install a newer one")
+            msg = f"its {key} is {manifest[key]}, this curate reads up to {known}"
+            raise NewerVersionError(msg)
     paths = [entry["path"] for entry in manifest["files"]]
     strange = [path for path in paths if not _LISTED.fullmatch(path)]
     if strange or len(set(paths)) != len(paths):

@@ -12,12 +12,15 @@ from curate.manifest.place import Place
 from curate.manifest.read import load_named_manifest
 from curate.manifest.signatures import n_signatures
 from curate.manifest.used import read_uses
+from curate.manifest.verify_files import missing_or_cut
 
 SHORT_ID = 7
 
 
 def show(root: Place, reference: str, *, lineage: bool = False) -> dict[str, Any]:
     """Return what a version is, as JSON values: counts, gates, files, tags, parents, uses, whether it is retracted.
+
+    Files that are missing or cut off are named; nothing is hashed but the manifest.
 
     Args:
         root: where releases are.
@@ -52,6 +55,7 @@ def show(root: Place, reference: str, *, lineage: bool = False) -> dict[str, Any
         "tables": {kind: table["rows"] for kind, table in manifest["tables"].items()},
         "n_files": len(manifest["files"]),
         "n_bytes": sum(entry["bytes"] for entry in manifest["files"]),
+        "damage": missing_or_cut(path, manifest),
         "inputs": manifest["inputs"],
         "made_with": manifest["versions"],
         "n_signatures": n_signatures(path),
@@ -100,6 +104,7 @@ def show_lines(shown: Mapping[str, Any]) -> list[str]:
         *([f"  class maps  {_maps_line(shown)}"] if shown["soft_masks"] else []),
         f"  gates       {shown['gates']}",
         f"  files       {shown['n_files']}, {shown['n_bytes']:,} bytes → {shown['path']}",
+        *(f"  DAMAGED     {damage}" for damage in shown["damage"]),
         f"  tags        {', '.join(shown['tags']) or 'none'}",
         f"  signatures  {shown['n_signatures'] or 'UNSIGNED'}",
         f"  parents     {', '.join(parent[:SHORT_ID] for parent in shown['parents']) or 'none'}",

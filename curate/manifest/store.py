@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 import curate
 from curate import schema
-from curate.errors import ConfigError
+from curate.errors import ConfigError, writing
 from curate.manifest.build import Release
 from curate.manifest.place import fsync_folder, sha256_of, write_durably
 from curate.manifest.soft_masks import GROUP_ROWS as MAPS_GROUP_ROWS
@@ -156,7 +156,7 @@ def _write_parts(
 
 def _write_part(groups: Groups, columns: pa.Schema, folder: Path, relative: str) -> FileEntry:
     n_rows = 0
-    with (folder / relative).open("wb") as raw:
+    with writing(folder / relative), (folder / relative).open("wb") as raw:
         file = _Hashed(raw)
         with pq.ParquetWriter(
             file,

@@ -13,9 +13,10 @@ from curate.errors import ConfigError
 from curate.manifest import life, log
 from curate.manifest.diff import Diff, diff
 from curate.manifest.diff_causes import cause_text
+from curate.manifest.diff_soft import LEAST
 from curate.manifest.place import Place
 from curate.manifest.publish import collect_leftovers
-from curate.manifest.read import load_evidence, load_manifest
+from curate.manifest.read import NEWER, load_evidence, load_manifest
 from curate.manifest.signatures import sign
 from curate.manifest.tombstone import read_tombstone
 from curate.manifest.verify import Promise, require, verify
@@ -80,6 +81,7 @@ class ShownDiff:
             told.append(f"what went in differs in: {', '.join(self.diff.summary['inputs_changed'])}")
         for kind, rows in self.diff.summary["beside"].items():
             told.append(f"{kind}/ differs: {rows['n_rows_before']:,} → {rows['n_rows_after']:,} rows")
+        told += self._soft_lines()
         if self.diff.is_empty:
             return [*told, "No released row differs.", *page]
         counts = {row["values"]: row["counts"] for row in pc.value_counts(self.diff.rows["change"]).to_pylist()}
@@ -91,6 +93,17 @@ class ShownDiff:
                 told.append(f"  … and {count - self.limit:,} more (--limit, --json, --html)")
         return [*told, *page]
 
+    def _soft_lines(self) -> list[str]:
+        """Return how many soft labels and class maps differ, those too that are not far enough apart to be told."""
+        soft, told = self.diff.summary["soft"], []
+        for change, what in (("soft label changed", "soft labels"), ("class map changed", "class maps")):
+            n_told = self.diff.summary["changes"][change]
+            if change in soft and soft[change]["n_differ"]:
+                n, n_differ = (soft[change][name] for name in ("n_compared", "n_differ"))
+                far = f"{n_told:,} by {soft['told_from']:g} or more (--soft-from)"
+                told.append(f"{what}: {n_differ:,} of {n:,} compared differ, {far}")
+        return told
+
 
 def _change(row: Mapping[str, Any]) -> str:
     causes = ", ".join(sorted({cause_text(code) for code in row["causes"]}))
@@ -100,7 +113,14 @@ def _change(row: Mapping[str, Any]) -> str:
 
 
 def diff_versions(
-    root: Place, before: str, after: str, *, limit: int, html: Path | None = None, workspace: Path | None = None
+    root: Place,
+    before: str,
+    after: str,
+    *,
+    limit: int,
+    html: Path | None = None,
+    workspace: Path | None = None,
+    soft_from: float = LEAST,
 ) -> ShownDiff:
     """Return what changed from one version to another.
 
@@ -111,6 +131,7 @@ def diff_versions(
         limit: rows of each kind that are written out for people.
         html: file to write a page with pictures to.
         workspace: where the last run found the images; None = a page without pictures.
+        soft_from: distance from which a soft label is told.
 
     Raises:
         ConfigError: no such version.
@@ -118,7 +139,7 @@ def diff_versions(
     """
     name = before.partition("@")[0]
     later = after if "@" in after or log.read_log(root, after) else f"{name}@{after}"
-    found = diff(log.resolve(root, before), log.resolve(root, later))
+    found = diff(log.resolve(root, before), log.resolve(root, later), soft_from=soft_from)
     if html is not None:
         from curate.report.diff_page import write_diff_page  # noqa: PLC0415 - jinja2 and pictures are needed here only
 
@@ -152,6 +173,8 @@ class Verification:
         broken = {promise.name for promise in self.promises if promise.ok is False}
         if broken == {"signature"}:
             return [*told, "As it was published, but NOT signed by the key that was asked for." + gone]
+        if any(NEWER in promise.detail for promise in self.promises if promise.ok is False):
+            return [*told, "Nothing was checked: a newer curate wrote it." + gone]
         if broken:
             again = "Restore it from a copy; or curate run on the same input writes it again."
             return [*told, f"NOT as it was published. {again}"]

@@ -121,8 +121,8 @@ def _association(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
         {
             "value": cell["value"],
             "label": cell["label"],
-            "way": "more often" if cell["residual"] > 0 else "less often",
-            "residual": f"{cell['residual']:+.1f}",
+            "way": "more often" if cell.get("more_often", (cell["residual"] or 0) > 0) else "less often",
+            "residual": "few" if cell["residual"] is None else f"{cell['residual']:+.1f}",
             "risk": cell.get("relation") or _risk(cell["relative_risk"]),
         }
         for cell in row["detail"].get("cells", ())[:N_CELLS]

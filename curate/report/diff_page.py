@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from curate.errors import ConfigError, InputError
 from curate.manifest.diff import CHANGES, Diff
 from curate.manifest.diff_causes import cause_text
 from curate.recorded import last_run
+from curate.report.mask_pictures import mask_pictures
 from curate.report.page import write_page
 from curate.report.pictures import ReadImages, thumbnail
 from curate.report.wording import short_name
@@ -60,20 +61,37 @@ def _section(diff: Diff, change: str, read: ReadImages | None) -> dict[str, Any]
     rows = diff.rows.filter(pc.equal(diff.rows["change"], change))
     shown = rows.slice(0, N_SHOWN).to_pylist()
     images = read(sorted({row["sample_id"] for row in shown})) if read and shown else {}
+    shapes = _shapes(diff, shown) if change == "remasked" and images else {}
     causes = pc.value_counts(pc.list_flatten(rows["causes"])).to_pylist() if rows.num_rows else []
     causes.sort(key=lambda one: (-one["counts"], one["values"]))
     return {
         "change": change,
         "n": rows.num_rows,
         "causes": [(cause_text(one["values"]), one["counts"]) for one in causes[:6]],
-        "items": [_item(row, images, with_pictures=read is not None) for row in shown],
+        "items": [_item(row, images, shapes, with_pictures=read is not None) for row in shown],
     }
 
 
-def _item(row: Mapping[str, Any], images: Mapping[str, bytes | None], *, with_pictures: bool) -> dict[str, Any]:
+def _shapes(diff: Diff, shown: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return label id -> row of `SHAPES` of the rows that are shown."""
+    wanted = pa.array([row["label_id"] for row in shown], pa.string())
+    rows = diff.shapes.filter(pc.is_in(diff.shapes["label_id"], value_set=wanted)).to_pylist()
+    return {row["label_id"]: row for row in rows}
+
+
+def _item(
+    row: Mapping[str, Any],
+    images: Mapping[str, bytes | None],
+    shapes: Mapping[str, Mapping[str, Any]],
+    *,
+    with_pictures: bool,
+) -> dict[str, Any]:
     image = images.get(row["sample_id"])
     boxes = [_box(row[side]) for side in ("before", "after")] if row["change"] == "reboxed" else []
-    drawn = [thumbnail(image, box) for box in boxes if box] or [thumbnail(image)]
+    masks: list[str | None] = []
+    if row["label_id"] in shapes:
+        masks += mask_pictures(image, shapes[row["label_id"]])
+    drawn = masks or [thumbnail(image, box) for box in boxes if box] or [thumbnail(image)]
     return {
         "uri": row["uri"],
         "name": short_name(row["uri"]),

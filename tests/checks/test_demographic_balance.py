@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from checks_views import label, labels_view, sample, samples_view, statistic
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from curate.check import run_check
 from curate.checks import attribute_association, demographic_balance
-from curate.checks.attributes import SMALL, AttributeDeclaration, suppressed
+from curate.checks.attributes import SMALL, AttributeDeclaration, as_published, suppressed
 from curate.checks.reference_population import n_not_named
 from curate.gates import gate_result
 from curate.policy import Gate
@@ -228,3 +229,22 @@ def test_a_label_of_one_value_alone_does_not_make_the_attribute_determine_it() -
     assert same["determines_label"] is False  # one label only: nothing to determine
     few = _cells({("old", "old"): 400, ("young", "young"): 8})
     assert all(cell["relation"] is None for cell in few["cells"])  # 8 are too few to be told
+
+
+def test_no_number_tells_how_a_hidden_sum_is_split() -> None:
+    """Diversity and association beside the shown counts: any split of what is hidden gives the same numbers."""
+    found = []
+    for split in ((3, 9), (5, 7), (6, 6)):
+        sizes = dict(zip(("a", "b", "x", "y"), (200, 100, *split), strict=True))
+        values = [value for value, n in sizes.items() for _ in range(n)]
+        labels = ["yes" if at % 3 else "no" for at in range(len(values))]
+        ids = [f"{at:024}" for at in range(len(values))]
+        samples = pa.table({"sample_id": ids, "attr_kind": values})
+        table = samples.append_column("label", pa.array(labels))
+        rows: list[dict[str, Any]] = []
+        for check, view in ((demographic_balance.CHECK, samples), (attribute_association.CHECK, table)):
+            rows += run_check(check, view).statistics.to_pylist()
+        found.append({row["name"]: row["value"] for row in rows if row["group"] == "attr_kind"})
+    assert set(found[0]) >= {"evenness", "effective_groups", "cramers_v"}
+    assert found[0] == found[1] == found[2]
+    assert as_published({"a": 200, "x": 3, "y": 9, "none": 0}) == [200.0, 6.0, 6.0, 0.0]

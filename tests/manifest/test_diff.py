@@ -212,7 +212,7 @@ SCENES = st.fixed_dictionaries(
         "left_out": st.sets(st.integers(3, 11), max_size=3).map(tuple),
     }
 )
-MIRROR = {"added": "removed", "removed": "added"}
+MIRROR = {"added": "removed", "removed": "added", "ignored": "no longer ignored", "no longer ignored": "ignored"}
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

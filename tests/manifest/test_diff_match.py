@@ -85,8 +85,8 @@ def by_hand(old: list[Row], new: list[Row]) -> dict[str, set[tuple[str, str]]]:
     found = {
         change: {(key, key) for key in both if was[key][name] != now[key][name]} for change, name in CHANGES.items()
     }
-    shapes = ("bbox", "mask", "polygons")
-    found["reboxed"] = {(key, key) for key in both if any(was[key][name] != now[key][name] for name in shapes)}
+    for change, shapes in {"reboxed": ("bbox",), "remasked": ("mask", "polygons")}.items():
+        found[change] = {(key, key) for key in both if any(was[key][name] != now[key][name] for name in shapes)}
     return found | {
         "gone": {(key, key) for key in set(was) - set(now)},
         "came": {(k, k) for k in set(now) - set(was)},

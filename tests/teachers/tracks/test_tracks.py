@@ -274,8 +274,9 @@ def test_a_file_that_is_no_mot_file_is_named(text: str, says: str, tmp_path: Pat
 
 
 def test_boxes_that_are_no_boxes_are_counted_and_kept(tmp_path: Path) -> None:
-    lines = ["1,7,10,20,30,40", "2,7,nan,20,30,40", "2,8,1,2,0,4", "2,9,1,2,8e-162,4", "1,9,1,2,1e300,4"]
-    (tmp_path / "gt.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "gt.txt").write_text(
+        "1,7,10,20,30,40\n2,7,nan,20,30,40\n2,8,1,2,0,4\n2,9,1,2,8e-162,4\n1,9,1,2,1e300,4\n"
+    )
     (tmp_path / "t.txt").write_text("1,7,10,20,30,40\n2,7,11,nan,30,40\n9,7,nan,20,30,40\n")
     summary = flag_tracks(tmp_path / "gt.txt", {"t": tmp_path / "t.txt"}, tmp_path / "out.parquet")
     assert (summary.to_json()["n_unusable"], summary.to_json()["n_unusable_of"]) == (4, {"t": 1})
