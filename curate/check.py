@@ -1,12 +1,14 @@
 """THE plug point: a check is a value that measures; verdicts decide.
 
-A check reads one of four views of the data, streamed as batches:
+A check reads one of six views of the data, streamed as batches:
 
 - `samples`: one row per image: `schema.SAMPLES` joined with `schema.SCAN` (and `attr_*`, `group_*`);
 - `labels`: one row per given label: `schema.LABELS` joined with the samples view (and `prob_<teacher>`);
 - `tags`: one row per image with several labels, or with none of the classes: the samples view with its `given_tags`
   and the `present_<teacher>`;
 - `boxes`: one row per labeled image: the samples view with its `given_boxes` and the `boxes_<teacher>` of detectors;
+- `regions`: one row per image with masks that a segmenter has answered for: the samples view with its `given_masks`
+  and `regions`;
 - `annotations`: the labels view with every annotator's answers.
 
 `fit` sees every batch and returns a small state; `score` turns a batch into findings, given the state;
@@ -30,7 +32,7 @@ from curate.errors import ConfigError, InputError, did_you_mean
 
 Batches = Iterable[pa.RecordBatch]
 Scope = Literal["row", "sample", "sequence", "dataset"]
-View = Literal["samples", "labels", "tags", "boxes", "annotations"]
+View = Literal["samples", "labels", "tags", "boxes", "regions", "annotations"]
 
 # One line a check, in the order of the flow: module under `curate.checks`, each with a `CHECK`.
 BUILTIN: tuple[str, ...] = (
@@ -65,7 +67,7 @@ class Check:
     Attributes:
         name: unique, snake_case; findings and policies refer to it.
         version: raised whenever a finding could change; part of the cache key.
-        view: which view it reads: samples, given labels, images with all tags or boxes, or all annotators' answers
+        view: which view it reads: samples, given labels, images with all tags, boxes or masks, or all annotators' answers
             (labels that are not the given ones too, with the teachers' columns where there are any).
         needs: columns it reads; a pattern such as `prob_*` asks for at least one match.
         scope: what a shard must not split: row, sample, sequence or dataset.

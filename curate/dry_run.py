@@ -14,7 +14,7 @@ from curate.ingest import Ingested
 from curate.ingest.media import open_media
 from curate.pipeline import open_run
 from curate.scan import scan_batch
-from curate.spec import BOX_TEACHERS, Spec
+from curate.spec import BOX_TEACHERS, MASK_TEACHERS, Spec
 from curate.stages import check as checking
 from curate.stages import read as reading
 
@@ -114,7 +114,7 @@ def without_subject(checks: Sequence[Check], read: Ingested, spec: Spec) -> tupl
     has = {name: labels[name].null_count < labels.num_rows for name in ("bbox", "mask", "track_id", "annotator")}
     has["mask"] |= labels["polygons"].null_count < labels.num_rows
     kinds = {teacher.kind for teacher in spec.teachers}
-    asked = kinds - {*BOX_TEACHERS, "mot", "masks"}  # of classes
+    asked = kinds - {*BOX_TEACHERS, *MASK_TEACHERS, "mot"}  # of classes
     there = {
         "demographic_balance": bool(spec.attributes),
         "attribute_association": bool(spec.attributes),
@@ -127,6 +127,6 @@ def without_subject(checks: Sequence[Check], read: Ingested, spec: Spec) -> tupl
         "box_noise": bool(kinds & set(BOX_TEACHERS)),
         "annotators": has["annotator"],
         "track_noise": "mot" in kinds,
-        "mask_noise": "masks" in kinds,
+        "mask_noise": bool(kinds & set(MASK_TEACHERS)),
     }
     return tuple(check.name for check in checks if not there.get(check.name, True))

@@ -154,6 +154,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         examine.check_labels(context, found, after_teachers=True)
         examine.check_tags(context, found)
         examine.check_boxes(context, found)
+        examine.check_regions(context, found)
         examine.check_annotations(context, found)
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:

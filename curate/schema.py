@@ -24,9 +24,9 @@ PROB_PREFIX = "prob_"  # predictions.prob_<teacher>: fixed_size_list<float16>[K]
 PRESENT_PREFIX = "present_"  # tags view: present_<teacher>: fixed_size_list<float16>[K], each class alone
 BOXES_PREFIX = "boxes_"  # boxes view: boxes_<teacher>: list of FOUND_BOX
 TRACKS_PREFIX = "tracks_"  # predictions.tracks_<teacher>: TRACKS of a whole frame, at one of its labels, else null
-MASKS_PREFIX = "masks_"  # predictions.masks_<teacher>: SEGMENTS of a whole image, at one of its labels, else null
+REGIONS_COLUMN = "regions"  # regions view: list of REGION, what segmenters together say of the mask of an image
 NEAREST_PREFIX = "nearest_"  # predictions.nearest_<probes>: NEAREST of each label
-TEACHER_PREFIXES = (PROB_PREFIX, TRACKS_PREFIX, MASKS_PREFIX, BOXES_PREFIX, PRESENT_PREFIX)
+TEACHER_PREFIXES = (PROB_PREFIX, TRACKS_PREFIX, REGIONS_COLUMN, BOXES_PREFIX, PRESENT_PREFIX)
 
 NEAREST = pa.struct(  # labels of the nearest images, as positions in the class list, nearest first
     [pa.field("classes", pa.list_(pa.int32())), pa.field("n_searched", pa.int32())]
@@ -34,12 +34,43 @@ NEAREST = pa.struct(  # labels of the nearest images, as positions in the class 
 BBOX = pa.list_(pa.float64(), 4)  # x, y, w, h relative to the upright image, origin top left
 MASK_RLE = pa.struct([("height_px", pa.int32()), ("width_px", pa.int32()), ("counts", pa.binary())])
 POLYGONS = pa.list_(pa.list_(pa.float64()))  # relative x0, y0, x1, y1, … a ring each
-SEGMENTS = pa.list_(pa.struct([("label", pa.string()), ("mask", MASK_RLE)]))
 TRACKS = pa.list_(pa.struct([("track_id", pa.string()), ("label", pa.string()), ("bbox", BBOX)]))
 
 GIVEN_TAG = pa.struct([("label_id", pa.string()), ("label", pa.string())])
 GIVEN_BOX = pa.struct([("label_id", pa.string()), ("label", pa.string()), ("bbox", BBOX), ("is_crowd", pa.bool_())])
 FOUND_BOX = pa.struct([("label", pa.string()), ("bbox", BBOX), ("score", pa.float64())])
+GIVEN_MASK = pa.struct([("label_id", pa.string()), ("label", pa.string()), ("mask", MASK_RLE)])
+
+SHAPE = pa.struct([("bbox", BBOX), ("mask", MASK_RLE)])  # a small mask that is stretched over a relative box
+SIDES = pa.list_(pa.float32(), 4)  # right, below, left, above; in shares of the image's diagonal
+REGION = (
+    pa.struct(  # a region of a mask, or one that it lacks, measured against segmenters: `teachers.regions.region`
+        [
+            pa.field("component", pa.int32()),  # number in its image, from 0; null: missing
+            pa.field("label", pa.string()),
+            pa.field("other", pa.string()),
+            pa.field("area_px", pa.int64()),
+            pa.field("area_share", pa.float64()),
+            pa.field("bbox_px", pa.list_(pa.int32(), 4)),
+            pa.field("right_prob", pa.float64()),
+            pa.field("wrong_class_risk", pa.float64()),
+            pa.field("spurious_risk", pa.float64()),
+            pa.field("missing_risk", pa.float64()),
+            pa.field("given_prob", pa.float64()),
+            pa.field("other_prob", pa.float64()),
+            pa.field("n_agree", pa.int16()),
+            pa.field("n_teachers", pa.int16()),
+            pa.field("iou", pa.float64()),
+            pa.field("offset_px", pa.float64()),
+            pa.field("moved_px", pa.float64()),
+            pa.field("length", SIDES),
+            pa.field("shift", SIDES),
+            pa.field("spread", SIDES),
+            pa.field("drawn", SHAPE),
+            pa.field("seen", SHAPE),
+        ]
+    )
+)
 
 SAMPLES = pa.schema(
     [
@@ -185,6 +216,7 @@ DECISIONS = pa.schema(
         pa.field("finding_id", pa.string()),
         pa.field("content_sha256", pa.string()),  # the bytes that were judged
         pa.field("to_bbox", BBOX),  # a box that was moved or added by hand
+        pa.field("to_track_id", pa.string()),  # the id that the label gets, or that the box refused would have had
     ]
 )
 

@@ -190,6 +190,7 @@ TEACHER_SPECS: dict[str, type[BaseModel]] = {
     "masks": MasksSpec,
 }
 BOX_TEACHERS = ("coco",)  # kinds that give boxes instead of probabilities for given labels
+MASK_TEACHERS = ("masks",)  # kinds that say what every pixel of an image is
 TEACHER_PLUGINS = "curate.teachers"  # the entry-point group
 _PLUGIN = "plugin"
 

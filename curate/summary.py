@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -146,12 +147,15 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 def _finding_counts(findings: pa.Table) -> dict[str, int]:
     """Count findings by issue; where a check has a cut of its own, those that it flagged.
 
-    A label that two checks find the same about counts once.
+    What two checks find of the same label, or of the same image, counts once: of an image, as often as the check that
+    finds most.
     """
     told = findings.filter(pc.fill_null(findings["flagged"], True))  # noqa: FBT003 - pyarrow's fill value
-    whole = told.filter(pc.is_null(told["label_id"]))
+    whole = told.filter(pc.is_null(told["label_id"])).group_by(["issue", "sample_id", "check"])
+    most = whole.aggregate([([], "count_all")]).group_by(["issue", "sample_id"]).aggregate([("count_all", "max")])
+    of_images = most["issue"].take(pa.array(np.repeat(np.arange(most.num_rows), most["count_all_max"].to_numpy())))
     labels = told.filter(pc.is_valid(told["label_id"])).group_by(["issue", "label_id"]).aggregate([])
-    return _counts(pa.chunked_array([*whole["issue"].chunks, *labels["issue"].chunks], pa.string()))
+    return _counts(pa.chunked_array([*of_images.chunks, *labels["issue"].chunks], pa.string()))
 
 
 def _n_without_label(data: pa.Table) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,14 +17,16 @@ from curate.verdict_rows import Floats, Mask, take_or_null
 SAME_PLACE = 0.5  # IoU from which on a person's box and a suggested one are about the same place
 ADDS = ("accept", "note")
 LEFT_OUT = "missing_label"  # issue of an image with several labels that lacks one
+TRACKS = "track_"  # what issues begin with that are about the labels of a track
 
 
 def drawn_labels(decisions: pa.Table, labels: pa.Table, samples: pa.Table) -> pa.Table:
     """Return the labels with a row for each box that a person added: drawn by hand, or a suggestion accepted.
 
-    Such a decision has a label id that no given label has, a class and a box. The latest one of an id counts; one that
-    was made for other bytes, or for a sample that is not here, does not. What happens to the box later (moved,
-    renamed, dropped) is said by further decisions with its id, as for any label.
+    Such a decision has a label id that no given label has, a class and a box; with `to_track_id`, the row is one of
+    that track, in the frame of the other labels of its image. The latest one of an id counts; one that was made for
+    other bytes, or for a sample that is not here, does not. What happens to the box later (moved, renamed, dropped) is
+    said by further decisions with its id, as for any label.
 
     Args:
         decisions: `schema.DECISIONS` in ledger order.
@@ -45,17 +50,27 @@ def drawn_labels(decisions: pa.Table, labels: pa.Table, samples: pa.Table) -> pa
         stands = stands.filter(pa.array(~stale))
     latest = {identity: place for place, identity in enumerate(stands["label_id"].to_pylist())}
     chosen = stands.take(pa.array(sorted(latest.values()), pa.int64())).sort_by("label_id")
+    on_track = pc.is_valid(chosen["to_track_id"])
     columns = {
         "label_id": chosen["label_id"],
         "sample_id": chosen["sample_id"],
-        "task": pa.repeat("detection", chosen.num_rows),
+        "task": pc.if_else(on_track, "tracking", "detection"),
         "label": chosen["to_label"],
         "bbox": chosen["to_bbox"],
+        "track_id": chosen["to_track_id"],
+        "frame": pc.if_else(on_track, _frames(labels, chosen["sample_id"]), None),
         "annotator": chosen["reviewer"],
     }
     fields = [labels.schema.field(name) for name in labels.column_names]
     added = {field.name: columns.get(field.name, pa.nulls(chosen.num_rows, field.type)) for field in fields}
     return pa.concat_tables([labels, pa.table(added).cast(pa.schema(fields))])
+
+
+def _frames(labels: pa.Table, sample_ids: pa.ChunkedArray) -> pa.Array:
+    """Return the frame that the labels of each sample stand in, null where none says so."""
+    known = labels.filter(pc.is_valid(labels["frame"]))
+    at = pc.index_in(sample_ids, value_set=known["sample_id"].combine_chunks()).combine_chunks()
+    return known["frame"].combine_chunks().take(at)
 
 
 def labeled_where_drawn(samples: pa.Table, labels: pa.Table) -> pa.Table:
@@ -82,33 +97,66 @@ def answered(findings: pa.Table, decisions: pa.Table, samples: pa.Table) -> Mask
     """Return which findings about a missing box a person answered: a box was put there, or the suggestion refused.
 
     They are those without a label that suggest a box. Places are compared, not ids: teachers that are a little better
-    the next time suggest a slightly other box for the same thing.
+    the next time suggest a slightly other box for the same thing. Where a track misses the box, a decision about
+    another track is no answer: two that cross may both miss one here. A finding at a label of a track that misses boxes
+    (`related_ids`) is answered with the last of them.
 
     Args:
         findings: `schema.FINDINGS`.
         decisions: those that stand, in ledger order.
         samples: sample_id and content_sha256 by row; a row for each sample, or several.
     """
-    open_place = pc.and_(pc.is_null(findings["label_id"]), pc.is_valid(findings["suggested_bbox"]))
     settled = np.zeros(findings.num_rows, dtype=bool)
     chosen = decisions.filter(pc.is_valid(decisions["to_bbox"]))
-    places = np.flatnonzero(open_place.to_numpy(zero_copy_only=False))
-    if not chosen.num_rows or not len(places):
+    if not chosen.num_rows:
         return settled
     at = pc.index_in(chosen["sample_id"], value_set=samples["sample_id"].combine_chunks())
     chosen, row = chosen.filter(pc.is_valid(at)), at.drop_null().to_numpy().astype(np.int64)
     stale = stale_pairs(chosen, np.arange(chosen.num_rows), samples["content_sha256"], row)
     chosen = chosen.filter(pa.array(~stale))
-    by_sample: dict[str, list[int]] = {}
-    for place, sample in enumerate(chosen["sample_id"].to_pylist()):
-        by_sample.setdefault(sample, []).append(place)
-    drawn = _boxes(chosen["to_bbox"])
-    asked = take_or_null(findings["suggested_bbox"], places)
-    suggested, sample_ids = _boxes(asked), take_or_null(findings["sample_id"], places).to_pylist()
-    for number, (place, sample) in enumerate(zip(places.tolist(), sample_ids, strict=True)):
-        near = by_sample.get(sample)
-        settled[place] = near is not None and bool((iou_of(suggested[number], drawn[near]) >= SAME_PLACE).any())
+    settled |= _answered_places(findings, chosen)
+    settled |= _answered_tracks(findings, chosen)
     return settled
+
+
+def _answered_places(findings: pa.Table, decisions: pa.Table) -> Mask:
+    """Return which findings miss a box where a decision is about one."""
+    settled = np.zeros(findings.num_rows, dtype=bool)
+    boxed = pc.and_(pc.is_null(findings["label_id"]), pc.is_valid(findings["suggested_bbox"]))
+    places = np.flatnonzero(boxed.to_numpy(zero_copy_only=False))
+    if not len(places):
+        return settled
+    by_sample: dict[str, list[int]] = {}
+    for place, sample in enumerate(decisions["sample_id"].to_pylist()):
+        by_sample.setdefault(sample, []).append(place)
+    drawn, tracks = _boxes(decisions["to_bbox"]), decisions["to_track_id"].to_pylist()
+    asked = findings.select(["sample_id", "issue", "reason_args"]).take(pa.array(places)).to_pylist()
+    suggested = _boxes(take_or_null(findings["suggested_bbox"], places))
+    for number, (place, row) in enumerate(zip(places.tolist(), asked, strict=True)):
+        own = _track_of(row)
+        near = [one for one in by_sample.get(row["sample_id"], ()) if own is None or tracks[one] in {None, own}]
+        settled[place] = bool(near) and bool((iou_of(suggested[number], drawn[near]) >= SAME_PLACE).any())
+    return settled
+
+
+def _answered_tracks(findings: pa.Table, decisions: pa.Table) -> Mask:
+    """Return which findings at a label of a track had all the places answered at which the track misses a box."""
+    settled = np.zeros(findings.num_rows, dtype=bool)
+    at_label = pc.and_(pc.is_valid(findings["label_id"]), pc.starts_with(findings["issue"], TRACKS))
+    at_label = pc.and_(at_label, pc.is_valid(findings["related_ids"]))
+    about = set(zip(decisions["sample_id"].to_pylist(), decisions["to_track_id"].to_pylist(), strict=True))
+    for at in np.flatnonzero(at_label.to_numpy(zero_copy_only=False)).tolist():
+        args = json.loads(findings["reason_args"][at].as_py())
+        frames = findings["related_ids"][at].as_py()  # fewer than there were, where one was erased
+        whole = len(frames) == args.get("n_places")
+        settled[at] = whole and all((one, args.get("track")) in about for one in frames)
+    return settled
+
+
+def _track_of(finding: Mapping[str, str]) -> str | None:
+    """Return the track that misses the box, None where none is named."""
+    track: str | None = json.loads(finding["reason_args"]).get("track")
+    return track if finding["issue"].startswith(TRACKS) else None
 
 
 def _boxes(column: pa.Array | pa.ChunkedArray) -> Floats:

@@ -19,17 +19,18 @@ BOX_MOVED = "decision_box_moved"
 BOX_ADDED = "decision_box_added"
 
 WITHDRAWS = "withdraws decision "  # a note whose `why` is this and an id takes that decision back
-TAKES_ID = "takes the track id "  # an accept whose `why` is this and an id gives the label that id
 
 
 def standing(decisions: pa.Table) -> pa.Table:
     """Return what a ledger still says, in its order: without what was withdrawn, and without plain notes.
 
-    Notes that hold a box (`to_bbox`: moved, or added where they name a class too) stay. The column is added where it
-    is absent.
+    Notes that hold a box (`to_bbox`: moved, or added where they name a class too) stay. This column and `to_track_id`
+    are added where they are absent.
     """
-    if "to_bbox" not in decisions.column_names:
-        decisions = decisions.append_column("to_bbox", pa.nulls(decisions.num_rows, schema.BBOX))
+    for name in ("to_bbox", "to_track_id"):
+        if name not in decisions.column_names:
+            kind = schema.DECISIONS.field(name).type
+            decisions = decisions.append_column(name, pa.nulls(decisions.num_rows, kind))
     is_note = pc.equal(decisions["decision"], "note")
     keeps = pc.or_(pc.invert(is_note), pc.is_valid(decisions["to_bbox"]))
     if "why" in decisions.column_names:
@@ -72,6 +73,11 @@ class People:
         np.maximum.at(last, row[decides], decision[decides])
         return cls(decisions, decision, row, stale, decides, last)
 
+    @property
+    def drops(self) -> Mask:
+        """(rows,) whether the decision that applies drops it."""
+        return self._is("drop")
+
     def overrule(
         self, rows: pa.Table, suggested: pa.Array, action: Ints, weight: Floats, released: pa.Array
     ) -> tuple[Ints, Floats, pa.Array]:
@@ -81,7 +87,7 @@ class People:
         """
         given = rows["label"].combine_chunks()
         wanted = self._wanted(suggested)
-        takes, drops = self._takes(), self._is("drop")
+        takes, drops = self._takes(), self.drops
         same = pc.fill_null(pc.equal(wanted, given), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
         verdict = np.full(rows.num_rows, KEEP, dtype=np.int64)
         verdict[takes & ~same] = RELABEL
@@ -139,8 +145,6 @@ def stale_pairs(decisions: pa.Table, decision: Ints, content_sha256: pa.ChunkedA
 def taken_ids(decisions: pa.Table, label_ids: pa.ChunkedArray, content_sha256: pa.ChunkedArray) -> pa.Array:
     """Return for each row the track id that the last decision in `standing(decisions)` gives its label, else null."""
     n = len(label_ids)
-    if "why" not in decisions.column_names or not decisions.num_rows:
-        return pa.nulls(n, pa.string())
     at = pc.index_in(decisions["label_id"], value_set=label_ids.combine_chunks(), skip_nulls=True)
     row = pc.fill_null(at, -1).to_numpy().astype(np.int64)
     decides = ~equals_word(decisions["decision"].combine_chunks(), "note")
@@ -149,9 +153,8 @@ def taken_ids(decisions: pa.Table, label_ids: pa.ChunkedArray, content_sha256: p
     fresh = ~stale_pairs(decisions, decision, content_sha256, row)
     last = np.full(n, -1, dtype=np.int64)
     np.maximum.at(last, row[fresh], decision[fresh])
-    why = take_or_null(decisions["why"], last)
-    takes = pc.and_(pc.equal(take_or_null(decisions["decision"], last), "accept"), pc.starts_with(why, TAKES_ID))
-    return pc.if_else(takes, pc.utf8_slice_codeunits(why, len(TAKES_ID)), None)
+    accepts = pc.equal(take_or_null(decisions["decision"], last), "accept")
+    return pc.if_else(accepts, take_or_null(decisions["to_track_id"], last), None)
 
 
 def moved_boxes(decisions: pa.Table, label_ids: pa.ChunkedArray, content_sha256: pa.ChunkedArray) -> Ints:

@@ -20,6 +20,7 @@ from curate.policy import Policy, Rule
 from curate.teachers.regions.doubt import share_in_doubt
 from curate.verdict_boxes import answered, open_places
 from curate.verdict_limits import hold_back, is_mislabel, limited
+from curate.verdict_pairs import one_stays
 from curate.verdict_people import People
 from curate.verdict_rows import (
     DROP,
@@ -52,7 +53,8 @@ def decide(
     a finding about a sample applies to all its labels; the strongest action wins. A relabel needs one suggested
     label that differs from the given one (and, for a finding about the whole sample, a single label to change),
     else the row goes to review. A row is softened or kept with the smallest weight that its winning rules name.
-    What teachers say alone is bounded, see `verdict_limits`: by the cap, and no drop while noise rates disagree.
+    What teachers say alone is bounded, see `verdict_limits`: by the cap, and no drop while noise rates disagree. Of boxes
+    that repeat each other one stays, see `verdict_pairs`.
     A row that waits for review is not released; with `release_review: soft` a classification label for which only
     mislabel findings ask for review is, without a label: nobody vouches for one, the soft label says what is known. A
     mask of which only regions are in doubt is released without these regions, see `manifest.vouched`.
@@ -88,7 +90,7 @@ def decide(
     rows = row_table(samples, labels)
     people = People.of(decisions if decisions is not None else schema.empty(schema.DECISIONS), rows)
     findings = findings.filter(pa.array(~answered(findings, people.decisions, rows)))
-    found = _Found.of(findings, rows, policy)
+    found = _Found.of(findings, rows, policy, people.drops)
     action, weight = found.strongest(rows.num_rows)
     suggestion = found.best_suggestion(rows)
     action[(action == RELABEL) & (suggestion < 0)] = REVIEW
@@ -167,7 +169,7 @@ class _Found:
     risk: Floats
 
     @classmethod
-    def of(cls, findings: pa.Table, rows: pa.Table, policy: Policy) -> _Found:
+    def of(cls, findings: pa.Table, rows: pa.Table, policy: Policy, dropped: Mask) -> _Found:
         rules = policy.all_rules()
         chosen = rule_of_each(findings, rules)
         actions = np.array([STRENGTH.index(rule.action) for rule in rules] + [KEEP])[chosen]
@@ -179,6 +181,7 @@ class _Found:
         finding, row = pairs_of(findings, rows)
         risk = _risk(findings)[finding]
         action, weight = limited(findings, finding, row, actions[finding].astype(np.int64), weights[finding])
+        action = one_stays(findings, finding, row, action, rows["label_id"], dropped)
         order = np.lexsort((rank_of(findings["finding_id"])[finding], -risk, -action, row))
         return cls(findings, finding[order], row[order], action[order], weight[order], risk[order])
 
@@ -207,10 +210,9 @@ class _Found:
         region = equals_word(self.findings["check"].combine_chunks(), "mask_noise")
         for at in np.unique(self.finding[asks & region[self.finding]]).tolist():
             share[at] = share_in_doubt(self.findings["reason_args"][at].as_py())
-        whole = np.zeros(rows.num_rows, dtype=bool)
-        whole[self.row[asks & (share[self.finding] >= 1.0)]] = True
+        total = np.bincount(self.row[asks], weights=share[self.finding[asks]], minlength=rows.num_rows)
         masks: Mask = equals_word(rows["task"].combine_chunks(), "segmentation")
-        return masks & ~whole
+        return masks & (total < 1.0)
 
     def risk_by_row(self, n_rows: int) -> Floats:
         risk = np.zeros(n_rows)

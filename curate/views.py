@@ -95,6 +95,23 @@ def boxes_view(labels: pa.Table, samples: pa.Table, found: pa.Table, teachers: S
     return view
 
 
+def regions_view(labels: pa.Table, samples: pa.Table, regions: pa.Table) -> pa.Table:
+    """Return one row per decodable image whose masks were held against segmenters: `given_masks` and `regions`.
+
+    Args:
+        labels: `schema.LABELS`; masks of segmentation count, in the order of their ids.
+        samples: the samples view.
+        regions: `sample_id` and `regions`, see `teachers.regions.segmenters`.
+    """
+    good = readable(samples)
+    good = good.filter(pc.is_in(good["sample_id"], value_set=regions["sample_id"].combine_chunks()))
+    masks = labels.filter(pc.and_(pc.equal(labels["task"], "segmentation"), pc.is_valid(labels["mask"])))
+    listed = _listed(masks.sort_by("label_id"), good["sample_id"].combine_chunks(), schema.GIVEN_MASK)
+    seen = look_up(regions, "sample_id", good["sample_id"], what="The regions")
+    name = schema.REGIONS_COLUMN
+    return good.append_column("given_masks", listed).append_column(name, seen[name])
+
+
 def tags_view(labels: pa.Table, samples: pa.Table, present: pa.Table | None = None) -> pa.Table:
     """Return one row per decodable image that has several labels or was looked at: its `given_tags` and the teachers'.
 

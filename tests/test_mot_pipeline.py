@@ -38,7 +38,10 @@ def _boxes(frame: int) -> dict[int, list[int]]:
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sequences of three walkers; in the first, 1 and 2 are exchanged from frame 13 on, and one box is ignored."""
+    """Two sequences of three walkers.
+
+    In the first, 1 and 2 are exchanged from frame 13 on; in the second, 2 has no label in frames 10 to 12, 3 is ignored.
+    """
     root = tmp_path_factory.mktemp("walkers")
     (root / "tracks").mkdir()
     for number, video in enumerate(("north", "south")):
@@ -52,7 +55,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 cv2.rectangle(picture, (x, y), (x + w, y + h), (80 * one, 240 - 60 * one, 200), -1)
                 wrong = {1: 2, 2: 1}.get(one, one) if video == "north" and frame >= 13 else one
                 ignored = video == "south" and one == 3
-                lines.append(f"{frame},{wrong},{x},{y},{w},{h},{int(not ignored)},1,1")
+                if not (video == "south" and one == 2 and 10 <= frame <= 12):
+                    lines.append(f"{frame},{wrong},{x},{y},{w},{h},{int(not ignored)},1,1")
                 truth.append(f"{frame},{10 * one},{x + 1},{y},{w},{h},1,1,1")
             cv2.imwrite(str(home / "img1" / f"{frame:06}.png"), picture)
         (home / "gt" / "gt.txt").write_text("\n".join(lines) + "\n")
@@ -100,7 +104,7 @@ def test_a_suggested_id_is_seen_accepted_in_the_app_and_released(spec: Path, wor
     second = curate.run(spec, workspace=workspace)
     assert second.release is not None
     released = {row["label_id"]: row for row in second.release.data.to_pylist()}
-    assert {released[key]["track_id"] for key in accepted} == {"2"}
+    assert {(released[key]["track_id"], released[key]["given_track_id"]) for key in accepted} == {("2", "1")}
     assert {released[key]["action"] for key in accepted} == {"keep"}
     assert {released[key]["released_label"] for key in accepted} == {"pedestrian"}
     assert not (set(wrong) - accepted) & set(released)
@@ -110,6 +114,59 @@ def test_a_suggested_id_is_seen_accepted_in_the_app_and_released(spec: Path, wor
     third = curate.run(spec, workspace=workspace)
     assert third.release is not None
     assert not accepted & set(third.release.data["label_id"].to_pylist()), "a mind that was changed"
+
+
+def test_missing_boxes_of_a_gap_are_drawn_accepted_and_released_with_their_reason(
+    spec: Path, workspace: Path
+) -> None:
+    first = curate.run(spec, workspace=workspace)
+    assert first.release is not None
+    assert first.release.ignore is not None
+    places = [row for row in first.release.ignore.to_pylist() if row["label_id"] is None]
+    assert [(row["task"], row["label"]) for row in places] == [("tracking", "pedestrian")] * 3
+    before = {row["label_id"] for row in first.release.data.to_pylist()}
+    (after_gap,) = [
+        row["label_id"] for row in first.tables["findings"].to_pylist()
+        if row["issue"] == "track_gap" and row["check"] == "track_noise" and row["flagged"]
+    ]  # fmt: skip
+    assert after_gap not in before, "it waits for a person"
+    view = _opened().load_saved_view("tracks: missing boxes")
+    assert [(sample.group_video, sample.uri[-8:]) for sample in view] == [
+        ("south", f"00{frame}.png") for frame in (10, 11, 12)
+    ]
+    drawn = [box for sample in view for box in sample.suggested.detections]
+    assert {(box.track_id, box.label, box.index) for box in drawn} == {("2", "pedestrian", drawn[0].index)}
+    assert "follower" in drawn[0].reason
+    _opened().select_labels(ids=[box.id for box in drawn[:2]]).tag_labels("curate:accept")
+    _opened().select_labels(ids=[drawn[2].id]).tag_labels("curate:reject")
+
+    second = curate.run(spec, workspace=workspace)
+    assert second.release is not None
+    released = {row["label_id"]: row for row in second.release.data.to_pylist()}
+    assert set(released) - before == {drawn[0].id, drawn[1].id, after_gap}
+    for box, frame in zip(drawn[:2], (9, 10), strict=True):
+        row = released[box.id]
+        assert (row["task"], row["track_id"], row["frame"]) == ("tracking", "2", frame)
+        assert (row["released_label"], row["given_track_id"]) == ("pedestrian", None)
+        assert row["bbox"] == pytest.approx(box.bounding_box)
+        assert "decision_accept" in row["reason_codes"]
+    asked = {row["finding_id"]: row for row in first.tables["findings"].to_pylist()}
+    decided = second.release.decisions.to_pylist()
+    assert {(row["to_track_id"], asked[row["finding_id"]]["issue"]) for row in decided} == {("2", "track_missing")}
+    left = second.release.ignore
+    assert left is None or not [row for row in left.to_pylist() if row["label_id"] is None], (
+        "the places are answered"
+    )
+    report = verify_version(workspace / "manifests", "walkers")
+    assert [promise for promise in report.promises if promise.ok is False] == []
+    third = curate.run(spec, workspace=workspace)
+    assert third.published is not None
+    assert not third.published.is_new, "nothing changed, nothing is published"
+    _opened().select_labels(ids=[drawn[0].id]).untag_labels("curate:accept")
+    fourth = curate.run(spec, workspace=workspace)
+    assert fourth.release is not None
+    rows = {row["label_id"] for row in fourth.release.data.to_pylist()}
+    assert (drawn[0].id in rows, drawn[1].id in rows, after_gap in rows) == (False, True, False), "a changed mind"
 
 
 def _opened() -> Any:

@@ -98,7 +98,7 @@ def _of_given(judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str)
     risk, flagged = judged.risk[:, place], judged.flagged[:, place]
     likeliest = judged.risk.argmax(axis=1) == place
     chosen = np.flatnonzero(flagged | (likeliest & (risk >= MIN_RISK)))
-    args = arguments(judged, issue, read.given.label, state.classes, _n_kept(state))
+    args = arguments(judged, issue, read.given.label, read.label_ids, state.classes, _n_kept(state))
     codes = codes_of(judged, issue)
     rows = []
     for row in chosen.tolist():
@@ -121,7 +121,7 @@ def _of_given(judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str)
 
 def _missing(judged: Judged, read: BoxesRead, state: BoxNoiseState) -> pa.Table:
     """Return findings without a label; their ids hold the place, so that an image can miss several boxes."""
-    args = arguments(judged, MISSING, read.given.label, state.classes, _n_kept(state))
+    args = arguments(judged, MISSING, read.given.label, read.label_ids, state.classes, _n_kept(state))
     chosen = np.flatnonzero(judged.missing_flagged | (judged.missing_risk >= MIN_RISK)).tolist()
     code = "box_noise_missing"
     rows = []
@@ -278,7 +278,7 @@ def _usable(boxes: Floats, label: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 CHECK = Check(
     name=NAME,
-    version=3,
+    version=4,
     view="boxes",
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",

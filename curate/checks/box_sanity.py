@@ -155,7 +155,8 @@ def _pairs(
 ) -> tuple[Rows, bool]:
     """Return duplicates (same class) and conflicts (two classes) among the boxes of one annotator and task.
 
-    Of duplicates the box with the smallest id stays; several annotators that agree are no duplicates.
+    Of duplicates the box with the smallest id stays, and each of the others repeats one that stays; several annotators
+    that agree are no duplicates.
     """
     keep = np.flatnonzero(usable)
     parts = [table[name].take(pa.array(keep)).to_pylist() for name in ("sample_id", "task", "annotator")]
@@ -166,14 +167,15 @@ def _pairs(
     labels, ids = table["label"].to_pylist(), table["label_id"].to_pylist()
     twice: dict[int, tuple[float, int]] = {}
     torn: dict[int, tuple[float, int]] = {}
-    for a, b, overlap in zip(keep[left].tolist(), keep[right].tolist(), iou.tolist(), strict=True):
-        low, high = min(a, b), max(a, b)  # rows are sorted by label id
+    a, b = np.sort(np.stack([keep[left], keep[right]]), axis=0)  # rows are sorted by label id
+    for at in np.lexsort((a, b)).tolist():
+        low, high, overlap = int(a[at]), int(b[at]), float(iou[at])
         best = (overlap, -low)
-        if labels[low] == labels[high]:
-            twice[high] = max(twice.get(high, best), best)
-        else:
+        if labels[low] != labels[high]:
             torn[high] = max(torn.get(high, best), best)
             torn[low] = max(torn.get(low, (0.0, 0)), (overlap, -high))
+        elif low not in twice:  # what leaves itself is no reason for another one to leave
+            twice[high] = max(twice.get(high, best), best)
     rows = []
     for row, (overlap, other) in sorted(twice.items()):
         args = {"kept": ids[-other], "iou": round(overlap, 4)}
@@ -199,7 +201,7 @@ def _statistics(rows: Rows, n: int, is_complete: bool) -> pa.Table:  # noqa: FBT
 
 CHECK = Check(
     name=NAME,
-    version=1,
+    version=2,
     view="labels",
     needs=COLUMNS,
     scope="sample",

@@ -11,10 +11,17 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a check over the whole found: `schema.FINDINGS` and `schema.STATISTICS`."""
+    """What a check over the whole found: `schema.FINDINGS` and `schema.STATISTICS`.
+
+    Attributes:
+        findings: all of them.
+        statistics: all of them.
+        beside: for each finding the label with which it is handed out, its own where it has one; None = all have one.
+    """
 
     findings: pa.Table
     statistics: pa.Table
+    beside: pa.Array | None = None
 
 
 def score_by_sample(batch: pa.RecordBatch, state: Fitted, params: Any) -> pa.Table:  # noqa: ANN401, ARG001 - the shape of Check.score
@@ -23,8 +30,9 @@ def score_by_sample(batch: pa.RecordBatch, state: Fitted, params: Any) -> pa.Tab
 
 
 def score_by_label(batch: pa.RecordBatch, state: Fitted, params: Any) -> pa.Table:  # noqa: ANN401, ARG001 - the shape of Check.score
-    """Return the findings about the labels of a batch of the labels view."""
-    return state.findings.filter(pc.is_in(state.findings["label_id"], value_set=batch["label_id"]))
+    """Return the findings about the labels of a batch of the labels view, or handed out with one of them."""
+    label_ids = state.findings["label_id"] if state.beside is None else state.beside
+    return state.findings.filter(pc.is_in(label_ids, value_set=batch["label_id"]))
 
 
 def summarize(state: Fitted, params: Any) -> pa.Table:  # noqa: ANN401, ARG001 - the shape of Check.summarize

@@ -229,7 +229,7 @@ def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=6,
+    version=7,
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",

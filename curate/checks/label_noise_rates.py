@@ -84,7 +84,7 @@ def statistics_of(state: LabelNoiseState) -> list[dict[str, Any]]:
         }
         for teacher in model.teachers
     ]
-    rows += [_moved_row(moved, state.classes) for moved in model.moved]
+    rows += [moved_row(moved, state.classes) for moved in model.moved]
     return rows
 
 
@@ -104,7 +104,7 @@ def _group_rows(by_group: Mapping[str, Tally]) -> list[dict[str, Any]]:
     return rows
 
 
-def _moved_row(moved: Moved, classes: Sequence[str]) -> dict[str, Any]:
+def moved_row(moved: Moved, classes: Sequence[str]) -> dict[str, Any]:
     """Return how many classes of a teacher seem to stand in another order than assumed, with a warning as detail."""
     remedy = (
         f"Check the order of the outputs of {moved.teacher}; what would fit, if the outputs are in the order of the "

@@ -12,186 +12,129 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.check import Batches, Check, build_findings, build_statistics
-from curate.checks.emit import Fitted, score_by_label, summarize
-from curate.checks.masks import mask_shape
+from curate.checks.emit import Fitted, score_by_sample, summarize
 from curate.checks.pictures import gather
 from curate.ingest.rle import decode_mask
 from curate.statistics.intervals import wilson
-from curate.teachers.regions.answers import Answer
-from curate.teachers.regions.canvas import NONE, Bools, Ids
-from curate.teachers.regions.doubt import SHARE, doubt_to_json, pixels_in_doubt
+from curate.teachers.regions.canvas import Ids
+from curate.teachers.regions.doubt import doubt_to_json, pixels_in_doubt
 from curate.teachers.regions.found import RegionFound, issues_of
-from curate.teachers.regions.judge import ISSUES, Judged, Region, Source, judge
+from curate.teachers.regions.given import drawn, readable
+from curate.teachers.regions.judge import judged, usual_noise
+from curate.teachers.regions.region import ISSUES, Region
 
 NAME = "mask_noise"
-COLUMNS = ("label_id", "sample_id", "task", "label", "mask")
-MAX_PIXELS = 100_000_000
-Rows = list[dict[str, Any]]
+COLUMNS = ("sample_id", "given_masks", schema.REGIONS_COLUMN)
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class MaskNoiseParams:
-    """From where on a region is worth a finding.
+    """From where on a region is worth a finding, and what is known of the teachers.
 
     Attributes:
         min_risk: findings below are left out.
+        segmenters: (teacher, weight, why it was left out or "") of each that the regions were measured with.
+        region_noise_rate: share of the regions whose label is wrong, as fitted with those weights.
     """
 
     min_risk: float = 0.1
+    segmenters: tuple[tuple[str, float, str], ...] = ()
+    region_noise_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """The labels of one image and the teachers' masks of it, as rows of the view; sorted by label id."""
+    """The masks of one image, those that can be drawn, and their classes as one picture."""
 
-    rows: Rows
-    teachers: tuple[Rows, ...]  # empty where a teacher has no answer
+    sample_id: str
+    masks: Rows
+    names: tuple[str, ...]
+    ids: Ids
+
+    @classmethod
+    def of(cls, sample_id: str, masks: Rows) -> _Picture | None:
+        """Return what can be drawn; None without any."""
+        good = readable(masks)
+        names = tuple(sorted({one["label"] for one in good}))
+        return cls(sample_id, good, names, drawn(good, names)) if good else None
 
 
 def fit(batches: Batches, params: MaskNoiseParams) -> Fitted:
-    """Judge every image that a teacher has answered for, in two passes: what is usual, then what is not."""
-    parts = list(batches)
-    columns = sorted(one for one in (parts[0].schema.names if parts else []) if one.startswith(schema.MASKS_PREFIX))
-    table = gather(parts, [*COLUMNS, *columns])
-    pictures = _pictures(table, columns) if table is not None else {}
-    if not pictures:
+    """Judge the outline of every region by what is usual of all, and say what is found of each image."""
+    table = gather(batches, COLUMNS)
+    n_masks = pc.sum(pc.list_value_length(table["given_masks"])).as_py() if table is not None else 0
+    if table is None or not n_masks:
         row = {"name": "share_with_finding", "n": 0, "outcome": "insufficient data", "detail": {"why": "no mask"}}
         return Fitted(build_findings(NAME, []), build_statistics(NAME, [row]))
-    names = _class_names(pictures)
-    judged = _judged(pictures, [one.removeprefix(schema.MASKS_PREFIX) for one in columns], names)
-    rows: Rows = []
-    for key, picture in pictures.items():
-        rows += _findings(picture, judged.regions[key], names, params)
-    n_masks = sum(len(picture.rows) for picture in pictures.values())
-    return Fitted(
-        build_findings(NAME, rows),
-        build_statistics(NAME, [*_statistics(rows, n_masks), *_teachers(judged, columns)]),
-    )
+    noise = usual_noise(table[schema.REGIONS_COLUMN])
+    found = []
+    for at in range(table.num_rows):
+        (row,) = table.slice(at, 1).to_pylist()
+        regions = judged([Region.of_row(one) for one in row[schema.REGIONS_COLUMN] or ()], noise)
+        found.append(_findings(row["sample_id"], row["given_masks"], regions, params))
+    findings = pa.concat_tables(found)
+    statistics = [*_statistics(findings, n_masks), *_teachers(params)]
+    return Fitted(findings, build_statistics(NAME, statistics))
 
 
-def _pictures(table: pa.Table, columns: Sequence[str]) -> dict[str, _Picture]:
-    """Return sample id -> what is known of it, where masks can be read and a teacher has answered."""
-    table = table.filter(pc.and_(pc.equal(table["task"], "segmentation"), pc.is_valid(table["mask"])))
-    by_sample: dict[str, Rows] = {}
-    for row in table.sort_by("label_id").to_pylist():
-        by_sample.setdefault(row["sample_id"], []).append(row)
-    found = {}
-    for sample, rows in sorted(by_sample.items()):
-        good = [row for row in rows if _is_readable(row["mask"])]
-        answers = [next((row[name] for row in rows if row[name] is not None), None) for name in columns]
-        seen = [[one for one in answer or () if _is_readable(one["mask"])] for answer in answers]
-        sizes = {(row["mask"]["height_px"], row["mask"]["width_px"]) for row in good}
-        if len(sizes) == 1 and any(seen):
-            found[sample] = _Picture(good, tuple(seen))
-    return found
+def _findings(sample_id: str, masks: Rows, regions: Sequence[Region], params: MaskNoiseParams) -> pa.Table:
+    """Return a finding for each flagged region and, where a label has none of an issue, for the worst one in doubt.
+
+    A missing region stands at the label that covers it. The ids hold the place: a label can have several regions.
+    """
+    found = [one for region in regions for one in issues_of(region, params.min_risk)]
+    picture = _Picture.of(sample_id, masks) if found else None
+    chosen = list(_chosen(found, picture)) if picture is not None else []
+    rows = [_row(one, own, picture) for one, own in chosen if picture is not None]
+    table = build_findings(NAME, rows)
+    ids = [
+        schema.stable_id("finding", NAME, one.issue, sample_id, own["label_id"], *map(str, one.region.bbox_px))
+        for one, own in chosen
+    ]
+    return table.set_column(0, schema.FINDINGS.field("finding_id"), pa.array(ids, pa.string()))
 
 
-def _is_readable(mask: dict[str, Any] | None) -> bool:
-    """Return whether the runs fill the mask; mask_sanity says so of those that do not."""
-    if mask is None or mask["counts"] is None or not mask["height_px"] or not mask["width_px"]:
-        return False
-    if mask["height_px"] * mask["width_px"] > MAX_PIXELS:
-        return False
-    try:
-        mask_shape(mask["counts"], mask["height_px"], mask["width_px"])
-    except ValueError:
-        return False
-    return True
+def _chosen(found: Sequence[RegionFound], picture: _Picture) -> Iterator[tuple[RegionFound, Mapping[str, Any]]]:
+    worst: dict[tuple[str, str], tuple[RegionFound, Mapping[str, Any]]] = {}
+    order = sorted(found, key=lambda one: (not one.flagged, -one.risk, one.region.bbox_px, one.region.area_px))
+    for one in order:
+        own = _label_of(picture, one.region)
+        if own is None:
+            continue
+        key = (one.issue, own["label_id"])
+        if one.flagged or key not in worst:
+            yield one, own
+        worst.setdefault(key, (one, own))
 
 
-def _class_names(pictures: Mapping[str, _Picture]) -> tuple[str, ...]:
-    given = {row["label"] for picture in pictures.values() for row in picture.rows}
-    seen = {one["label"] for picture in pictures.values() for rows in picture.teachers for one in rows}
-    return tuple(sorted(given | seen))
-
-
-def _drawn(rows: Rows, names: Sequence[str]) -> Ids:
-    """Return (H, W) class numbers, NONE where no mask is; of two masks on a pixel the class that comes first stays."""
-    size = (rows[0]["mask"]["height_px"], rows[0]["mask"]["width_px"])
-    ids = np.full(size, NONE, dtype=np.int32)
-    for row in sorted(rows, key=lambda one: str(one["label"]), reverse=True):
-        mask = row["mask"]
-        if (mask["height_px"], mask["width_px"]) == size:
-            ids[decode_mask(mask).astype(bool)] = names.index(row["label"])
-    return ids
-
-
-def _judged(pictures: Mapping[str, _Picture], teachers: Sequence[str], names: Sequence[str]) -> Judged:
-    def load(key: str) -> tuple[Ids, list[Answer]]:
-        label = _drawn(pictures[key].rows, names)
-        nothing = np.full(label.shape, NONE, dtype=np.int32)  # a teacher that has no answer prefers no class
-        said = [_drawn(rows, names) if rows else nothing for rows in pictures[key].teachers]
-        return label, [
-            Answer(len(names), codes=codes, source=f"the teacher {name}")
-            for name, codes in zip(teachers, said, strict=True)
-        ]
-
-    return judge(Source(sorted(pictures), list(teachers), len(names), load))
-
-
-def _teachers(judged: Judged, columns: Sequence[str]) -> Rows:
-    """Return a weight for each teacher, and the noise rate that they were weighed with."""
-    found: Rows = []
-    for name, weight in zip(columns, judged.pool.large.tolist(), strict=True):
-        guard = judged.pool.guards[name.removeprefix(schema.MASKS_PREFIX)]
-        group = f"teacher={name.removeprefix(schema.MASKS_PREFIX)}"
-        found.append({"name": "teacher_weight", "group": group, "value": weight, "detail": {"guard": guard.why}})
-    return [*found, {"name": "noise_rate", "value": judged.pool.noise_rate, "detail": {"of": "regions, as fitted"}}]
-
-
-def _findings(
-    picture: _Picture, regions: Sequence[Region], names: Sequence[str], params: MaskNoiseParams
-) -> Iterator[dict[str, Any]]:
-    """Yield the worst region of each issue and label; a missing region stands at the label that covers it."""
-    home = {row["label_id"]: row for row in picture.rows}
-    n_teachers = sum(bool(one) for one in picture.teachers)
-    size = (picture.rows[0]["mask"]["height_px"], picture.rows[0]["mask"]["width_px"])
-    worst: dict[tuple[str, str], RegionFound] = {}
-    ids = _drawn(picture.rows, names)
-    doubt: dict[tuple[str, str], Bools] = {}  # issue and label -> pixels of its flagged regions
-    for region in regions:
-        found = list(issues_of(region, names, n_teachers, float(np.hypot(*size)), params.min_risk))
-        own = _label_of(picture, region, names[region.class_id]) if found else ""
-        for one in found:
-            key = (one.issue, own)
-            if one.flagged:
-                doubt[key] = doubt.get(key, False) | pixels_in_doubt(ids, region, one.issue)
-            if key not in worst or (-one.risk, region.bbox_px) < (-worst[key].risk, worst[key].region.bbox_px):
-                worst[key] = one
-    for (issue, own), one in sorted(worst.items()):
-        row = home[own]
-        sides = (row["mask"]["width_px"], row["mask"]["height_px"])
-        yield {
-            "issue": f"region_{issue}",
-            "sample_id": row["sample_id"],
-            "label_id": row["label_id"],
-            "risk": min(1.0, one.risk),
-            "flagged": one.flagged,
-            "suggested_label": names[one.suggested] if one.suggested != NONE else None,
-            "suggested_bbox": [v / side for v, side in zip(one.region.bbox_px, sides * 2, strict=True)],
-            "reason_code": one.code,
-            "reason_args": {**one.args, **_shapes(one), **_doubt(doubt, issue, row)},
-        }
-
-
-def _doubt(doubt: Mapping[tuple[str, str], Bools], issue: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Return which pixels a finding puts in doubt, and how much of the label all its findings do together."""
-    own = {key: pixels for key, pixels in doubt.items() if key[1] == row["label_id"]}
-    if (issue, row["label_id"]) not in own:
-        return {}
-    label = decode_mask(row["mask"]).astype(np.bool_)
-    told = doubt_to_json(own[issue, row["label_id"]], label)
-    return told | {SHARE: doubt_to_json(np.any(list(own.values()), axis=0), label)[SHARE]}
-
-
-def _label_of(picture: _Picture, region: Region, name: str) -> str:
+def _label_of(picture: _Picture, region: Region) -> Mapping[str, Any] | None:
     """Return the label of a class that a region is of: where there are several, the one that fills its box most."""
-    rows = sorted((row for row in picture.rows if row["label"] == name), key=lambda row: str(row["label_id"]))
-    if len(rows) == 1:
-        return str(rows[0]["label_id"])
-    x, y, w, h = (int(v) for v in region.bbox_px)
+    rows = [row for row in picture.masks if row["label"] == region.label]
+    if len(rows) < 2:
+        return rows[0] if rows else None
+    x, y, w, h = region.bbox_px
     filled = [int(decode_mask(row["mask"])[y : y + h, x : x + w].sum()) for row in rows]
-    return str(rows[int(np.argmax(filled))]["label_id"])
+    return rows[int(np.argmax(filled))]
+
+
+def _row(one: RegionFound, own: Mapping[str, Any], picture: _Picture) -> dict[str, Any]:
+    height, width = picture.ids.shape
+    doubt = {}
+    if one.flagged:
+        pixels = pixels_in_doubt(picture.ids, one.region, picture.names.index(one.region.label), one.issue)
+        doubt = doubt_to_json(pixels, decode_mask(own["mask"]).astype(np.bool_))
+    return {
+        "issue": f"region_{one.issue}",
+        "sample_id": picture.sample_id,
+        "label_id": own["label_id"],
+        "risk": min(1.0, one.risk),
+        "flagged": one.flagged,
+        "suggested_label": one.suggested,
+        "suggested_bbox": [v / side for v, side in zip(one.region.bbox_px, (width, height) * 2, strict=True)],
+        "reason_code": one.code,
+        "reason_args": {**one.args, **_shapes(one), **doubt},
+    }
 
 
 def _shapes(one: RegionFound) -> dict[str, Any]:
@@ -202,25 +145,35 @@ def _shapes(one: RegionFound) -> dict[str, Any]:
     }
 
 
-def _statistics(rows: Rows, n_masks: int) -> Rows:
-    found: Rows = []
+def _statistics(findings: pa.Table, n_masks: int) -> Iterator[dict[str, Any]]:
+    flagged = findings.filter(findings["flagged"])
     for issue in (None, *(f"region_{one}" for one in ISSUES)):
-        hits = {row["label_id"] for row in rows if row["flagged"] and issue in (None, row["issue"])}
-        low, high = wilson(len(hits), n_masks)
-        share = {"value": len(hits) / n_masks, "low": low, "high": high, "n": n_masks}
-        found.append({"name": "share_with_finding", "group": f"issue={issue}" if issue else None, **share})
-    return found
+        own = flagged if issue is None else flagged.filter(pc.equal(flagged["issue"], issue))
+        n_hits = pc.count_distinct(own["label_id"]).as_py()
+        low, high = wilson(n_hits, n_masks)
+        share = {"value": n_hits / n_masks, "low": low, "high": high, "n": n_masks}
+        group = f"issue={issue}" if issue else None
+        yield {"name": "share_with_finding", "group": group, **share, "detail": {"n_regions": own.num_rows}}
+
+
+def _teachers(params: MaskNoiseParams) -> Iterator[dict[str, Any]]:
+    """Yield a weight for each teacher, and the noise rate that they were weighed with."""
+    for name, weight, why in params.segmenters:
+        yield {"name": "teacher_weight", "group": f"teacher={name}", "value": weight, "detail": {"guard": why}}
+    if params.region_noise_rate is not None:
+        detail = {"of": "regions, as fitted"}
+        yield {"name": "noise_rate", "value": params.region_noise_rate, "detail": detail}
 
 
 CHECK = Check(
     name=NAME,
-    version=4,
-    view="labels",
-    needs=(*COLUMNS, "masks_*"),
+    version=5,
+    view="regions",
+    needs=COLUMNS,
     scope="dataset",
     issues=tuple(f"region_{one}" for one in ISSUES),
     params=MaskNoiseParams(),
     fit=fit,
-    score=score_by_label,
+    score=score_by_sample,
     summarize=summarize,
 )

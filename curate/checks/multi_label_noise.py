@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.check import Batches, Check, build_findings, build_statistics
+from curate.checks.label_noise_rates import moved_row
 from curate.teachers.disagreement import fit_rows
 from curate.teachers.label_columns import label_indices, prob_matrix
 from curate.teachers.multi_label import CellScores, MultiLabelModel, fit_multi_label, score_cells
@@ -180,6 +181,7 @@ def summarize(state: MultiLabelNoiseState, _params: MultiLabelNoiseParams) -> pa
                 | {"n": int(state.judged[at].sum()), "detail": {"method": own.method}}
             )
     rows += _weights(models, state.names, missing)
+    rows += [moved_row(moved, state.classes) for moved in state.model.moved]
     return build_statistics(NAME, rows)
 
 
@@ -269,7 +271,7 @@ def _named(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=2,
+    version=3,
     view="tags",
     needs=("sample_id", "given_tags", "present_*"),
     scope="dataset",

@@ -14,13 +14,15 @@ from curate import schema
 from curate.check import Batches, build_findings, build_statistics
 from curate.checks.emit import Fitted
 from curate.checks.pictures import gather
+from curate.checks.track_places import MISSING, error_of, homes, missing_places
 from curate.statistics.intervals import wilson
 from curate.teachers.tracks.boxes import Floats, TrackBoxes, track_boxes
 from curate.teachers.tracks.found import ISSUES, Found
 from curate.teachers.tracks.partners import Partners, match
 from curate.teachers.tracks.searches import search
 
-TRACK_ISSUES = tuple(f"track_{one}" for one in ISSUES)
+LABEL_ISSUES = tuple(f"track_{one}" for one in ISSUES)
+TRACK_ISSUES = (*LABEL_ISSUES, MISSING)
 COLUMNS = ("label_id", "sample_id", "label", "bbox", "track_id", "frame", "width_px", "height_px")
 SEQUENCE = "group_video"  # optional: without it, all frames are one sequence
 FLAGS = "flags"  # optional: what the source says of a label
@@ -52,10 +54,14 @@ def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bo
     boxes = _boxes(table)
     partners = [_partners(table, boxes, column) for column in teachers]
     ignored = _ignored(table)
-    found = [one for one in search(boxes, partners) if one.box >= 0 and one.risk >= params.min_risk]
-    found = [one for one in found if not ignored[boxes.row[one.box]]]
-    rows = [_row(table, boxes, one) for one in found]
-    return Fitted(build_findings(name, rows), build_statistics(name, _statistics(rows, boxes, partners)))
+    found = [one for one in search(boxes, partners) if one.risk >= params.min_risk]
+    found = [one for one in found if not ignored[boxes.row[one.box if one.box >= 0 else one.track]]]
+    at = homes(table, boxes)
+    missing, handed, samples = missing_places(name, boxes, found, at, _sizes(table), params.min_risk)
+    rows = [_row(table, boxes, one, samples.get(error_of(boxes, one), ())) for one in found if one.box >= 0]
+    findings = pa.concat_tables([build_findings(name, rows), missing])
+    beside = pa.array([*(row["label_id"] for row in rows), *handed], pa.string())
+    return Fitted(findings, build_statistics(name, _statistics(findings, boxes, partners)), beside)
 
 
 def _sequences(table: pa.Table) -> list[str]:
@@ -109,7 +115,8 @@ def _partners(table: pa.Table, boxes: TrackBoxes, column: str) -> Partners:
     return match(boxes, tracks, column.removeprefix(schema.TRACKS_PREFIX))
 
 
-def _row(table: pa.Table, boxes: TrackBoxes, one: Found) -> dict[str, Any]:
+def _row(table: pa.Table, boxes: TrackBoxes, one: Found, missing: Sequence[str]) -> dict[str, Any]:
+    """Return the finding at a label; `missing`: samples in which its track misses the box that it is about."""
     row = int(boxes.row[one.box])
     issue = f"track_{one.issue}"
     found: dict[str, Any] = {
@@ -119,7 +126,12 @@ def _row(table: pa.Table, boxes: TrackBoxes, one: Found) -> dict[str, Any]:
         "risk": one.risk,
         "flagged": one.flagged,
         "reason_code": one.code,
-        "reason_args": {**one.args, **({"suggested_track": one.suggested_id} if one.suggested_id else {})},
+        "related_ids": sorted(set(missing)),
+        "reason_args": {
+            **one.args,
+            **({"suggested_track": one.suggested_id} if one.suggested_id else {}),
+            **({"n_places": len(set(missing))} if missing else {}),
+        },
         "suggested_label": one.suggested_label,
     }
     if one.suggested_box is not None:
@@ -128,19 +140,20 @@ def _row(table: pa.Table, boxes: TrackBoxes, one: Found) -> dict[str, Any]:
     return found
 
 
-def _statistics(
-    rows: Sequence[dict[str, Any]], boxes: TrackBoxes, partners: Sequence[Partners]
-) -> list[dict[str, Any]]:
+def _statistics(findings: pa.Table, boxes: TrackBoxes, partners: Sequence[Partners]) -> list[dict[str, Any]]:
     n = boxes.n
     found: list[dict[str, Any]] = [{"name": "n_tracks", "value": float(len(np.unique(boxes.track))), "n": n}]
-    for issue in (None, *TRACK_ISSUES):
-        hits = {row["label_id"] for row in rows if issue in (None, row["issue"]) and row["flagged"]}
+    flagged = findings.filter(findings["flagged"])
+    about = list(zip(flagged["issue"].to_pylist(), flagged["label_id"].to_pylist(), strict=True))
+    found.append({"name": "n_missing", "value": float(sum(what == MISSING for what, _ in about)), "n": n})
+    for issue in (None, *LABEL_ISSUES):
+        hits = {label_id for what, label_id in about if issue in {None, what}} - {None}
         low, high = wilson(len(hits), n)
         share = {"value": len(hits) / n, "low": low, "high": high, "n": n}
         found.append({"name": "share_with_finding", "group": f"issue={issue}" if issue else None, **share})
     for one in partners:
         seen = int((one.of_label >= 0).sum())
         low, high = wilson(seen, n)
-        about = {"value": seen / n, "low": low, "high": high, "n": n}
-        found.append({"name": "share_seen", "group": f"teacher={one.name}", **about})
+        share = {"value": seen / n, "low": low, "high": high, "n": n}
+        found.append({"name": "share_seen", "group": f"teacher={one.name}", **share})
     return found

@@ -160,7 +160,7 @@ def erase(
 
 def export(
     version: Annotated[str, typer.Argument(help="NAME, NAME@ID, NAME@vN or NAME@TAG")],
-    format: Annotated[str, typer.Option("--format", help="coco | yolo | voc | csv | hf | webdataset")],  # noqa: A002 - the option's name
+    format: Annotated[str, typer.Option("--format", help="coco | yolo | voc | mot | csv | hf | webdataset")],  # noqa: A002 - the option's name
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must not be there yet")],
     images: Annotated[str, typer.Option(help="link | copy | none")] = "link",
     retracted: Annotated[bool, typer.Option("--retracted", help="Even a version that was retracted.")] = False,
@@ -169,7 +169,7 @@ def export(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write released labels for trainers that want COCO, YOLO, VOC, CSV, Hugging Face datasets or WebDataset."""
+    """Write released labels for trainers that want COCO, YOLO, VOC, MOT, CSV, Hugging Face datasets or WebDataset."""
     from curate.export import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)

@@ -79,7 +79,8 @@ def _timeframe(facts: Facts) -> str | None:
 
 def _raw(_: Facts) -> str:
     return (
-        "Given labels stand beside released ones (given_label, given_bbox); what was taken out stands in excluded/."
+        "Given labels stand beside released ones (given_label, given_bbox, given_track_id); what was taken out stands in "
+        "excluded/."
     )
 
 

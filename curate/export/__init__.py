@@ -1,4 +1,4 @@
-"""Released labels for tools that know only COCO, YOLO, Pascal VOC or CSV."""
+"""Released labels for tools that know only COCO, YOLO, Pascal VOC, MOT or CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from curate.errors import ConfigError, InputError, did_you_mean
-from curate.export import coco, table, voc, yolo
+from curate.export import coco, mot, table, voc, yolo
 from curate.export.folder import refuse_foreign, written_beside
 from curate.export.record import MARKER
 from curate.export.release import Image, LeftOut, class_order, released_images
@@ -23,7 +23,13 @@ __all__ = ["FORMATS", "MARKER", "ExportResult", "export"]
 
 Writer = Callable[[Path, list[Image], list[str], LeftOut], list[Image]]
 # writes the annotation files into a folder, names each image's file in it, returns the images that it holds
-FORMATS: dict[str, Writer] = {"coco": coco.write, "yolo": yolo.write, "voc": voc.write, "csv": table.write}
+FORMATS: dict[str, Writer] = {
+    "coco": coco.write,
+    "yolo": yolo.write,
+    "voc": voc.write,
+    "mot": mot.write,
+    "csv": table.write,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +72,12 @@ def export(
             container, bbox, mask, polygons, track_id, frame, annotator, flags.
         labels: `schema.LABELS`, for geometry that `data` lacks; or None.
         out: the folder to write.
-        format: coco, yolo, voc or csv.
+        format: coco, yolo, voc, mot or csv.
         images: "link" (hard links where the file system allows it, else symbolic ones), "copy", or "none".
         media: where the images are; needed unless `images` is "none".
         classes: order of the classes; without it they are sorted.
-        ignored: `manifest.tables.IGNORE`: what nobody vouches for in these images. COCO holds it, of other formats it
-            stands in `left_out`.
+        ignored: `manifest.tables.IGNORE`: what nobody vouches for in these images. COCO and MOT hold
+            it, of other formats it stands in `left_out`.
 
     Raises:
         ConfigError: unknown format, no media, or `out` holds something else.

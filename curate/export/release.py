@@ -16,7 +16,7 @@ from curate import schema
 from curate.errors import InputError
 
 NEEDED = ("sample_id", "label_id", "uri", "task", "released_label")
-GEOMETRY = ("bbox", "mask", "polygons", "track_id", "frame", "annotator", "flags", "source_key")
+GEOMETRY = ("bbox", "mask", "polygons", "track_id", "given_track_id", "frame", "annotator", "flags", "source_key")
 
 LEFT_OUT = pa.schema(
     [
@@ -42,6 +42,7 @@ class Label:
     polygons: Sequence[Sequence[float]] | None
     mask: Mapping[str, Any] | None
     track_id: str | None
+    given_track_id: str | None  # where it is another than the released one
     frame: int | None
     annotator: str | None
     flags: Sequence[str]
@@ -63,6 +64,7 @@ class Image:
     ignored: list[Label] = field(
         default_factory=list
     )  # held back, or places where one may be missing; `name` may be ""
+    video: str | None = None  # its sequence, where the release says it
     file: str = ""  # relative to the folder of images, `/` between parts
 
 
@@ -139,6 +141,7 @@ def _image(row: Mapping[str, Any]) -> Image:
         height_px=row.get("height_px"),
         state=state,
         weight=1.0 if weight is None else weight,
+        video=dict(row.get("groups") or ()).get("video"),
     )
 
 
@@ -154,6 +157,7 @@ def _label(row: Mapping[str, Any]) -> Label:
         polygons=row.get("polygons"),
         mask=row.get("mask"),
         track_id=row.get("track_id"),
+        given_track_id=row.get("given_track_id"),
         frame=row.get("frame"),
         annotator=row.get("annotator"),
         flags=row.get("flags") or (),

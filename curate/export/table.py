@@ -13,7 +13,7 @@ from curate.export.release import LEFT_OUT, Image, Label, LeftOut, name_files, s
 
 COLUMNS = (
     *("image", "label", "split", "weight", "task", "label_state", "given_label", "x", "y", "w", "h"),
-    *("width_px", "height_px", "polygons", "mask", "track_id", "frame", "annotator", "flags"),
+    *("width_px", "height_px", "polygons", "mask", "track_id", "given_track_id", "frame", "annotator", "flags"),
     *("uri", "sample_id", "label_id"),
 )
 
@@ -58,13 +58,14 @@ def _label(image: Image, label: Label | None) -> list[Any]:
 
 def _outline(label: Label | None) -> list[Any]:
     if label is None:
-        return [None] * 6
+        return [None] * 7
     polygons = json.dumps(label.polygons) if label.polygons else None
     mask = None
     if label.mask is not None:
         size = [label.mask["height_px"], label.mask["width_px"]]
         mask = json.dumps({"size": size, "counts": label.mask["counts"].decode("ascii")})
-    return [polygons, mask, label.track_id, label.frame, label.annotator, " ".join(label.flags) or None]
+    told = [label.track_id, label.given_track_id, label.frame, label.annotator]
+    return [polygons, mask, *told, " ".join(label.flags) or None]
 
 
 def write_left_out(path: Path, left_out: LeftOut) -> None:

@@ -1,4 +1,4 @@
-"""`curate export`: a version of a workspace, written for trainers that want COCO, YOLO, VOC or CSV."""
+"""`curate export`: a version of a workspace, written for trainers that want COCO, YOLO, VOC, MOT or CSV."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def export_version(
     Args:
         workspace: where the images were found by the last run.
         reference: NAME, NAME@ID, NAME@vN or NAME@TAG.
-        format: coco | yolo | voc | csv | hf | webdataset.
+        format: coco | yolo | voc | mot | csv | hf | webdataset.
         out: folder to write; must not be there yet.
         images: link | copy | none.
         root: where releases are; None = the workspace's own.

@@ -10,9 +10,9 @@ What is read as what:
   wholly outside is out;
 - 0 in the seventh column says not to consider a box: it is kept with the flag "ignored". A file with nothing but 0
   there is taken to have no such mark;
-- classes are those of MOT16 and MOT17 (1 = pedestrian, …) unless `class_names` gives others: class 1, 2, … in order;
-  a line with a number beyond those names is out. Without `class_names`, a number beyond MOT17's is a class of that
-  name. A file without an eighth column is about class 1;
+- classes are those of MOT16 and MOT17 (1 = pedestrian, …) unless `class_names`, or else a file `gt/labels.txt` with a
+  name a line, gives others: class 1, 2, … in order; a line with a number beyond those names is out. Without either, a
+  number beyond MOT17's is a class of that name. A file without an eighth column is about class 1;
 - `det/` and other files are no labels. A sequence without `gt/gt.txt` is unlabeled; in one that has it, a frame without
   a line is negative.
 """
@@ -44,7 +44,7 @@ CLASS_NAMES = (
 )  # fmt: skip
 MIN_COLUMNS = 6
 CONSIDER_COLUMN, CLASS_COLUMN = 6, 7
-_LABELS = "gt/gt.txt"
+_LABELS, _NAMES = "gt/gt.txt", "gt/labels.txt"
 _MARKS = (f"/{_LABELS}", "/seqinfo.ini")  # a folder with one of them is a sequence
 
 
@@ -62,7 +62,7 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Names of class 1, 2, …, and whether the spec gives them: then a further number is no class."""
+    """Names of class 1, 2, …, and whether spec or source give them: then a further number is no class."""
 
     known: Sequence[str]
     is_given: bool
@@ -95,7 +95,7 @@ class Mot:
         """Read every sequence; raises InputError if there is none."""
         tree = Tree(options.root)
         given = options.options.get("class_names")
-        names = _Names(_class_names(given), is_given=given is not None)
+        usual = _Names(_class_names(given), is_given=given is not None)
         columns = (*options.attributes.values(), *options.groups.values())
         unknown = sorted({column for column in columns if column != VIDEO})
         if unknown:
@@ -113,11 +113,14 @@ class Mot:
             )
         images = sorted(filter(is_image_name, tree.names()))
         twins = Counter(map(posixpath.basename, homes))
+        known: dict[str, None] = {}
         for home in homes:
+            names = usual if usual.is_given else _own_names(tree, home) or usual
+            known |= dict.fromkeys(names.known)
             video = home if twins[posixpath.basename(home)] > 1 else posixpath.basename(home)
             _read_sequence(tree, collector, images, home, video or tree.root.stem, names)
         ingested = collector.finish()
-        there = [name for name in names.known if name in ingested.classes]
+        there = [name for name in known if name in ingested.classes]
         return with_declared_classes(ingested, options, dict.fromkeys(there))
 
 
@@ -130,6 +133,19 @@ def _class_names(given: Any) -> Sequence[str]:  # noqa: ANN401 - any YAML value
     if not isinstance(given, list | tuple) or not all(isinstance(name, str) and name for name in given):
         raise ConfigError(f"source.class_names must list the names of class 1, 2, … in order; it is {given!r}.")
     return given
+
+
+def _own_names(tree: Tree, home: str) -> _Names | None:
+    """Return the names in a sequence's own list, None where it has none that can be read."""
+    path = posixpath.join(home, _NAMES)
+    try:
+        lines = tree.read_text(path).split("\n") if tree.has(path) else []
+    except (OSError, UnicodeDecodeError):
+        return None
+    names = [line.removesuffix("\r") for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    return _Names(names, is_given=True) if names and all(names) else None
 
 
 def _sequences(names: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ CHANGES = (
     "removed",
     "relabeled",
     "reboxed",
+    "track changed",
     "split moved",
     "weight changed",
     "action changed",
@@ -39,7 +40,7 @@ DIFF = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field(
             "before", pa.string()
-        ),  # label, box, split, weight, action or content_sha256; null where not released
+        ),  # label, box, track id, split, weight, action or content_sha256; null where not released
         pa.field("after", pa.string()),
         pa.field("action_before", pa.string()),  # null where the row was not known at all
         pa.field("action_after", pa.string()),
@@ -238,6 +239,7 @@ _BESIDE = ("excluded", "ignore", "soft", "soft_boxes", "soft_masks")
 _TEXT: dict[str, Callable[[pa.Table], pa.Array]] = {
     "relabeled": _text("released_label"),
     "reboxed": shape_text,
+    "track changed": _text("track_id"),
     "split moved": _text("split"),
     "weight changed": _text("weight"),
     "action changed": _text("action"),

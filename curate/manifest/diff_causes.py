@@ -21,6 +21,7 @@ SOURCE_CAUSES = {
     "removed": "gone_from_source",
     "relabeled": "given_label_changed",
     "reboxed": "given_shape_changed",
+    "track changed": "given_track_changed",
     "split moved": "split_changed",
     "weight changed": "policy_changed",
     "action changed": "policy_changed",
@@ -31,10 +32,15 @@ TEXTS = {
     "gone_from_source": "its row gone from the source",
     "given_label_changed": "another label in the source",
     "given_shape_changed": "another box, mask or polygon in the source",
+    "given_track_changed": "another track id in the source",
     "split_changed": "another split in the source or the spec",
     "policy_changed": "another policy",
     "image_bytes_changed": "other bytes of the image",
 }
+_GIVEN = {
+    "reboxed": "given_bbox",
+    "track changed": "given_track_id",
+}  # holds what was given where a person changed it
 NO_LONGER = "no_longer_"  # before a reason code: what held the row back, or changed it, is not found any more
 
 
@@ -106,8 +112,8 @@ def causes_of(change: str, was: pa.Table, now: pa.Table, alike: pa.Array) -> pa.
         kept = pc.equal(now["released_label"], now["given_label"])
         from_source = pc.and_(pa.array(given), pc.fill_null(kept, fill_value=True).combine_chunks())
         return first_of(source_cause(change, from_source), by_reason, source_cause(change, None, now.num_rows))
-    if change == "reboxed":
-        by_hand = pc.or_(pc.is_valid(was["given_bbox"]), pc.is_valid(now["given_bbox"])).combine_chunks()
+    if change in _GIVEN:
+        by_hand = pc.or_(*(pc.is_valid(side[_GIVEN[change]]) for side in (was, now))).combine_chunks()
         return first_of(
             source_cause(change, pc.invert(by_hand)), by_reason, source_cause(change, None, now.num_rows)
         )

@@ -24,6 +24,7 @@ Pair = tuple[pa.Table, pa.Table]
 _CODED = ("released_label", "split", "action")
 _FLAT = {
     "relabeled": "released_label",
+    "track changed": "track_id",
     "split moved": "split",
     "weight changed": "weight",
     "action changed": "action",
@@ -32,7 +33,8 @@ _FLAT = {
 _IDS = ("sample_id", "label_id")
 _SHAPES = ("bbox", "mask", "polygons")
 _WALKED = (*_IDS, *_FLAT.values(), *_SHAPES)
-_TOLD = ("uri", "reasons", "reason_codes", "given_label", "given_bbox")  # read where rows differ, and only there
+# read where rows differ, and only there
+_TOLD = ("uri", "reasons", "reason_codes", "given_label", "given_bbox", "given_track_id")
 _WAITING = 2  # windows that wait for their comparison
 _FEW = 32  # stretches of partners that are compared without copying
 
@@ -168,7 +170,11 @@ def _told(group: RowGroup, rows: Rows) -> pa.Table:
     first, last = np.searchsorted(rows, [group.start, group.start + group.n_rows])
     if first == last:
         return _no_rows(_TOLD)
-    return _plain(group.read(_TOLD, coded=["given_label"]).take(pa.array(rows[first:last] - group.start)))
+    found = group.read(_TOLD, coded=["given_label"]).take(pa.array(rows[first:last] - group.start))
+    for name in _TOLD:
+        if name not in found.column_names:  # a version of an earlier curate
+            found = found.append_column(DATA.field(name), pa.nulls(found.num_rows, DATA.field(name).type))
+    return _plain(found.select(_TOLD))
 
 
 def _with_told(table: pa.Table, parts: Sequence[pa.Table]) -> pa.Table:

@@ -10,7 +10,7 @@ from curate import schema
 from curate.ingest.rle import decode_mask, encode_mask
 from curate.manifest.tables import IGNORE
 from curate.policy import Policy
-from curate.verdict_boxes import answered, open_places
+from curate.verdict_boxes import TRACKS, answered, open_places
 from curate.verdict_people import stale_pairs
 from curate.verdict_rows import Mask
 from curate.verdicts import rule_of_each
@@ -140,7 +140,7 @@ def _open(
     columns = {
         "sample_id": rows["sample_id"],
         "label_id": pa.nulls(n, pa.string()),
-        "task": pc.if_else(boxed, "detection", schema.MULTI_LABEL),
+        "task": pc.if_else(boxed, _task_of(rows["issue"]), schema.MULTI_LABEL),
         "label": rows["suggested_label"],
         "bbox": rows["suggested_bbox"],
         "mask": pa.nulls(n, schema.MASK_RLE),
@@ -149,6 +149,10 @@ def _open(
         "reason_codes": _alone(rows["reason_code"]),
     }
     return pa.table(columns).cast(IGNORE)
+
+
+def _task_of(issue: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.starts_with(issue, TRACKS), "tracking", "detection")
 
 
 def _kept_by_people(rows: pa.Table, decisions: pa.Table, samples: pa.Table) -> pa.ChunkedArray:

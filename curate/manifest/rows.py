@@ -48,7 +48,8 @@ def joined_rows(
     """Return `tables.DATA` columns plus error_code and error_args for every row, sorted by sample and label id.
 
     `decisions` are those that stand (`verdict_people.standing`); a box that a person moved is released in its new
-    place, the given one stays in `given_bbox`; an id that a person took for it is its `track_id`.
+    place, the given one stays in `given_bbox`; an id that a person took for it is its `track_id`, the given one stays in
+    `given_track_id`.
 
     Raises:
         InputError: the verdicts are not exactly one a row.
@@ -73,11 +74,24 @@ def joined_rows(
     columns["given_mask"] = pa.nulls(rows.num_rows, schema.MASK_RLE)
     columns["given_bbox"], columns["bbox"] = _boxes(columns["bbox"], decisions["to_bbox"], moved)
     taken = taken_ids(decisions, rows["label_id"], rows["content_sha256"])
-    columns["track_id"] = pc.coalesce(taken, columns["track_id"])
+    columns["given_track_id"], columns["track_id"] = renamed_tracks(columns["track_id"], taken)
     columns["attributes"] = _text_map(sample, schema.ATTRIBUTE_PREFIX, policy.attributes_released, ())
     columns["groups"] = _text_map(sample, schema.GROUP_PREFIX, policy.attributes_released, ("subject",))
     columns["subject_key"] = _subject_keys(sample, salt)
     return pa.table(columns).select([*DATA.names, "error_code", "error_args"])
+
+
+def renamed_tracks(
+    given: pa.Array | pa.ChunkedArray, taken: pa.Array | pa.ChunkedArray
+) -> tuple[pa.ChunkedArray | pa.Array, pa.ChunkedArray | pa.Array]:
+    """Return the ids as given of rows that got another one (null elsewhere), and the ids that are released.
+
+    Args:
+        given: the ids as given.
+        taken: see `verdict_people.taken_ids`.
+    """
+    differs = pc.fill_null(pc.not_equal(taken, given), False)  # noqa: FBT003 - pyarrow takes it by position
+    return pc.if_else(differs, given, None), pc.coalesce(taken, given)
 
 
 def excluded_by_ingest(outcomes: pa.Table) -> pa.Table:

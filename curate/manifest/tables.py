@@ -37,7 +37,8 @@ DATA = pa.schema(
         pa.field("mask", schema.MASK_RLE),  # as released
         pa.field("given_mask", schema.MASK_RLE),  # where regions wait for review: as it was given; else null
         pa.field("polygons", schema.POLYGONS),
-        pa.field("track_id", pa.string()),
+        pa.field("track_id", pa.string()),  # as released
+        pa.field("given_track_id", pa.string()),  # where a person gave it another id: as it was given; else null
         pa.field("frame", pa.int64()),
         pa.field("annotator", pa.string()),
         pa.field(
@@ -94,5 +95,5 @@ DECISIONS = pa.schema(
             "content_sha256",
         )
     ]
-    + [pa.field("to_bbox", schema.BBOX)]
+    + [schema.DECISIONS.field(name) for name in ("to_bbox", "to_track_id")]
 )

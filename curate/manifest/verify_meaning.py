@@ -16,12 +16,14 @@ from curate.manifest.ignore import READ, ignored
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.promise import Promise, promise_of
 from curate.manifest.read import load_evidence, load_table
+from curate.manifest.rows import renamed_tracks
 from curate.manifest.soft import MADE_FOR, image_keys
 from curate.manifest.stale import refuse_other_images, refuse_stale
 from curate.manifest.store import describe
 from curate.manifest.verify_maps import refuse_other_words, wrong_maps
 from curate.manifest.verify_rows import Opened
 from curate.manifest.vouched import vouched
+from curate.verdict_people import taken_ids
 from curate.verdicts import decide
 
 Check = Callable[[Opened], tuple[list[str], str]]
@@ -136,7 +138,7 @@ def _verdicts(version: Opened) -> tuple[list[str], str]:
         if different
         else []
     )
-    wrong += _masks(version)
+    wrong += _masks(version) + _tracks(version)
     told = f"{excluded.num_rows + version.n_rows} recomputed from findings, policy and decisions"
     if "ignore" not in version.manifest["tables"]:
         return wrong, told
@@ -177,6 +179,22 @@ def _masks(version: Opened) -> list[str]:
     )
     different = [name for name in ("mask", "given_mask") if again[name].to_pylist() != data[name].to_pylist()]
     return [f"without the regions in doubt masks differ in: {', '.join(different)}"] if different else []
+
+
+def _tracks(version: Opened) -> list[str]:
+    """Give the labels of tracks the ids that people took for them again, and compare with what was released."""
+    columns = {column["name"] for column in version.manifest["tables"]["data"]["columns"]}
+    if "given_track_id" not in columns or not version.rows.tracks:  # published by an earlier curate; or no track
+        return []
+    names = ["label_id", "content_sha256", "track_id", "given_track_id"]
+    data = load_table(version.place, version.manifest, "data", names).combine_chunks()
+    given = pc.coalesce(data["given_track_id"], data["track_id"])
+    taken = taken_ids(version.decisions, data["label_id"], data["content_sha256"])
+    again = dict(zip(("given_track_id", "track_id"), renamed_tracks(given, taken), strict=True))
+    different = [name for name in again if again[name].to_pylist() != data[name].to_pylist()]
+    return (
+        [f"given the ids that people took for them labels differ in: {', '.join(different)}"] if different else []
+    )
 
 
 def _gates(version: Opened) -> tuple[list[str], str]:

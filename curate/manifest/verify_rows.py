@@ -94,6 +94,7 @@ class Seen:
         odd: columns in which a row of which nothing speaks has another verdict than silence gives.
         drops: whether a row has the action drop.
         masks: whether a row is a mask's.
+        tracks: whether a row is a track's.
         keys: a number of each row's id, equal for equal ids; None where the ids are of no fixed length.
         orderly: whether rows ascend by sample, and a row without a label is its sample's only one.
         ends: first and last row, (sample id, label id).
@@ -105,6 +106,7 @@ class Seen:
     odd: set[str]
     drops: bool
     masks: bool
+    tracks: bool
     keys: NDArray[np.uint64] | None
     orderly: bool
     ends: list[tuple[str, str | None]]
@@ -200,6 +202,7 @@ def _look(group: RowGroup, *, soft: Sequence[RowGroup] | None, spoken: Spoken, s
         odd=set() if silence is None or chosen.all() else _odd(rows, chosen, silence),
         drops=bool(pc.any(pc.equal(rows["action"], "drop")).as_py()),
         masks=bool(pc.any(pc.equal(rows["task"], "segmentation")).as_py()),
+        tracks=bool(pc.any(pc.equal(rows["task"], "tracking")).as_py()),
         keys=id_numbers(pc.coalesce(rows["label_id"], rows["sample_id"]).combine_chunks()),
         orderly=_orderly(rows),
         ends=[tuple(rows[name][at].as_py() for name in _IDS) for at in (0, last)] if rows.num_rows else [],
@@ -273,6 +276,7 @@ def _together(parts: Sequence[Seen]) -> Seen:
         odd=set().union(*(part.odd for part in parts)),
         drops=any(part.drops for part in parts),
         masks=any(part.masks for part in parts),
+        tracks=any(part.tracks for part in parts),
         keys=np.concatenate([np.zeros(0, np.uint64), *keys]) if len(keys) == len(parts) else None,
         orderly=joins and all(part.orderly for part in parts),
         ends=[ends[0][0], ends[-1][1]] if ends else [],

@@ -28,6 +28,11 @@ SENTENCES: dict[str, str] = {
     "export_holds_no_unlabeled": "The format cannot tell an unlabeled image from one with nothing on it.",
     "export_no_whole_image_class": "{format} holds boxes, not the class of a whole image.",
     "places_to_ignore": "{format} cannot say that nobody vouches for this label; its readers see nothing there.",
+    "export_no_track": "{format} holds boxes with an id and a frame; the label lacks one of them.",
+    "export_frame_unknown": "No label says which frame of its sequence the image is, and its name does not either.",
+    "export_frame_twice": "Another image of its folder is frame {frame} too. Several videos in one folder? Then "
+    "release the group that tells them apart: policy: {{attributes_released: [video]}}.",
+    "export_track_numbered": "The format has whole numbers for ids; the id {track} is {number} there.",
     "export_no_masks": "{format} holds boxes; the label has only a mask or several polygons.",
     "export_name_not_held": "{format} cannot hold the class name {label!r}.",
     "export_part_not_held": "{format} does not hold {part}; it is in curate.csv.",

@@ -22,7 +22,9 @@ SENTENCES = {
         "{n_own} see {given} ({own}); "
         "the nearest of their boxes overlaps it by {nearest} (IoU)"
     ),
-    "box_noise_duplicate": "another box of {given} overlaps it by {twin_iou} (IoU) and fits the detectors' box better",
+    "box_noise_duplicate": (
+        "the box {kept} of {given} overlaps it by {twin_iou} (IoU) and fits the detectors' box better; that one stays"
+    ),
     "box_noise_no_duplicate": "no other box of {given} on it fits the detectors' box better",
     "box_noise_unusable": "cannot be judged: {why}",
 }

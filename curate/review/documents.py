@@ -123,7 +123,7 @@ class Builder:
         spoken = rows.spoken(_of(t.findings, ids), _of(t.verdicts, ids), t.render)
         labels = rows.labels_by_sample(t.labels, ids)
         findings = _of(t.findings, ids) if t.kind == "Detections" else None
-        drawn = suggested.suggestions(findings, labels, t.render)
+        drawn = suggested.suggestions(findings, labels, t.render, self._track_index)
         doubted = regions.regions(findings, labels, t.render)
         scanned = _of(t.scan, ids)
         scan = {row["sample_id"]: row for row in scanned.to_pylist()} if scanned is not None else {}

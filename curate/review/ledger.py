@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate import schema
@@ -23,6 +24,7 @@ from curate.errors import ConfigError
 
 DECISION_KINDS = ("accept", "reject", "relabel", "drop", "keep", "note")
 WITHDRAWS = "withdraws decision "
+TAKES_ID = "takes the track id "  # once an accept said here, and not in `to_track_id`, which id it gives the label
 AUDITED = "audit "  # the `why` of a decision that came from an audit's answer and not from a mark in the App
 REVIEWER = "CURATE_REVIEWER"
 _LOCK_TIMEOUT_S = 60
@@ -149,6 +151,8 @@ def _conform(table: pa.Table) -> pa.Table:
     for required in (field.name for field in schema.DECISIONS if not field.nullable):
         if required not in table.column_names or columns[required].null_count:
             raise ValueError(f"{required} is missing")
+    told = pc.if_else(pc.starts_with(columns["why"], TAKES_ID), columns["why"], None)
+    columns["to_track_id"] = pc.coalesce(columns["to_track_id"], pc.utf8_slice_codeunits(told, len(TAKES_ID)))
     return pa.table(columns, schema=schema.DECISIONS)
 
 

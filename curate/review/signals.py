@@ -5,7 +5,7 @@ A target is (sample_id, label_id); label_id is None for the sample as a whole. A
 | in the App | signal | decision |
 | --- | --- | --- |
 | tag `curate:accept` | accept | accept: the suggestion is right (to_label = the suggested label) |
-| tag `curate:accept` on a label with a suggested id | accept_id ID | accept, with the id in `why` |
+| tag `curate:accept` on a label with a suggested id | accept_id ID | accept, with to_track_id |
 | tag `curate:reject` | reject | reject: the suggestion is wrong, the given label stands |
 | tag `curate:keep` | keep | keep: the given label stands |
 | tag `curate:drop`, box or sample deleted | drop | drop |
@@ -17,7 +17,8 @@ A target is (sample_id, label_id); label_id is None for the sample as a whole. A
 | tag `curate:reject` on a suggested box | reject_box label [x,y,w,h] | reject, with to_bbox |
 
 A suggested box is about the label that it would move or rename; one that is missing has an id of its own, which becomes
-that of the label. A suggested class is accepted or refused like the label itself.
+that of the label. One that a track misses says which track: the decision holds it as `to_track_id`. A suggested class is
+accepted or refused like the label itself.
 
 Where images have several labels, `curate:accept` on a sample adds every label that was found to be left out, and on a
 label that was found to be wrongly there it drops it.
@@ -39,7 +40,6 @@ import pyarrow as pa
 
 from curate.errors import did_you_mean
 from curate.review.ledger import AUDITED, WITHDRAWS
-from curate.verdict_people import TAKES_ID
 
 TAG_PREFIX = "curate:"
 WHOLE_IMAGE = "[0.0, 0.0, 1.0, 1.0]"  # stands for the box of a label that has none
@@ -133,8 +133,8 @@ def _signal_of_row(row: Mapping[str, Any]) -> Signal | None:
     kind = row["decision"]
     if kind == "relabel":
         return ("relabel", row["to_label"] or "")
-    if kind == "accept" and (row["why"] or "").startswith(TAKES_ID):
-        return (ACCEPT_ID, row["why"].removeprefix(TAKES_ID))
+    if kind == "accept" and row["to_track_id"] is not None and row["to_bbox"] is None:
+        return (ACCEPT_ID, row["to_track_id"])
     if kind in {"accept", "reject"} and row["to_bbox"] is not None:
         return (f"{kind}_box", f"{row['to_label']} {bbox_value(row['to_bbox'])}")
     if kind == "note":
@@ -148,7 +148,8 @@ def _signal_of_row(row: Mapping[str, Any]) -> Signal | None:
 def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ledger row for a new signal.
 
-    `context` holds `label` (the given one), `suggested`, `finding`, `sha` and, for boxes, `bbox`.
+    `context` holds `label` (the given one), `suggested`, `finding`, `sha` and, for boxes, `bbox`; of a suggested box
+    its finding as `box_finding` and, where a track misses it, the track as `box_track`.
     """
     kind, value = signal
     row: dict[str, Any] = {
@@ -164,15 +165,15 @@ def row_of_signal(target: Target, signal: Signal, context: Mapping[str, Any]) ->
         return {**row, "to_label": values.get(kind, context.get("label"))}
     if kind == ACCEPT_ID:  # and the suggested class with it, where there is one
         label = context.get("suggested") or context.get("label")
-        return {**row, "decision": "accept", "to_label": label, "why": TAKES_ID + value}
+        return {**row, "decision": "accept", "to_label": label, "to_track_id": value}
     if kind == "bbox":
         return {**row, "decision": "note", "why": "box moved by hand", "to_bbox": json.loads(value)}
     if kind == ADDED or kind in SUGGESTED:
         label, bbox = label_and_box(value)
         row |= {"decision": SUGGESTED.get(kind, "note"), "to_label": label, "to_bbox": bbox}
         by_hand = "label added by hand" if value.endswith(f" {WHOLE_IMAGE}") else "box added by hand"
-        why = {"why": by_hand} if kind == ADDED else {}
-        return row | why | {"finding_id": context.get("box_finding", row["finding_id"])}
+        own = {"why": by_hand} if kind == ADDED else {"to_track_id": context.get("box_track")}
+        return row | own | {"finding_id": context.get("box_finding", row["finding_id"])}
     return row
 
 

@@ -1,7 +1,8 @@
-"""Boxes and classes that detectors suggest, drawn beside the ground truth, and what a reviewer's tags on them mean. Pure.
+"""Boxes and classes that are suggested, drawn beside the ground truth, and what a reviewer's tags on them mean. Pure.
 
 The field `suggested` of a sample holds a detection for each finding of `box_noise` with a suggestion: where a box is
-missing, where one should be, or which class it should have. Tagged `curate:accept` it is taken, as it is drawn then
+missing, where one should be, or which class it should have; and one for each place where a track misses a box, with the
+track's id and its `index`. Tagged `curate:accept` it is taken, as it is drawn then
 (it may be moved or renamed first); tagged `curate:reject` it is refused. Other tags mean nothing here.
 """
 
@@ -28,10 +29,10 @@ from curate.review.signals import (
 )
 
 FIELD = "suggested"
-CHECK = "box_noise"
-MISSING, SWAP = "missing", "swap"
+CHECK, WITH_TEACHERS = "box_noise", "track_noise"
+SWAP, TRACK_MISSES = "swap", "track_missing"
 # name → type of what each suggestion carries beside FiftyOne's own attributes
-FIELDS = {"issue": "string", "risk": "float", "reason": "string", "for_label": "string"}
+FIELDS = {"issue": "string", "risk": "float", "reason": "string", "for_label": "string", "track_id": "string"}
 
 Document = dict[str, Any]
 Held = Mapping[Target, Mapping[Signal, Standing]]
@@ -39,24 +40,31 @@ _PREFIX_OF = {"accept": "accept_box", "reject": "reject_box"}
 
 
 def suggestions(
-    findings: pa.Table | None, labels: Mapping[str, Sequence[Mapping[str, Any]]], render: rows.Render
+    findings: pa.Table | None,
+    labels: Mapping[str, Sequence[Mapping[str, Any]]],
+    render: rows.Render,
+    track_index: Mapping[str, int],
 ) -> dict[str, list[Document]]:
-    """Return sample id → its suggestions, worst first, each with id, label_id, issue, label, bbox, risk, reason, finding.
+    """Return sample id → its suggestions, worst first.
+
+    Each has id, label_id, issue, label, bbox, track_id, index, risk, reason, finding. What two checks miss of the same
+    track is suggested once, as the one with teachers says.
 
     Args:
         findings: of these samples.
         labels: sample id → its label rows.
         render: (reason code, arguments) → sentence.
+        track_index: track id → the number that stands for it in the App.
     """
     found: dict[str, list[Document]] = defaultdict(list)
     if findings is None:
         return found
-    own = findings.filter(pc.equal(findings["check"], CHECK))
     given = {row["label_id"]: row for some in labels.values() for row in some}
-    for row in own.sort_by([("risk", "descending"), ("finding_id", "ascending")]).to_pylist():
-        target = given.get(row["label_id"], {})
+    for row in _drawable(findings):
+        target, told = given.get(row["label_id"], {}), rows.arguments(row["reason_args"])
         label = row["suggested_label"] or target.get("label")
         bbox = row["suggested_bbox"] or target.get("bbox")
+        track = told["track"] if row["issue"] == TRACK_MISSES else None
         suggests = row["suggested_bbox"] is not None or row["suggested_label"] is not None
         if not suggests or label is None or bbox is None:
             continue
@@ -67,12 +75,28 @@ def suggestions(
                 "issue": row["issue"],
                 "label": label,
                 "bbox": [float(v) for v in bbox],
+                "track_id": track,
+                "index": track_index.get(track or ""),
                 "risk": row["risk"],
-                "reason": render(row["reason_code"], rows.arguments(row["reason_args"])),
+                "reason": render(row["reason_code"], told),
                 "finding": row["finding_id"],
             }
         )
     return dict(found)
+
+
+def _drawable(findings: pa.Table) -> list[Document]:
+    """Return the findings that may suggest something, worst first; of two about a box of one track, the teachers'."""
+    of_boxes = pc.equal(findings["check"], CHECK)
+    own = findings.filter(pc.or_(of_boxes, pc.equal(findings["issue"], TRACK_MISSES)))
+    chosen: dict[tuple[str, ...], Document] = {}
+    for row in own.sort_by([("risk", "descending"), ("finding_id", "ascending")]).to_pylist():
+        key: tuple[str, ...] = (row["finding_id"],)
+        if row["issue"] == TRACK_MISSES:
+            key = (row["sample_id"], rows.arguments(row["reason_args"])["track"])
+        if key not in chosen or row["check"] == WITH_TEACHERS:
+            chosen[key] = row
+    return list(chosen.values())
 
 
 def document_of(some: Sequence[Mapping[str, Any]]) -> Document | None:
@@ -84,13 +108,16 @@ def document_of(some: Sequence[Mapping[str, Any]]) -> Document | None:
         made = {"_id": ObjectId(one["id"]), "_cls": "Detection", "attributes": {}, "tags": []}
         made |= {"label": one["label"], "bounding_box": list(one["bbox"])}
         made |= {"issue": one["issue"], "risk": one["risk"], "reason": one["reason"]}
-        drawn.append(made | ({"for_label": one["label_id"]} if one["label_id"] else {}))
+        made |= {"for_label": one["label_id"]} if one["label_id"] else {}
+        if one["track_id"] is not None:
+            made |= {"track_id": one["track_id"], "index": one["index"]}
+        drawn.append(made)
     return {"_cls": "Detections", "detections": drawn} if drawn else None
 
 
 def baseline_of(some: Sequence[Mapping[str, Any]]) -> list[Document]:
     """Return what is needed to tell later what a reviewer did to the suggestions."""
-    names = ("id", "label_id", "issue", "label", "bbox", "finding")
+    names = ("id", "label_id", "issue", "label", "bbox", "track_id", "finding")
     return [{name: one[name] for name in names if one[name] is not None} for one in some]
 
 
@@ -136,7 +163,8 @@ def contexts(baseline: Mapping[str, Any]) -> dict[str, Document]:
     found: dict[str, Document] = {}
     for one in baseline.get(FIELD, ()):
         if one["issue"] != SWAP:
-            found[one.get("label_id", one["id"])] = {"box_finding": one["finding"], "sha": baseline.get("sha")}
+            about = {"box_finding": one["finding"], "box_track": one.get("track_id")}
+            found[one.get("label_id", one["id"])] = about | {"sha": baseline.get("sha")}
     return found
 
 

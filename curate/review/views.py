@@ -12,8 +12,9 @@ from curate.review.documents import GROUND_TRUTH
 
 SUSPECTS = "suspect labels"
 WAITING = "waiting for review"
-LEFT_OUT = ("missing", "missing_label")
+LEFT_OUT = ("missing", "missing_label", suggested.TRACK_MISSES)
 MISSING_BOXES = "missing boxes"
+TRACK_MISSES = "tracks: missing boxes"
 MISPLACED_BOXES = "misplaced boxes"
 SWAPPED_BOXES = "boxes of another class"
 WRONG_REGIONS = "regions that teachers contradict"
@@ -48,6 +49,7 @@ DESCRIPTIONS = {
     **dict.fromkeys(
         TRACK_VIEWS, "frames in order; filter by index to see one id; curate:accept takes suggested_id"
     ),
+    TRACK_MISSES: "where an id pauses, begins late or ends early; tag the suggested box curate:accept or curate:reject",
     QUALITY: "dark, bright, blurry, blank, odd in size or shape",
 }
 
@@ -87,8 +89,9 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
         chosen = dataset.filter_labels(suggested.FIELD, F("issue") == issue)
         return chosen.sort_by("label_risk", reverse=True)
 
-    def on_tracks(issue: str) -> Any:  # noqa: ANN401 - a view
-        chosen = dataset.filter_labels(GROUND_TRUTH, F("issues").contains(issue))
+    def on_tracks(issue: str, field: str = GROUND_TRUTH) -> Any:  # noqa: ANN401 - a view
+        is_it = F("issues").contains(issue) if field == GROUND_TRUTH else F("issue") == issue
+        chosen = dataset.filter_labels(field, is_it)
         return chosen.sort_by([(VIDEO, 1), ("uri", 1)])
 
     # such an image is released, with its labels; the place where one may be missing waits
@@ -128,6 +131,7 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
     }
     if is_list and dataset.has_sample_field(VIDEO):
         makers |= {name: ((), partial(on_tracks, issue)) for name, issue in TRACK_VIEWS.items()}
+        makers[TRACK_MISSES] = (boxed, partial(on_tracks, suggested.TRACK_MISSES, suggested.FIELD))
     views: dict[str, Any] = {
         name: make() for name, (fields, make) in makers.items() if all(dataset.has_sample_field(f) for f in fields)
     }

@@ -34,6 +34,9 @@ class Taught:
         present: `sample_id`, `content_sha256` and `present_<teacher>` of images with several labels.
         places: what they see together (`teachers.boxes.pooled`); None without them.
         class_maps: of segmenters, on disk (`teachers.regions.class_maps`).
+        regions: `sample_id` and `regions` of masks (`teachers.regions.segmenters`); None without a segmenter.
+        segmenters: (teacher, weight, why it was left out or "") of those that judged regions.
+        region_noise_rate: share of the regions whose label is wrong, as fitted with those weights.
     """
 
     table: pa.Table
@@ -44,6 +47,9 @@ class Taught:
     present: pa.Table | None = None
     places: pa.Table | None = None
     class_maps: tuple[ClassMaps, ...] = ()
+    regions: pa.Table | None = None
+    segmenters: tuple[tuple[str, float, str], ...] = ()
+    region_noise_rate: float | None = None
 
     @property
     def shared_features(self) -> tuple[tuple[str, str], ...]:

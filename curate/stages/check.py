@@ -200,7 +200,7 @@ def without_answer(checks: Sequence[Check], why: str, teachers: pa.Table | None)
 
 _ANSWERS = {
     "mot": schema.TRACKS_PREFIX,
-    "masks": schema.MASKS_PREFIX,
+    "masks": schema.REGIONS_COLUMN,
     "coco": schema.BOXES_PREFIX,
 }  # kind of teacher -> its columns, where they are no probabilities
 

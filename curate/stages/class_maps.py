@@ -15,7 +15,7 @@ from curate.spec import MasksSpec
 from curate.stages.answers import Taught, teacher_key
 from curate.stages.context import Context
 from curate.teachers.regions.class_maps import ClassMaps, Picture, given_mass, pooled_mass, read_maps, write_maps
-from curate.teachers.regions.teacher import asked_of
+from curate.teachers.regions.segmenters import asked_of
 
 VERSION = 1
 N_FITTED, N_CELLS = 300, 100_000  # images and cells that the sharpness is fitted on

@@ -9,7 +9,7 @@ import pyarrow as pa
 from curate import schema, views
 from curate.check import CheckResult
 from curate.checks.attributes import AttributeDeclaration
-from curate.spec import BOX_TEACHERS
+from curate.spec import BOX_TEACHERS, MASK_TEACHERS
 from curate.stages import check
 from curate.stages.context import Context
 from curate.state import Gathered
@@ -79,6 +79,24 @@ def check_boxes(context: Context, found: Gathered) -> None:
         found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
 
 
+def check_regions(context: Context, found: Gathered) -> None:
+    """Run the checks that hold the regions of given masks against segmenters."""
+    checks, _ = check.enabled_checks(context.spec)
+    chosen = [one for one in checks if one.view == "regions"]
+    taught = found.predictions
+    if not pa.compute.any(pa.compute.equal(found.labels["task"], "segmentation")).as_py():
+        for one in chosen:
+            found.add(check.not_applicable(one, "no label is a mask"))
+    elif taught is None or not any(spec.kind in MASK_TEACHERS for spec in context.spec.teachers):
+        for one in chosen:
+            found.add(check.not_applicable(one, "the spec has no teacher of this kind"))
+    elif taught.regions is None:
+        found.add(check.without_answer(chosen, "no segmenter could be used", taught.statistics))
+    else:
+        view = views.regions_view(found.labels, found.view, taught.regions)
+        found.add(check.run_checks(context, view, chosen, _facts(context, found), "check"))
+
+
 def check_annotations(context: Context, found: Gathered) -> None:
     """Run the checks that read every annotator's answers, the given ones and the others, beside the teachers."""
     checks, _ = check.enabled_checks(context.spec)
@@ -123,4 +141,6 @@ def _facts(context: Context, found: Gathered) -> dict[str, Any]:
     }
     if found.predictions is not None:
         facts["features"] = found.predictions.shared_features
+        facts["segmenters"] = found.predictions.segmenters
+        facts["region_noise_rate"] = found.predictions.region_noise_rate
     return facts

@@ -17,7 +17,7 @@ from curate.stages.context import Context
 if TYPE_CHECKING:
     from curate.state import Gathered
 
-SHOWN_VERSION = 3
+SHOWN_VERSION = 4
 
 
 def recall(context: Context, *, enabled: bool) -> pa.Table:

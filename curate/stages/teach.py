@@ -12,20 +12,25 @@ import pyarrow.compute as pc
 
 from curate import runs, schema, views
 from curate.ingest import Media
-from curate.spec import BOX_TEACHERS, CocoTeacherSpec, TeacherSpec
+from curate.spec import BOX_TEACHERS, MASK_TEACHERS, CocoTeacherSpec, TeacherSpec
 from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
 from curate.stages.class_maps import with_class_maps
 from curate.stages.context import Context
 from curate.stages.detect import with_boxes
+from curate.stages.segment import with_regions
 
-NOT_FOR_TAGS = (*BOX_TEACHERS, "mot", "masks")  # kinds that say where something is, not what a whole image has
+NOT_FOR_TAGS = (
+    *BOX_TEACHERS,
+    *MASK_TEACHERS,
+    "mot",
+)  # kinds that say where something is, not what a whole image has
 FAMILIES_VERSION = 1
 _JUDGED = ["label_id", "sample_id", "label", "bbox", "track_id", "frame", "content_sha256"]
 
 
 def teach(context: Context, samples: pa.Table, labels: pa.Table, classes: tuple[str, ...], media: Media) -> Taught:
     """Return what the spec's teachers say: probabilities for every label of a readable image, and boxes."""
-    taught = _classify(context, samples, labels, classes, media)
+    taught = with_regions(context, _classify(context, samples, labels, classes, media), samples, labels, classes)
     if pc.any(pc.equal(labels["task"], schema.MULTI_LABEL)).as_py():
         taught = _with_tags(context, taught, samples, labels, classes, media)
     if context.spec.policy.soft_labels and context.spec.policy.soft_masks_cells:
@@ -50,7 +55,8 @@ def _with_tags(
     predictions, cards, errors = _ask(
         context,
         "teachers-tags",
-        [(rows, specs)],
+        rows,
+        specs,
         samples,
         classes,
         media,
@@ -79,24 +85,21 @@ def _classify(
     """
     view = views.without_reference(views.labels_view(labels, samples))
     # a mask's class is a region, not a picture or a box: probes and classifiers have no say there
-    specs = [one for one in context.spec.teachers if one.kind not in BOX_TEACHERS]
-    is_mask = pc.equal(view["task"], "segmentation")
-    is_tag = pc.equal(view["task"], schema.MULTI_LABEL)  # asked about by image, see `_with_tags`
-    asked = [
-        (view.filter(pc.invert(pc.or_(is_mask, is_tag))), [one for one in specs if one.kind != "masks"]),
-        (view.filter(is_mask), [one for one in specs if one.kind == "masks"]),
-    ]
-    asked = [(rows, own) for rows, own in asked if rows.num_rows and own]
-    if not asked:
+    specs = [one for one in context.spec.teachers if one.kind not in (*BOX_TEACHERS, *MASK_TEACHERS)]
+    # images with several labels are asked about by image, see `_with_tags`
+    elsewhere = pc.is_in(view["task"], value_set=pa.array(["segmentation", schema.MULTI_LABEL]))
+    rows = view.filter(pc.invert(elsewhere))
+    if not rows.num_rows or not specs:
         return Taught(view.select(["label_id"]), (), schema.empty(schema.STATISTICS))
-    predictions, cards, errors = _ask(context, "teachers", asked, samples, classes, media, given=_JUDGED)
+    predictions, cards, errors = _ask(context, "teachers", rows, specs, samples, classes, media, given=_JUDGED)
     return Taught(predictions, cards, ran_statistics(cards, errors))
 
 
 def _ask(
     context: Context,
     stage: str,
-    asked: Sequence[tuple[pa.Table, Sequence[TeacherSpec]]],
+    rows: pa.Table,
+    specs: Sequence[TeacherSpec],
     samples: pa.Table,
     classes: tuple[str, ...],
     media: Media,
@@ -108,18 +111,18 @@ def _ask(
     Args:
         context: of the run.
         stage: name of the cache; of "teachers-tags" each class is a question of its own.
-        asked: rows, and who is asked about them.
+        rows: that are asked about.
+        specs: who is asked.
         samples: the samples view.
         classes: in their final order.
         media: where the bytes are.
         given: columns of the rows that answers depend on.
     """
-    rows = pa.concat_tables([part for part, _ in asked])
     good = views.readable(samples)
     families = _fold_families(context, good, rows)
     key = {
         "version": VERSION,
-        "teachers": [teacher_key(context, spec) for _, own in asked for spec in own],
+        "teachers": [teacher_key(context, spec) for spec in specs],
         "labels": runs.digest_table(rows.select(given)),
         "families": runs.digest_table(pa.table({"family": families})),
         "classes": list(classes),
@@ -131,26 +134,23 @@ def _ask(
         from curate.teachers import predict_all  # noqa: PLC0415 - torch and scikit-learn take seconds to import
         from curate.teachers.protocol import Request  # noqa: PLC0415 - as above
 
-        told, first = [], 0
-        for part, own in asked:
-            request = Request(
+        told = predict_all(
+            specs,
+            Request(
                 samples=good,
-                labels=part,
+                labels=rows,
                 media=media,
                 classes=classes,
-                families=families[first : first + part.num_rows],
+                families=families,
                 seed=context.spec.seed,
                 resolve=context.loaded.resolve,
                 scratch=context.run.workspace.cache / "features",
                 workers=context.workers,
                 progress=context.run.listener.progress,
                 independent=stage == "teachers-tags",
-            )
-            told.append(predict_all(own, request))
-            first += part.num_rows
-        about = about_table([card for one in told for card in one.cards], [e for one in told for e in one.errors])
-        predictions = pa.concat_tables([one.table for one in told], promote_options="default")
-        return {"predictions": predictions, "about": about}
+            ),
+        )
+        return {"predictions": told.table, "about": about_table(told.cards, told.errors)}
 
     tables = context.run.stage(stage, key, ("predictions", "about"), compute, keep=nobody_failed)
     return tables["predictions"], *told_by(tables["about"])

@@ -34,7 +34,6 @@ KINDS: dict[str, tuple[str, str]] = {
     "torch": ("torch_model", "TorchTeacher"),
     "table": ("table", "TableTeacher"),
     "mot": ("tracks.teacher", "MotTeacher"),
-    "masks": ("regions.teacher", "MasksTeacher"),
 }
 
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}

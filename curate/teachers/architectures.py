@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -78,6 +79,7 @@ _LITE0 = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
+_FIRST_STAGE = 2  # of those whose means are features: edges alone tell little
 
 
 def _norm(n: int) -> nn.BatchNorm2d:
@@ -120,21 +122,34 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(_Inverted(n_in, n_out, expansion, 1 if repeat else stride, kernel))
                 n_in = n_out
         self._blocks = nn.ModuleList(blocks)
+        ends = accumulate(repeats for _, _, repeats, _, _ in _LITE0)
+        self._stage_ends = {end - 1 for end in list(ends)[_FIRST_STAGE:]}
         self._conv_head = nn.Conv2d(320, 1280, 1, bias=False)
         self._bn1 = _norm(1280)
         self._fc = nn.Linear(1280, n_classes)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Return (n, 1280)."""
-        x = functional.relu6(self._bn0(self._conv_stem(x)))
-        for block in self._blocks:
-            x = block(x)
-        return functional.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        """Return (n, 2024): means over the picture at the end of each stage from stride 8 on, then of the head.
+
+        Earlier layers tell what a network trained on other classes drops on its way up (Evci et al., ICML 2022).
+        """
+        levels, head = self._levels(x)
+        return torch.cat([*levels, head], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (n, n_classes)."""
-        out: Tensor = self._fc(self.embed(x))
+        out: Tensor = self._fc(self._levels(x)[1])
         return out
+
+    def _levels(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the means of five stages, of 40 to 320 channels, and of the head, (n, 1280)."""
+        x = functional.relu6(self._bn0(self._conv_stem(x)))
+        levels = []
+        for place, block in enumerate(self._blocks):
+            x = block(x)
+            if place in self._stage_ends:
+                levels.append(x.mean(dim=(2, 3)))
+        return levels, functional.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
 
 
 class SmallCnn(nn.Module):

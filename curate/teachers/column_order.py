@@ -20,6 +20,8 @@ LOG_CHANCE = float(np.log(1_000.0))  # one table of a thousand would be warned o
 MANY_CLASSES = 10  # in a cycle: a few of them may have too few rows to tell
 _SHARE_OF_MANY = 0.9
 _ROWS_A_CLASS = 5
+MIN_ROWS_OF_SEVERAL = 20
+CLOSER = 1.3  # by correlation: classes that often come together go with each other's columns too
 _SHOWN = 3
 _LISTED = 12
 _FITTING = "{classes}"  # in a remedy, which may hold other braces: a column may be called anything
@@ -70,6 +72,63 @@ def find_moved(
         if moved is not None:
             found.append(moved)
     return tuple(found)
+
+
+def find_moved_of_several(names: Sequence[str], probs: Floats, given: Bools) -> tuple[Moved, ...]:
+    """Return the same where a row has several labels: a class is held against columns by correlation.
+
+    A class is taken for moved where another column goes with it CLOSER times as well as its own, far beyond
+    chance (Fisher's z), and only in cycles of such classes. `n_assumed` and `n_fits` count rows of the class in which
+    that column is among the likeliest, as many as the row has labels.
+
+    Args:
+        names: T teachers.
+        probs: (N, T, K) independent probabilities; a teacher without an answer is a row of NaN.
+        given: (N, K) which labels each row has.
+    """
+    found = []
+    for place, name in enumerate(names):
+        heard = ~np.isnan(probs[:, place]).any(axis=1)
+        moved = _moved_of_several(name, given[heard], probs[heard, place])
+        if moved is not None:
+            found.append(moved)
+    return tuple(found)
+
+
+def _moved_of_several(name: str, labels: Bools, probs: Floats) -> Moved | None:
+    n_classes = labels.shape[1]
+    if len(labels) < MIN_ROWS_OF_SEVERAL:
+        return None
+    closeness = _standard(labels).T @ _standard(probs) / len(labels)  # (K classes, K columns)
+    own = np.maximum(closeness.diagonal(), 0.0)
+    disputed = np.flatnonzero(closeness.max(axis=1) > CLOSER * own)
+    if not 2 <= len(disputed) <= MAX_DISPUTED:
+        return None
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - slow to load, and seldom needed
+
+    _, target = linear_sum_assignment(closeness[np.ix_(disputed, disputed)], maximize=True)
+    new = closeness[disputed, disputed[target]]
+    z = (np.arctanh(np.clip(new, 0.0, 0.999)) - np.arctanh(np.minimum(own[disputed], 0.999))) * np.sqrt(
+        len(labels) / 2.0
+    )
+    sure = (new >= CLOSER * own[disputed]) & (z >= np.sqrt(2.0 * (np.log(n_classes) + LOG_CHANCE)))
+    chosen = sorted(int(one) for cycle in _cycles(target) if sure[cycle].all() for one in cycle)
+    if not chosen:
+        return None
+    at, to = disputed[chosen], disputed[target[chosen]]
+    rank = np.argsort(np.argsort(-probs, axis=1, kind="stable"), axis=1, kind="stable")
+    likeliest = rank < labels.sum(axis=1, keepdims=True)
+    hits = [(labels[:, at] & likeliest[:, columns]).sum(axis=0) for columns in (at, to)]
+    lists = (at, to, labels[:, at].sum(axis=0), *hits)
+    classes, fits, n, n_assumed, n_fits = (tuple(map(int, values)) for values in lists)
+    return Moved(name, classes, fits, n, n_assumed, n_fits)
+
+
+def _standard(values: Floats | Bools) -> Floats:
+    """Return columns of mean 0 and variance 1; of nothing but 0 where they do not vary."""
+    centred = values - values.mean(axis=0, dtype=np.float64)
+    spread = centred.std(axis=0)
+    return np.asarray(centred / np.where(spread > 0, spread, np.inf))
 
 
 def _moved_of(name: str, votes: Ints, given: Ints, n_classes: int) -> Moved | None:

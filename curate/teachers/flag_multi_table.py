@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from curate.teachers.disagreement import fit_rows
 from curate.teachers.flag_model import RISK_KIND, TeacherWeight
 from curate.teachers.flag_reader import BATCH_CELLS, IDS, LABEL, read_batches
 from curate.teachers.flag_summary import FlagSummary, writing_beside
-from curate.teachers.flag_table import Progress
+from curate.teachers.flag_table import Progress, order_warnings
 from curate.teachers.label_columns import class_order, label_indices, label_strings, prob_matrix, prob_widths
 from curate.teachers.multi_label import (
     MIN_ROWS_OF_A_KIND,
@@ -89,7 +89,8 @@ def flag_multi_table(
             "probabilities between 0 and 1. Give the classes in the order of the probabilities with --classes."
         )
     model = fit_multi_label(given, names, probs)
-    counts = _write(file, columns, order, model, out, progress)
+    warnings = order_warnings(model.moved, len(names), order, {})
+    counts = _write(file, columns, order, model, out, warnings, progress)
     rates = {name: m.noise_rate for name, m in zip(order, model.models, strict=True) if m is not None}
     silent = [name for name, m in zip(order, model.models, strict=True) if m is None]
     left = f"; not judged for lack of rows: {', '.join(silent)}" if silent else ""
@@ -110,6 +111,8 @@ def flag_multi_table(
         classes=tuple(order),
         out=out,
         order_from=order_from,
+        by_class=True,
+        warnings=warnings,
     )
 
 
@@ -170,6 +173,7 @@ def _write(
     classes: Sequence[str],
     model: MultiLabelModel,
     out: Path,
+    warnings: Sequence[Mapping[str, Any]],
     progress: Progress | None,
 ) -> tuple[int, int, int]:
     """Return (n, n_flagged, n_unjudged)."""
@@ -177,7 +181,8 @@ def _write(
     key = pa.field(IDS, pa.string() if IDS in file.schema_arrow.names else pa.int64())
     fields = pa.schema([key, *OUT_COLUMNS])
     n = n_flagged = n_unjudged = 0
-    with writing_beside(out, fields, {"risk_kind": RISK_KIND, "classes": list(classes)}) as writer:
+    about = {"risk_kind": RISK_KIND, "classes": list(classes), "warnings": [dict(one) for one in warnings]}
+    with writing_beside(out, fields, about) as writer:
         for batch in _batches(file, columns, classes):
             scores = score_multi_label(model, batch.given, batch.problem == "", names, batch.probs)
             writer.write_table(_out_table(batch, scores, classes, names, fields))

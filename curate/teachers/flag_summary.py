@@ -46,6 +46,7 @@ class FlagSummary:
         transition: which class is taken for which, see `noise.transition_json`; empty where none was fitted.
         classes: in the order of the probabilities.
         order_from: where that order is from, one of `label_columns.ORDERS`, or "columns" where each names its own.
+        by_class: whether `estimates` are of one class each (several labels a row), not of the same rate.
         warnings: that columns seem to stand in another order, see `column_order.order_warning`.
         out: the table that was written.
     """
@@ -64,6 +65,7 @@ class FlagSummary:
     classes: tuple[str, ...]
     out: Path
     order_from: str
+    by_class: bool = False
     warnings: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +84,7 @@ class FlagSummary:
             "transition": dict(self.transition),
             "classes": list(self.classes),
             "order_from": self.order_from,
+            "by_class": self.by_class,
             "warnings": [dict(warning) for warning in self.warnings],
             "out": str(self.out),
         }
@@ -130,7 +133,7 @@ def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> It
     try:
         with pq.ParquetWriter(
             temporary,
-            fields,
+            fields.with_metadata({METADATA_KEY: canonical_json(about)}),  # read where the schema is stored, …
             compression="zstd",
             use_dictionary=[field.name for field in fields if field.name not in _DISTINCT or _coded(field)],
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
@@ -138,7 +141,8 @@ def writing_beside(out: Path, fields: pa.Schema, about: Mapping[str, Any]) -> It
                 map(_coded, fields)
             ),  # what is handed over as a dictionary is read as what it holds
         ) as writer:
-            writer.add_key_value_metadata({METADATA_KEY: canonical_json(about)})
+            if any(map(_coded, fields)):  # … and this where it is not
+                writer.add_key_value_metadata({METADATA_KEY: canonical_json(about)})
             yield writer
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())

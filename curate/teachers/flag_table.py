@@ -85,12 +85,12 @@ def flag_table(
         places = {name: class_places(name, listed, order, source) for name, listed in named.items()}
         reader = Reader(file, source, teachers, order, places, IDS in file.schema_arrow.names)
         model = _fit(reader, independent=independent)
-        warnings = _order_warnings(model, order, places)
+        warnings = order_warnings(model.moved, len(teachers), order, places)
         counts = _write(reader, model, Path(out), warnings, progress)
     return FlagSummary(
         counts[0], counts[1], counts[2], model.noise_rate, model.estimates, model.estimates_agree, model.teachers,
         model.regime, model.why, RISK_KIND, _transition(model, order), tuple(order), Path(out),
-        order_from, warnings,
+        order_from, warnings=warnings,
     )  # fmt: skip
 
 
@@ -98,15 +98,15 @@ def _transition(model: FlagModel, classes: Sequence[str]) -> Mapping[str, Any]:
     return transition_json(model.transition, classes) if model.transition.size else {}
 
 
-def _order_warnings(
-    model: FlagModel, order: Sequence[str], places: Mapping[str, Ints]
+def order_warnings(
+    found: Sequence[Moved], n_teachers: int, order: Sequence[str], places: Mapping[str, Ints]
 ) -> tuple[Mapping[str, Any], ...]:
     """Return a warning for each set of columns that seem to stand in another order, alike in all of the set."""
     alike: dict[tuple[Any, ...], list[Moved]] = {}
-    for moved in model.moved:
+    for moved in found:
         listed = places.get(schema.PROB_PREFIX + moved.teacher)
         alike.setdefault((moved.places, None if listed is None else tuple(listed)), []).append(moved)
-    n_unnamed = len(model.teachers) - len(places)
+    n_unnamed = n_teachers - len(places)
     warnings = []
     for (_, listed), some in alike.items():
         names = [schema.PROB_PREFIX + moved.teacher for moved in some]

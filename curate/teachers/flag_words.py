@@ -15,13 +15,9 @@ _INFERRED = {
 
 def flag_lines(summary: FlagSummary) -> list[str]:
     """Return what `curate flag` found, for people."""
-    rate = summary.noise_rate
-    estimate = "insufficient data" if rate.estimate is None else f"about {rate.estimate:.1%}"
-    if rate.estimate is not None and rate.low is not None and rate.high is not None:
-        estimate += f" (interval {rate.low:.1%} to {rate.high:.1%}; {rate.method})"
     lines = [
         *(f"WARNING: {warning['message']}" for warning in summary.warnings),
-        f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {estimate}",
+        f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {_wrong_labels(summary)}",
         f"  {summary.regime}: {summary.why}",
     ]
     if summary.order_from in _INFERRED:
@@ -33,12 +29,27 @@ def flag_lines(summary: FlagSummary) -> list[str]:
         lines.append(f"  {teacher.name}: {state}; {teacher.why}")
     lines += [f"  estimate {name.replace('_', ' ')}: {_rate_words(one)}" for name, one in summary.estimates.items()]
     if not summary.estimates_agree and summary.estimates:
-        lines.append("  these estimates disagree: look before you drop; an audit of a sample tells")
+        why = "one method alone, which nothing confirms" if summary.by_class else "these estimates disagree"
+        lines.append(f"  {why}: look before you drop; an audit of a sample tells:")
+        lines.append(f"  curate audit --table {summary.out} --csv sheet.csv")
     taken = [f"{c['true']} as {c['given']} {c['prob']:.1%}" for c in summary.transition.get("confusions", [])[:3]]
     if taken:
         lines.append(f"  most often labeled wrongly: {', '.join(taken)}")
     lines.append("  risk is a rank, no probability: .5 is the cut")
     return [*lines, f"→ {summary.out}"]
+
+
+def _wrong_labels(summary: FlagSummary) -> str:
+    """Return how many labels are wrong in words: no number where the estimates contradict each other."""
+    rate = summary.noise_rate
+    known = sorted(one.estimate for one in summary.estimates.values() if one.estimate is not None)
+    if len(known) > 1 and not summary.estimates_agree and not summary.by_class:
+        return f"not known, the estimates run from {known[0]:.1%} to {known[-1]:.1%}"
+    if rate.estimate is None:
+        return "insufficient data"
+    if rate.low is None or rate.high is None:
+        return f"about {rate.estimate:.1%}"
+    return f"about {rate.estimate:.1%} (interval {rate.low:.1%} to {rate.high:.1%}; {rate.method})"
 
 
 def _rate_words(rate: NoiseRate) -> str:

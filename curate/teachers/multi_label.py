@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from curate.teachers.column_order import Moved, find_moved_of_several
 from curate.teachers.disagreement import fit_flags
 from curate.teachers.flag_model import FlagModel
 from curate.teachers.mixture import Mixture, fit_mixture, log_odds_wrong, posterior
@@ -31,9 +32,13 @@ MIN_ROWS_OF_A_KIND = 10  # with the class and without it; below, the class is no
 
 @dataclass(frozen=True, slots=True)
 class MultiLabelModel:
-    """A binary model for each class; None = too few rows with it, or without it, to judge."""
+    """A binary model for each class; None = too few rows with it, or without it, to judge.
+
+    `moved` holds the teachers of which whole classes fit other columns than was assumed.
+    """
 
     models: tuple[FlagModel | None, ...]
+    moved: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ def fit_multi_label(given: Bools, names: Sequence[str], probs: Floats) -> MultiL
         names: T teachers.
         probs: (N, T, K) independent probabilities; a teacher without an answer is a row of NaN.
     """
+    moved = find_moved_of_several(names, probs, given)
     models: list[FlagModel | None] = []
     for k in range(given.shape[1]):
         n_with = int(given[:, k].sum())
@@ -101,7 +107,7 @@ def fit_multi_label(given: Bools, names: Sequence[str], probs: Floats) -> MultiL
         models.append(model if model.rule != "none" else None)
     joint = _fit_joint(given, names, probs, models)
     if joint is None:
-        return MultiLabelModel(tuple(models))
+        return MultiLabelModel(tuple(models), moved)
     shared, kept = joint
     own = [
         None
@@ -109,7 +115,7 @@ def fit_multi_label(given: Bools, names: Sequence[str], probs: Floats) -> MultiL
         else _with_own_rates(model, given[:, k], probs[:, kept, k], shared, [names[m] for m in kept])
         for k, model in enumerate(models)
     ]
-    return MultiLabelModel(tuple(own))
+    return MultiLabelModel(tuple(own), moved)
 
 
 def _fit_joint(

@@ -123,8 +123,7 @@ class Answer:
 class ColumnAnswer:
     """What a teacher says that gives no probability of a label: its column, (n_labels,), named prefix + its name.
 
-    `schema.TRACKS_PREFIX` with `schema.TRACKS`, a frame's boxes at one of its labels; `schema.MASKS_PREFIX` with
-    `schema.SEGMENTS`, an image's masks at one of its labels.
+    `schema.TRACKS_PREFIX` with `schema.TRACKS`, a frame's boxes at one of its labels.
     """
 
     card: TeacherCard
@@ -144,8 +143,7 @@ class Teacher(Protocol):
 class Predictions:
     """All answers: `table` has label_id and a column a teacher, null = no answer.
 
-    `prob_<teacher>` is fixed_size_list<float16>[K], `tracks_<teacher>` is `schema.TRACKS`, `masks_<teacher>`
-    is `schema.SEGMENTS`.
+    `prob_<teacher>` is fixed_size_list<float16>[K], `tracks_<teacher>` is `schema.TRACKS`.
     """
 
     table: pa.Table

@@ -29,7 +29,7 @@ from curate.teachers.pool import (
     log_probs,
 )
 from curate.teachers.pool_choice import log_ranks_better
-from curate.teachers.scoring import margin, self_doubt
+from curate.teachers.scoring import distances, margin, self_doubt
 from curate.teachers.support import Support, support
 
 _WEAK_SHARE = 2 / 3  # of the disagreements at least a third are the teachers' own errors
@@ -89,7 +89,7 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
     believed = support(upper, errors, logs, fit.answered, fit.given)
     rate = believed.share * upper
     if not believed.share:
-        return fit_shared(fit, f"{said}, yet {believed.why}")
+        return _fit_unbelieved(fit, f"{said}, yet {believed.why}", believed, disagree)
     channel, likelihood = fit_log_weights(logs, fit.answered, fit.given, transition)
     odds = log_odds_wrong(log_pool(logs, fit.answered, channel), fit.given, transition)
     channel_rate = _channel_estimate(odds, "channel with confident counts")
@@ -132,6 +132,18 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
         model, why=why, noise_rate=_between(pairwise, rate, disagree) if whole else _up_to(pairwise, rate)
     )
     return _fit_margin(fit, replace(model, weights=plain), rate, (pair_rate, disagree), 1.0 if whole else np.inf)
+
+
+def _fit_unbelieved(fit: Answers, said: str, believed: Support, disagree: float) -> FlagModel:
+    """Flag as many labels as the shared regime's channel does, the lower bound, in the order of the pool.
+
+    How many labels are wrong decides where to cut, not how to rank.
+    """
+    model = fit_shared(fit, said)
+    if believed.explains:
+        return model
+    distance, _ = distances(model, fit.given, fit.probs, fit.answered)
+    return _fit_weak(fit, model, float((distance >= 0).mean()), disagree, ", as many as that flags")
 
 
 def _with_channel(model: FlagModel, channel: Mixture, why: str) -> FlagModel:
@@ -274,8 +286,10 @@ def _between(pairwise: NoiseRate, rate: float, disagree: float) -> NoiseRate:
 
 
 def _quantile_cut(score: Floats, rate: float) -> float:
-    """Return the score that `rate` of the rows reach."""
-    n_above = int(np.clip(round(rate * len(score)), 1, len(score)))
+    """Return the score that `rate` of the rows reach; one that none reaches where that is less than half a row."""
+    n_above = min(round(rate * len(score)), len(score))
+    if not n_above:
+        return float(score.max()) + 1e-6
     return float(np.partition(score, len(score) - n_above)[len(score) - n_above])
 
 

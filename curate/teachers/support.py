@@ -7,9 +7,14 @@ So the rate that pairs imply is an upper bound, and it is believed as far as som
 - strength: errors that teachers share come with errors of their own, for an image that is hard for all is hard for each
   in another way. Where next to no disagreement is a teacher's own, there is little to share either.
 - a floor: labels are also wrong where teachers are sure. A uniform channel fitted by likelihood finds that share, a
-  lower bound if they are right there; the truth is taken to lie halfway between both bounds, by ratio.
-- neither: the rate is believed where it is a usual one. Audits of public sets found 3 to 15 % wrong labels (Northcutt
-  et al. 2021; CIFAR-10N 9 %); more than that without any other sign is rather weak teachers.
+  lower bound if they are right there. Human errors follow how hard an image is, and yet are found among easy ones too.
+
+- unanimity: where all teachers agree, labels are wrong as often as anywhere, while errors that teachers share are of
+  hard images and grow rare there. It counts as far as teachers seldom err on their own, where there is a floor or the
+  rate is a usual one: audits of public sets found 3 to 15 % wrong labels (Northcutt et al. 2021; CIFAR-10N 9 %).
+
+Without any of them nothing is believed: weak teachers that err together on clean labels show the same. Beside a floor
+the truth is taken to lie halfway between both bounds, by ratio, or at the upper one where that is a usual rate.
 """
 
 from __future__ import annotations
@@ -26,7 +31,11 @@ STRONG, WEAK = (0.2, 0.08), (0.6, 0.14)  # own errors beside the rate, and of al
 FLOOR = (0.08, 0.12)  # of the rate; less is as likely a tail of the teachers' own errors
 EXPLAINED = 0.75  # of the believed rate, by the channel
 MOSTLY_FLOOR = 0.6  # of the rate, where only the floor supports it: the channel then has more than a third of it
+_NOTHING = 0.005
 USUAL = (0.03, 0.06, 0.11, 0.13)  # rates: not believed below, believed between, not believed above
+# share of wrong labels by all teachers' word where they agree, beside the rate; few teachers agree by chance too
+UNANIMOUS = {3: (0.65, 0.85), 4: (0.5, 0.7)}
+RANKS_BY_CLASS = 0.5  # of the rate has to be explained by a channel by class before labels are ranked by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Support:
         share: of the rate, in [0, 1].
         channel: what the labels' likelihood asks for, a lower bound if the teachers are right where they are sure;
             None = not needed, not fitted.
-        explains: whether that channel explains enough of what is believed for its posterior to be the cut.
+        explains: whether that channel explains enough for labels to be ranked and cut by its posterior.
         why: a sentence.
     """
 
@@ -58,24 +67,38 @@ def support(rate: float, errors: float, logs: Floats, answered: Bools, given: In
         given: (N,).
     """
     own = max(errors - rate, 0.0)
-    beside = own / max(rate, 1e-9)
-    strength = float(
-        np.interp(beside, [STRONG[0], WEAK[0]], [1.0, 0.0]) * np.interp(own, [STRONG[1], WEAK[1]], [1.0, 0.0])
-    )
+    able = float(np.interp(own, [STRONG[1], WEAK[1]], [1.0, 0.0]))
+    strength = able * float(np.interp(own / max(rate, 1e-9), [STRONG[0], WEAK[0]], [1.0, 0.0]))
     if strength == 1.0:
         return Support(1.0, None, explains=False, why="the teachers hardly err on their own")
     channel, floor = fit_floor(logs[:FIT_ROWS], answered[:FIT_ROWS], given[:FIT_ROWS])
     ratio = floor / max(rate, 1e-9)
-    by_floor = float(np.sqrt(min(ratio, 1.0)) * np.interp(ratio, FLOOR, [0.0, 1.0]))
-    usual = float(np.interp(rate, USUAL, [0.0, 1.0, 1.0, 0.0]))
-    share = max(strength, by_floor, usual)
+    found = float(np.interp(ratio, FLOOR, [0.0, 1.0]))
+    by_floor = found * float(np.sqrt(min(ratio, 1.0)))
+    likely = float(np.interp(rate, USUAL, [0.0, 1.0, 1.0, 0.0]))
+    agreed = max(found, likely) * able * _unanimity(rate, logs, answered, given)
+    usual = found * likely
+    share = max(strength, by_floor, agreed, usual)
+    ranks = channel.kind != "full" or channel.rate >= RANKS_BY_CLASS * rate
+    if share < _NOTHING:
+        why = "their own errors explain the disagreement, if teachers share as many; votes cannot tell"
+        return Support(0.0, channel, explains=ranks and channel.kind == "full", why=why)
+    sure = f"labels are wrong where teachers are sure in {floor:.1%}"
     told = {
         strength: "the teachers err on their own too",
-        by_floor: f"labels are wrong where teachers are sure in {ratio * rate:.1%} only",
-        usual: "nothing else tells wrong labels from errors that teachers share, and so many are usual",
+        by_floor: f"{sure} only",
+        usual: f"{sure}, and so many in all are usual",
+        agreed: "where all teachers agree, labels are wrong about as often as pairs imply",
     }
-    if share < 0.005:
-        why = "their own errors explain the disagreement, if teachers share as many"
-        return Support(0.0, channel, explains=False, why=why)
     explains = channel.rate >= EXPLAINED * share * rate or (by_floor == share and by_floor >= MOSTLY_FLOOR)
-    return Support(share, channel, explains=explains, why=told[share])
+    return Support(share, channel, explains=ranks and explains, why=told[share])
+
+
+def _unanimity(rate: float, logs: Floats, answered: Bools, given: Ints) -> float:
+    """Return how far, in [0, 1], the rate holds in the rows where all teachers choose the same class."""
+    votes = logs.argmax(axis=2)
+    alike = answered.all(axis=1) & (votes == votes[:, :1]).all(axis=1)
+    bounds = UNANIMOUS.get(min(logs.shape[1], max(UNANIMOUS)))
+    if bounds is None or not alike.any():
+        return 0.0
+    return float(np.interp((votes[alike, 0] != given[alike]).mean() / max(rate, 1e-9), bounds, [0.0, 1.0]))

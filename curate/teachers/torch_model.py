@@ -24,7 +24,7 @@ from curate.teachers.onnx_model import judged, model_card
 from curate.teachers.pixels import Pixels
 from curate.teachers.protocol import Answer, Request
 
-VERSION = 1
+VERSION = 2
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers keep the weights
 
 

@@ -14,23 +14,22 @@ CLASSES = ("bird", "cat", "dog")
 EXTRA = [pa.field(name, pa.string()) for name in ("attr_age", "attr_light", "group_video", "group_subject")]
 TEACHERS = [pa.field(f"prob_{name}", pa.list_(pa.float16(), len(CLASSES))) for name in ("one", "two", "three")]
 FOLLOWED = [pa.field(f"tracks_{name}", schema.TRACKS) for name in ("a", "b")]
-SEGMENTED = [pa.field("masks_a", schema.SEGMENTS)]
 
 _of_scan = [field for field in schema.SCAN if field.name != "sample_id"]
 _of_samples = [field for field in schema.SAMPLES if field.name != "n_bytes"]
 SAMPLES_VIEW = pa.schema([*_of_samples, *_of_scan, *EXTRA])
 _own = {field.name for field in schema.LABELS}
-LABELS_VIEW = pa.schema(
-    [*schema.LABELS, *(f for f in SAMPLES_VIEW if f.name not in _own), *TEACHERS, *FOLLOWED, *SEGMENTED]
-)
+LABELS_VIEW = pa.schema([*schema.LABELS, *(f for f in SAMPLES_VIEW if f.name not in _own), *TEACHERS, *FOLLOWED])
 
 BOXES = [pa.field("given_boxes", pa.list_(schema.GIVEN_BOX))]
 BOXES += [pa.field(f"boxes_{name}", pa.list_(schema.FOUND_BOX)) for name in ("one", "two", "three")]
 BOXES_VIEW = pa.schema([*SAMPLES_VIEW, *BOXES])
 PRESENT = [pa.field(f"present_{name}", pa.list_(pa.float16(), len(CLASSES))) for name in ("a", "b", "c")]
 TAGS_VIEW = pa.schema([*SAMPLES_VIEW, pa.field("given_tags", pa.list_(schema.GIVEN_TAG)), *PRESENT])
+GIVEN_MASKS = pa.field("given_masks", pa.list_(schema.GIVEN_MASK))
+REGIONS_VIEW = pa.schema([*SAMPLES_VIEW, GIVEN_MASKS, pa.field(schema.REGIONS_COLUMN, pa.list_(schema.REGION))])
 VIEWS = {"samples": SAMPLES_VIEW, "labels": LABELS_VIEW, "annotations": LABELS_VIEW, "boxes": BOXES_VIEW}
-VIEWS |= {"tags": TAGS_VIEW}
+VIEWS |= {"tags": TAGS_VIEW, "regions": REGIONS_VIEW}
 
 READABLE: dict[str, Any] = {
     "source": "s",
@@ -87,6 +86,10 @@ def tags_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def boxes_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return schema.table_from_rows(rows, BOXES_VIEW)
+
+
+def regions_view(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return schema.table_from_rows(rows, REGIONS_VIEW)
 
 
 def found(table: pa.Table, issue: str) -> list[dict[str, Any]]:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from checks_views import found, label, labels_view, sample, statistic
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curate.check import run_check
 from curate.checks.box_sanity import CHECK
@@ -90,3 +93,13 @@ def test_pairs_are_those_of_brute_force() -> None:
 def test_a_crowd_of_equal_boxes_is_cut_and_said() -> None:
     boxes = np.tile([[0.1, 0.1, 0.2, 0.2]], (100, 1))
     assert not overlapping_pairs(np.zeros(100, dtype=np.int64), boxes, 0.9, max_steps=10)[3]
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 0.02)] * 4, st.sampled_from(("cat", "dog"))), max_size=8))
+def test_every_duplicate_repeats_a_box_that_stays(moves: list[tuple[float, float, float, float, str]]) -> None:
+    rows = [_box(at, 0.1 + x, 0.1 + y, 0.3 + w, 0.3 + h, label=name) for at, (x, y, w, h, name) in enumerate(moves)]
+    twice = found(run_check(CHECK, labels_view(rows)).findings, "duplicate_box")
+    leaving = {row["label_id"] for row in twice}
+    kept = {json.loads(row["reason_args"])["kept"] for row in twice}
+    assert not kept & leaving
+    assert kept <= {row["label_id"] for row in rows}

@@ -14,14 +14,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from checks_views import CLASSES, TEACHERS, VIEWS, boxes_view, label, labels_view, sample, samples_view, tags_view
+from checks_views import (
+    CLASSES,
+    TEACHERS,
+    VIEWS,
+    boxes_view,
+    label,
+    labels_view,
+    regions_view,
+    sample,
+    samples_view,
+    tags_view,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import curate.reasons
 from curate import check, schema
 from curate.errors import ConfigError, CurateError, InputError
+from curate.ingest.rle import encode_mask
 from curate.reasons import checks
+from curate.teachers.regions.region import Region
+from curate.teachers.regions.shapes import Shape
 
 CHECKS = check.discover()
 SENTENCES = {
@@ -60,9 +74,6 @@ _tracks = st.one_of(
 _counts = st.one_of(st.none(), st.binary(max_size=6), _few(b"", b"04", b"11N2", b"`"))
 _masks = st.one_of(
     st.none(), st.fixed_dictionaries({"height_px": _few(2, 48), "width_px": _few(2, 64), "counts": _counts})
-)
-_segments = st.one_of(
-    st.none(), st.lists(st.fixed_dictionaries({"label": _few(*CLASSES), "mask": _masks}), max_size=3)
 )
 _probs = st.lists(st.floats(0.01, 1.0), min_size=len(CLASSES), max_size=len(CLASSES))
 
@@ -114,6 +125,38 @@ def _scenes(draw: st.DrawFn, number: int) -> dict[str, Any]:
 
 
 @st.composite
+def _regions(draw: st.DrawFn, number: int) -> dict[str, Any]:
+    """Given masks of a picture, some broken, and regions of any of the classes, mostly quiet and drawn well."""
+    random = np.random.default_rng(draw(st.integers(0, 10**6)))
+    masks = [{"label_id": f"{number}-{at}", "label": one, "mask": draw(_masks)} for at, one in enumerate(CLASSES)]
+    masks += [
+        {"label_id": f"{number}-{at}", "label": one, "mask": encode_mask(random.random((4, 6)) < 0.5)}
+        for at, one in enumerate(("cat", "cat", "dog"), start=len(CLASSES))
+    ]
+    regions = []
+    for at in range(draw(st.integers(0, 4))):
+        risk = random.random(2) * draw(_few(0.05, 0.5))
+        missing = draw(st.booleans())
+        sides = (random.random(4).astype(np.float32), *(random.normal(0, 0.01, (2, 4)).astype(np.float32)))
+        region = Region(
+            component=-1 if missing else at,
+            label=draw(_few(*CLASSES)),
+            other=draw(_few(None, *CLASSES)),
+            area_px=6,
+            area_share=0.25,
+            bbox_px=(at, 1, 2, 3),
+            risk={"missing": risk[0]} if missing else {"wrong_class": risk[0], "spurious": risk[1]},
+            right_prob=draw(_few(0.0, 0.7, 1.0)),
+            n_agree=draw(_few(0, 1)),
+            n_teachers=1,
+            seen=Shape((0.1, 0.2, 0.5, 0.5), np.ones((2, 3), dtype=np.bool_)),
+            **({} if missing else dict(zip(("length", "shift", "spread"), sides, strict=True))),
+        )
+        regions.append(region.to_row())
+    return {"given_masks": masks, "regions": draw(_few(None, regions))}
+
+
+@st.composite
 def _tagged(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Images with several labels, some of them wrong, and three teachers; enough of them to fit a model, or few."""
     random = Random(draw(st.integers(0, 10**6)))  # noqa: S311 - a simulation
@@ -143,6 +186,8 @@ def views(draw: st.DrawFn, name: str) -> pa.Table:
         return tags_view(draw(_tagged()))
     if CHECKS[name].view == "boxes":
         return boxes_view([picture | draw(_scenes(number)) for number, picture in enumerate(pictures)])
+    if CHECKS[name].view == "regions":
+        return regions_view([picture | draw(_regions(number)) for number, picture in enumerate(pictures)])
     rows = []
     for number in range(draw(st.integers(0, 16)) if pictures else 0):
         probs = {}
@@ -158,7 +203,6 @@ def views(draw: st.DrawFn, name: str) -> pa.Table:
             "track_id": draw(_few(None, "t1", "t2")),
             "frame": draw(_few(None, 0, 1, 2, 7)),
             "annotator": draw(_few(None, "ann")),
-            "masks_a": draw(_segments),
             "tracks_a": draw(_tracks),
             "tracks_b": draw(_tracks),
         }

@@ -43,6 +43,7 @@ DATA = pa.schema(
     [
         *(pa.field(name, pa.string()) for name in ("sample_id", "label_id", "uri", "task", "split", "label_state")),
         *(pa.field(name, pa.string()) for name in ("given_label", "released_label", "track_id")),
+        pa.field("frame", pa.int64()),
         pa.field("weight", pa.float64()),
         pa.field("bbox", schema.BBOX),
         pa.field("mask", schema.MASK_RLE),
@@ -291,6 +292,7 @@ def test_where_every_row_is_said_to_be_it_is(tmp_path: Path, root: Path, form: s
 def test_names_that_climb_are_left_out(tmp_path: Path, form: str) -> None:
     rows = [
         row(uri, 1, "cat", bbox=[0, 0, 1, 1], split="../x")
+        | ({"track_id": "1", "frame": 0} if form == "mot" else {})
         for uri in ("../a.jpg", "/a.jpg", "a/../../b.jpg", "ok.jpg")
     ]
     result = export(table(rows), None, tmp_path / "deep" / "out", format=form, images="none")
@@ -349,6 +351,7 @@ def test_geometry_is_taken_from_labels_where_data_lacks_it(tmp_path: Path) -> No
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_the_same_bytes_whatever_the_order_of_rows(tmp_path: Path, form: str) -> None:
     rows = boxes()
+    rows = [item | ({"track_id": item["label_id"], "frame": 0} if item["label_id"] else {}) for item in rows]
     for name, order in (("one", rows), ("two", rows[::-1])):
         export(table(order), None, tmp_path / name, format=form, images="none")
     one, two = (

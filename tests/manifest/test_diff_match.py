@@ -31,13 +31,14 @@ ROW = st.fixed_dictionaries(
         "weight": st.sampled_from([0.0, 0.5, 1.0]),
         "action": st.sampled_from(["keep", "soften"]),
         "content_sha256": WORDS,
+        "track_id": WORDS,
         "bbox": st.sampled_from([None, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.5]]),
         "mask": st.sampled_from([None, {"height_px": 1, "width_px": 2, "counts": b"1"}]),
         "polygons": st.sampled_from([None, [], [[0.1, 0.2]], [[0.1, 0.2], [0.3]]]),
     }
 )
 CHANGES = {"relabeled": "released_label", "split moved": "split", "weight changed": "weight"}
-CHANGES |= {"action changed": "action", "image changed": "content_sha256"}
+CHANGES |= {"track changed": "track_id", "action changed": "action", "image changed": "content_sha256"}
 
 
 def table_of(rows: list[Row]) -> pa.Table:

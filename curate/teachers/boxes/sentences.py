@@ -37,13 +37,16 @@ def codes_of(judged: Judged, issue: str) -> np.ndarray[Any, Any]:
     return np.full(n, f"box_noise_{issue}")
 
 
-def arguments(judged: Judged, issue: str, labels: Ints, classes: Sequence[str], n_teachers: int) -> Args:
+def arguments(
+    judged: Judged, issue: str, labels: Ints, ids: Sequence[Any], classes: Sequence[str], n_teachers: int
+) -> Args:
     """Return the arguments of the sentences of an issue, an array each.
 
     Args:
         judged: what was found.
         issue: one of `ISSUES`, or `MISSING`.
         labels: (N,) given classes.
+        ids: (N,) of the given boxes.
         classes: their names.
         n_teachers: that had a say.
     """
@@ -59,7 +62,13 @@ def arguments(judged: Judged, issue: str, labels: Ints, classes: Sequence[str], 
         }
     if issue not in ISSUES:
         raise ValueError(f"no issue of boxes: {issue}")
-    return {"given": names[labels], "n_teachers": n_teachers, **_of_given(judged, evidence, names, labels)}
+    own = np.asarray([str(one) for one in ids], dtype=object)
+    told = {
+        "given": names[labels],
+        "kept": own[evidence.twin],
+        "n_teachers": n_teachers,
+    }  # read where there is a twin
+    return told | _of_given(judged, evidence, names, labels)
 
 
 def _of_given(judged: Judged, evidence: Evidence, names: Any, labels: Ints) -> Args:  # noqa: ANN401 - an object array

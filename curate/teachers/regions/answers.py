@@ -22,14 +22,17 @@ class Answer:
     Attributes:
         n_classes: K.
         codes: (H, W) position of the class that the teacher says, NONE where it says none.
-        probs: (K, H, W) probabilities, of any float type; may lie on disk.
+        probs: (K, H, W) probabilities, of any float type; may lie on disk. With `places` of as many classes as those.
         source: what an error calls it.
+        places: position of each class of `probs` among the K, where they are others or in another order; None = as
+            they are.
     """
 
     n_classes: int
     codes: Ids | None = None
     probs: npt.NDArray[Any] | None = None
     source: str = "a teacher"
+    places: tuple[int, ...] | None = None
 
     def on(self, canvas: Canvas) -> Floats:
         """Return (K, h, w) probabilities on the grid of a mask; of another size they are stretched.
@@ -37,7 +40,7 @@ class Answer:
         Raises:
             InputError: what is read there are no probabilities.
         """
-        rows, columns = self._places(canvas)
+        rows, columns = self._points(canvas)
         if self.codes is not None:
             return one_hot(self.codes[np.ix_(rows, columns)], self.n_classes)
         probs = self._probs()
@@ -47,12 +50,12 @@ class Answer:
                 chosen = probs[:, rows[0] :: _step(rows), columns[0] :: _step(columns)]
             else:
                 chosen = probs[:, rows][:, :, columns]
-            return _valid(np.asarray(chosen, dtype=np.float32), self.source)
+            return self._placed(_valid(np.asarray(chosen, dtype=np.float32), self.source))
         import cv2  # noqa: PLC0415 - only where a map is coarser than the grid
 
         coarse = _valid(np.asarray(probs, dtype=np.float32), self.source)
         fine = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in coarse]
-        return np.asarray(np.stack(fine), dtype=np.float32)
+        return self._placed(np.asarray(np.stack(fine), dtype=np.float32))
 
     def at(self, canvas: Canvas, points: Ids) -> Floats:
         """Return (K, n) probabilities at (n, 2) rows and columns of the mask."""
@@ -61,7 +64,7 @@ class Answer:
         columns = points[:, 1] * held.shape[1] // canvas.shape[1]
         if self.codes is not None:
             return one_hot(self.codes[rows, columns], self.n_classes)
-        return _valid(np.asarray(self._probs()[:, rows, columns], dtype=np.float32), self.source)
+        return self._placed(_valid(np.asarray(self._probs()[:, rows, columns], dtype=np.float32), self.source))
 
     def whole(self) -> Floats:
         """Return (K, H, W) probabilities at the answer's own size.
@@ -69,18 +72,7 @@ class Answer:
         Raises:
             InputError: these are no probabilities.
         """
-        return _valid(np.asarray(self._probs(), dtype=np.float32), self.source)
-
-    def likeliest(self) -> Ids:
-        """Return (H, W) positions of the likeliest class, at the answer's own size.
-
-        Raises:
-            InputError: these are no probabilities.
-        """
-        if self.codes is not None:
-            return self.codes
-        likeliest: Ids = self.whole().argmax(axis=0)
-        return likeliest
+        return self._placed(_valid(np.asarray(self._probs(), dtype=np.float32), self.source))
 
     def refuse_other_format(self, of: tuple[int, int]) -> None:
         """Raise an InputError where height over width is not that of the mask (`of`: its height and width)."""
@@ -98,7 +90,14 @@ class Answer:
             raise ValueError(msg)
         return self.probs
 
-    def _places(self, canvas: Canvas) -> tuple[Ids, Ids]:
+    def _placed(self, probs: Floats) -> Floats:
+        if self.places is None:
+            return probs
+        placed = np.zeros((self.n_classes, *probs.shape[1:]), dtype=np.float32)
+        placed[list(self.places)] = probs
+        return placed
+
+    def _points(self, canvas: Canvas) -> tuple[Ids, Ids]:
         shape = self.codes.shape if self.codes is not None else self._probs().shape[1:]
         self.refuse_other_format(canvas.shape)
         found = []

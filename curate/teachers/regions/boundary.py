@@ -135,8 +135,8 @@ def edge_noise(shift: Floats, length: Floats) -> float:
     return max(float(1.4826 * np.median(np.abs(known))) if len(known) else 0.0, LEAST_NOISE)
 
 
-def in_noises(moved: Displacement, noise: float) -> Floats:
-    """Return (R,) root mean square of the sides' displacements in units of their noise, sides weighing by length."""
-    scaled = moved.shift / np.sqrt(np.float32(noise**2) + moved.spread**2)
-    total = np.maximum(moved.length.sum(axis=1), 1e-9)
-    return np.asarray(np.sqrt((moved.length * scaled**2).sum(axis=1) / total), dtype=np.float32)
+def in_noises(shift: Floats, length: Floats, spread: Floats, noise: float) -> Floats:
+    """Return (R,) root mean square of (R, 4) displacements in units of their noise, sides weighing by length."""
+    scaled = shift / np.sqrt(np.float32(noise**2) + spread**2)
+    total = np.maximum(length.sum(axis=1), 1e-9)
+    return np.asarray(np.sqrt((length * scaled**2).sum(axis=1) / total), dtype=np.float32)

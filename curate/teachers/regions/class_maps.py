@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.adapters.execution import map_shards
-from curate.ingest.rle import decode_mask
 from curate.teachers.regions.answers import Answer
-from curate.teachers.regions.canvas import NONE, Floats
+from curate.teachers.regions.canvas import Floats
 from curate.teachers.regions.cells import cell_mass, grid_size
-from curate.teachers.regions.teacher import Asked
+from curate.teachers.regions.given import drawn
+from curate.teachers.regions.segmenters import Asked
 
 GROUP_ROWS = 16
 MapRow = tuple[str, str, str | None, Floats]  # sample id, teacher, content_sha256, mass
@@ -181,12 +181,7 @@ def given_mass(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], size: 
         classes: K names.
         size: of the grid.
     """
-    shape = (rows[0]["mask"]["height_px"], rows[0]["mask"]["width_px"])
-    codes = np.full(shape, NONE, dtype=np.int32)
-    for row in reversed(rows):
-        if (row["mask"]["height_px"], row["mask"]["width_px"]) == shape and row["label"] in classes:
-            codes[decode_mask(row["mask"]).astype(np.bool_)] = classes.index(row["label"])
-    return cell_mass(Answer(len(classes), codes=codes), (size[0], size[1]))
+    return cell_mass(Answer(len(classes), codes=drawn(rows, classes)), (size[0], size[1]))
 
 
 def _table(rows: Sequence[tuple[Picture, Floats]]) -> pa.Table:

@@ -13,12 +13,12 @@ from curate.teachers.regions.canvas import Bools, Ids
 from curate.teachers.regions.shapes import Shape
 
 if TYPE_CHECKING:
-    from curate.teachers.regions.judge import Region
+    from curate.teachers.regions.region import Region
 
 DOUBT, SHARE = "in_doubt", "share_in_doubt"  # keys in the arguments of a finding
 
 
-def pixels_in_doubt(ids: Ids, region: Region, issue: str) -> Bools:
+def pixels_in_doubt(ids: Ids, region: Region, class_id: int, issue: str) -> Bools:
     """Return the (H, W) pixels that an issue of a region is about.
 
     A region of the wrong class or without a reason: all of it. A missing one: where teachers see it. An outline that
@@ -27,13 +27,14 @@ def pixels_in_doubt(ids: Ids, region: Region, issue: str) -> Bools:
     Args:
         ids: (H, W) class of each pixel of the mask.
         region: of it.
-        issue: one of `judge.ISSUES`.
+        class_id: of the region's label.
+        issue: one of `region.ISSUES`.
     """
     if issue == "missing":
         seen = _laid(region.seen, ids.shape) if region.seen is not None else _box(region, ids.shape)
-        covered: Bools = seen & (ids == region.class_id)
+        covered: Bools = seen & (ids == class_id)
         return covered
-    own = _own(ids, region)
+    own = _own(ids, region, class_id)
     if issue == "boundary" and region.seen is not None:
         own ^= _laid(region.seen, ids.shape)
     return own
@@ -57,17 +58,20 @@ def doubt_of(reason_args: str) -> Bools | None:
 
 
 def share_in_doubt(reason_args: str) -> float:
-    """Return which share of its label a finding puts in doubt; all of it where it does not say."""
+    """Return which share of its label a finding puts in doubt; all of it where it does not say.
+
+    Shares of several findings may overlap: their sum is a bound.
+    """
     return float(json.loads(reason_args).get(SHARE, 1.0))
 
 
-def _own(ids: Ids, region: Region) -> Bools:
+def _own(ids: Ids, region: Region, class_id: int) -> Bools:
     """Return the region itself: the part of its class in its box that is as large as it."""
     import cv2  # noqa: PLC0415 - a run over unchanged input needs no pixels
 
     x, y, width, height = region.bbox_px
     box = (slice(y, y + height), slice(x, x + width))
-    of_class = (ids[box] == region.class_id).astype(np.uint8)
+    of_class = (ids[box] == class_id).astype(np.uint8)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(of_class, connectivity=8)
     sizes = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_AREA]]
     hit = np.flatnonzero((sizes[1:] == (width, height, region.area_px)).all(axis=1)) + 1

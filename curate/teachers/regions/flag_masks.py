@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.errors import InputError, did_you_mean
 from curate.reasons import render
 from curate.runs import write_table
-from curate.teachers.regions.answers import Answer
-from curate.teachers.regions.canvas import NONE, Ids
+from curate.teachers.regions.canvas import NONE
 from curate.teachers.regions.files import MAPS, PNG, files_by_stem, numbered, read_answer, read_ids, read_map
 from curate.teachers.regions.found import RegionFound, issues_of
-from curate.teachers.regions.judge import ISSUES, Region, Source, image_risk, judge
+from curate.teachers.regions.judge import (
+    Source,
+    image_risk,
+    judged,
+    measured,
+    regions_column,
+    usual_noise,
+    weigh,
+)
+from curate.teachers.regions.measure import MaskAnswers, Measured
 from curate.teachers.regions.pool import Pool
+from curate.teachers.regions.region import ISSUES, Region
 
 IGNORE = (255,)
+CHUNK = 64  # masks whose rows are made together
 COLUMNS = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),  # path of the mask in its folder, without its ending
@@ -104,13 +116,16 @@ class _Folders:
     numbers: Mapping[int, int]  # class id -> position; ignored ids are not in it
     ignore: frozenset[int]
 
-    def load(self, stem: str) -> tuple[Ids, list[Answer]]:
+    def load(self, stem: str) -> MaskAnswers:
         """Return labels and the answers of the teachers, in the order of their names."""
         label = numbered(read_ids(self.labels[stem]), self.numbers)
-        return label, [
-            read_answer(self.teachers[name][stem], self.numbers, len(self.names), self.ignore)
-            for name in sorted(self.teachers)
-        ]
+        return MaskAnswers(
+            label,
+            [
+                read_answer(self.teachers[name][stem], self.numbers, len(self.names), self.ignore)
+                for name in sorted(self.teachers)
+            ],
+        )
 
 
 def flag_masks(
@@ -138,21 +153,47 @@ def flag_masks(
         InputError: folders or files that cannot be used, no teacher, a mask that a teacher lacks.
     """
     folders = _open(Path(labels), {name: Path(path) for name, path in teachers.items()}, classes, frozenset(ignore))
-    source = Source(sorted(folders.labels), sorted(folders.teachers), len(folders.names), folders.load)
-    judged = judge(source)
-    rows = [
-        row for stem in source.names for row in _rows(stem, judged.regions[stem], folders, judged.diagonal_px[stem])
-    ]
-    write_table(Path(out), pa.Table.from_pylist(rows, schema=COLUMNS))
-    flagged = [row["issue"] for row in rows if row["flagged"]]
+    source = Source(sorted(folders.labels), sorted(folders.teachers), folders.names, folders.load)
+    pool = weigh(source)
+    same, columns = np.zeros(len(source.teachers) + 1), []
+    for some in _each(measured(source, pool, source.names), CHUNK):
+        same += np.sum([one.same for one in some], axis=0)
+        columns.append(regions_column(some))
+    regions = pa.chunked_array(columns)
+    table = _table(source.names, regions, usual_noise(regions))
+    write_table(Path(out), table)
+    flagged = table.filter(table["flagged"])["issue"].to_pylist()
     return MaskFlagSummary(
-        n_images=len(judged.regions),
-        n_regions=sum(one.component >= 0 for regions in judged.regions.values() for one in regions),
+        n_images=len(source.names),
+        n_regions=table.filter(pc.is_valid(table["component"]))
+        .group_by(["image", "component"])
+        .aggregate([])
+        .num_rows,
         n_flagged={issue: flagged.count(issue) for issue in ISSUES},
-        agreement=dict(zip(source.teachers, judged.agreement.tolist(), strict=True)),
-        pool=judged.pool,
+        agreement=dict(zip(source.teachers, (same[:-1] / max(same[-1], 1)).tolist(), strict=True)),
+        pool=pool,
         out=Path(out),
     )
+
+
+def _each(masks: Iterator[Measured], n: int) -> Iterator[list[Measured]]:
+    while some := list(islice(masks, n)):
+        yield some
+
+
+def _table(stems: Sequence[str], regions: pa.ChunkedArray, noise: float) -> pa.Table:
+    """Return `COLUMNS` of all masks, some at a time."""
+    parts, first = [COLUMNS.empty_table()], 0
+    for chunk in regions.chunks:
+        own = stems[first : first + len(chunk)]
+        first += len(chunk)
+        rows = [row for stem, some in zip(own, chunk, strict=True) for row in _rows(stem, _judged(some, noise))]
+        parts.append(pa.Table.from_pylist(rows, schema=COLUMNS))
+    return pa.concat_tables(parts)
+
+
+def _judged(some: pa.ListScalar, noise: float) -> list[Region]:
+    return judged([Region.of_row(row) for row in some.as_py()], noise)
 
 
 def _open(
@@ -198,20 +239,20 @@ def _n_mapped(teachers: Mapping[str, Mapping[str, Path]]) -> int:
     return 0
 
 
-def _rows(stem: str, regions: Sequence[Region], folders: _Folders, diagonal_px: float) -> Iterator[dict[str, Any]]:
-    found = [(one, list(issues_of(one, folders.names, len(folders.teachers), diagonal_px))) for one in regions]
+def _rows(stem: str, regions: Sequence[Region]) -> Iterator[dict[str, Any]]:
+    found = [(one, list(issues_of(one))) for one in regions]
     for region, issues in found:
         about = {
             "image": stem,
             "component": None if region.component == NONE else region.component,
-            "label": folders.names[region.class_id],
+            "label": region.label,
             "area_px": region.area_px,
             "bbox": list(region.bbox_px),
             "iou": region.iou,
             "boundary_px": region.offset_px if region.component != NONE else None,
         }
         for one in issues:
-            yield {**about, **_said(one, folders.names)}
+            yield {**about, **_said(one)}
         if not issues and region.component != NONE:
             yield {**about, "issue": None, "risk": max(region.risk.values()), "flagged": False}
     worst = max((one for _, issues in found for one in issues), key=lambda one: one.risk, default=None)
@@ -223,13 +264,11 @@ def _rows(stem: str, regions: Sequence[Region], folders: _Folders, diagonal_px: 
     yield {"image": stem, "issue": "image", "risk": image_risk(regions), "flagged": n_flagged > 0, "reason": reason}
 
 
-def _said(one: RegionFound, names: Sequence[str]) -> dict[str, Any]:
-    suggested = names[one.suggested] if one.suggested != NONE else None
-    reason = render(one.code, one.args)
+def _said(one: RegionFound) -> dict[str, Any]:
     return {
         "issue": one.issue,
         "risk": one.risk,
         "flagged": one.flagged,
-        "suggested_label": suggested,
-        "reason": reason,
+        "suggested_label": one.suggested,
+        "reason": render(one.code, one.args),
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from curate.teachers.regions.canvas import NONE
-from curate.teachers.regions.judge import Region
+from curate.teachers.regions.measure import root_shift
+from curate.teachers.regions.region import Region
 
 MIN_RISK = 0.1  # below, a region is quiet
 _RIVAL = {"wrong_class": "spurious", "spurious": "wrong_class"}
@@ -21,11 +21,11 @@ class RegionFound:
 
     Attributes:
         region: that it is about.
-        issue: one of `judge.ISSUES`.
+        issue: one of `region.ISSUES`.
         risk: in [0, 1].
         flagged: the risk is at least one half; where it is about a class most teachers agree, and an outline is off by
             an amount that matters.
-        suggested: the class that fits better, or NONE.
+        suggested: the class that fits better; None of an outline.
         code: reason code.
         args: its arguments.
     """
@@ -34,34 +34,32 @@ class RegionFound:
     issue: str
     risk: float
     flagged: bool
-    suggested: int
+    suggested: str | None
     code: str
     args: dict[str, Any]
 
 
-def issues_of(
-    region: Region, names: Sequence[str], n_teachers: int, diagonal_px: float, min_risk: float = MIN_RISK
-) -> Iterator[RegionFound]:
-    """Yield each issue of a region from `min_risk` on; the diagonal is the image's."""
+def issues_of(region: Region, min_risk: float = MIN_RISK) -> Iterator[RegionFound]:
+    """Yield each issue of a region, judged, from `min_risk` on."""
     for issue, risk in sorted(region.risk.items()):
         if risk < min_risk:
             continue
         doubt = risk
         if issue == "boundary":
-            agreed = region.moved_px >= MIN_MOVED * diagonal_px
-            code = _direction(region)
+            moved = root_shift(region.shift[None], region.length[None])
+            agreed, code = bool(moved[0] >= MIN_MOVED), _direction(region)
         else:
-            agreed, code = 2 * region.n_agree > n_teachers, f"region_{issue}"
+            agreed, code = 2 * region.n_agree > region.n_teachers, f"region_{issue}"
             rival = region.risk.get(_RIVAL.get(issue, ""), 0.0)  # the label is wrong in one of two ways
             doubt = risk + rival if risk > rival else 0.0
         yield RegionFound(
-            region,
-            issue,
-            float(risk),
-            bool(doubt >= CUT and agreed),
-            region.suggested[issue],
-            code,
-            _args(region, names, n_teachers),
+            region=region,
+            issue=issue,
+            risk=float(risk),
+            flagged=bool(doubt >= CUT and agreed),
+            suggested=None if issue == "boundary" else region.other,
+            code=code,
+            args=_args(region),
         )
 
 
@@ -72,14 +70,14 @@ def _direction(region: Region) -> str:
     return "region_too_small" if region.offset_px > 0 else "region_too_large"
 
 
-def _args(region: Region, names: Sequence[str], n_teachers: int) -> dict[str, Any]:
+def _args(region: Region) -> dict[str, Any]:
     return {
-        "label": names[region.class_id],
-        "other": names[region.other] if region.other != NONE else None,
+        "label": region.label,
+        "other": region.other,
         "area_px": region.area_px,
         "bbox_px": list(region.bbox_px),
         "n_agree": region.n_agree,
-        "n_teachers": n_teachers,
+        "n_teachers": region.n_teachers,
         "given_prob": round(region.given_prob, 2),
         "other_prob": round(region.other_prob, 2),
         "iou": round(region.iou, 2),

@@ -49,6 +49,11 @@ class Pool:
     class_share: Array
     guards: Mapping[str, Guard]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that tell two pools apart."""
+        arrays = (self.large, self.small, self.bias, self.class_share)
+        return {"noise_rate": self.noise_rate, "fitted": [one.tolist() for one in arrays]}
+
     def log_probs(self, logs: npt.NDArray[Any], area: Array) -> Array:
         """Return (R, K) log probabilities of the pool.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,16 @@ class Shape:
             "size": list(self.mask.shape),
             "counts": encoded["counts"].decode("ascii"),
         }
+
+    def to_row(self) -> dict[str, Any]:
+        """Return a `schema.SHAPE`."""
+        return {"bbox": list(self.bbox), "mask": encode_mask(self.mask)}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Shape:
+        """Return the shape of a `schema.SHAPE`."""
+        x, y, width, height = row["bbox"]
+        return cls((x, y, width, height), np.asarray(decode_mask(row["mask"]), dtype=np.bool_))
 
 
 def shapes_of(

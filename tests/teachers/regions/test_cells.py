@@ -17,8 +17,8 @@ from curate.spec import MasksSpec
 from curate.teachers.regions.answers import Answer
 from curate.teachers.regions.cells import cell_mass, grid_size
 from curate.teachers.regions.class_maps import Picture, given_mass, pooled_mass, read_maps, write_maps
+from curate.teachers.regions.segmenters import asked_of
 from curate.teachers.regions.sharpness import fit_sharpness
-from curate.teachers.regions.teacher import asked_of
 
 SIZES = st.tuples(st.integers(1, 17), st.integers(1, 17))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +18,11 @@ from scipy import ndimage
 from curate.errors import InputError
 from curate.teachers.regions.answers import Answer
 from curate.teachers.regions.flag_masks import flag_masks
-from curate.teachers.regions.judge import Region, Source, judge
+from curate.teachers.regions.judge import Source, measured, regions_column, usual_noise, weigh
+from curate.teachers.regions.judge import judged as judged_regions
+from curate.teachers.regions.measure import MaskAnswers
 from curate.teachers.regions.pool import fit_pool
+from curate.teachers.regions.region import Region
 
 NAMES = ["road", "car", "tree", "sign"]
 K = len(NAMES)
@@ -197,18 +201,19 @@ def test_a_teacher_of_half_the_size_is_stretched(tmp_path: Path) -> None:
     assert ("s3", "wrong_class", "car", "sign") in told(pq.read_table(tmp_path / "out.parquet").to_pylist())
 
 
-def judged(labels: list[np.ndarray], probs: list[list[np.ndarray]]) -> list[list[Region]]:
+def judged(labels: list[np.ndarray], probs: list[list[np.ndarray]], workers: int = 1) -> list[list[Region]]:
     """Judge masks (an array each) by teachers' probabilities (for each mask, an array a teacher)."""
     names = [f"{number:02}" for number in range(len(labels))]
     answers = {name: [Answer(K, probs=one) for one in probs[at]] for at, name in enumerate(names)}
     source = Source(
         names,
         [f"t{number}" for number in range(len(probs[0]))],
-        K,
-        lambda name: (labels[int(name)].astype(np.int32), answers[name]),
+        NAMES,
+        lambda name: MaskAnswers(labels[int(name)].astype(np.int32), answers[name]),
     )
-    found = judge(source).regions
-    return [found[name] for name in names]
+    found = regions_column(list(measured(source, weigh(source, workers=workers), source.names, workers=workers)))
+    noise = usual_noise(pa.chunked_array([found]))
+    return [judged_regions([Region.of_row(row) for row in one.as_py()], noise) for one in found]
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
@@ -285,6 +290,15 @@ def test_other_masks_and_their_order_change_nothing_but_what_is_fitted() -> None
     ]
     assert worst[0][1] == worst[1][1]
     assert worst[0][0] == pytest.approx(worst[1][0], abs=0.1)
+
+
+def test_how_many_threads_there_are_leaves_no_trace() -> None:
+    labels = [edit(scene(number)) for number, (edit, _) in enumerate(KINDS)]
+    probs = [[maps(scene(number), 10 * number + one) for one in range(2)] for number in range(len(KINDS))]
+    alone, together = judged(labels, probs), judged(labels, probs, workers=3)
+    assert [[one.to_row() for one in found] for found in alone] == [
+        [one.to_row() for one in found] for found in together
+    ]
 
 
 def lost_teacher(folder: Path) -> None:
