@@ -14,6 +14,8 @@ Bools = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.object_]
 
 NONE = -1
+MAX_PX = 1e9  # of a coordinate: what is beyond any picture is a mistake in writing
+MIN_SIDE_PX = 1e-6  # what is thinner has no area: sizes are compared by logarithms and ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def track_boxes(
         sequence: (N,) name of the sequence.
         track: (N,) id within the sequence.
         frame_number: (N,).
-        box: (N, 4) pixels; a box that is not finite or has no area becomes NaN.
+        box: (N, 4) pixels; a box that is not finite, beyond any picture or thinner than MIN_SIDE_PX becomes NaN.
         label: (N,) class.
         like: take sequences, frames and their ranks from these boxes; boxes elsewhere are left out.
         tie: (N,) what orders boxes of one id in one frame; the box itself if left out.
@@ -97,7 +99,8 @@ def track_boxes(
     names, at, numbers, rank = names[kept], at[kept], numbers[kept], rank[kept]
     ids = np.asarray(track, dtype=object).astype(str)[kept]
     boxes = np.asarray(box, dtype=np.float64).reshape(-1, 4)[kept]
-    usable = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    sides = boxes[:, 2:]
+    usable = (np.abs(boxes) < MAX_PX).all(axis=1) & (sides > MIN_SIDE_PX).all(axis=1)  # NaN is below nothing
     boxes = np.where(usable[:, None], boxes, np.nan)
     labels, code = np.unique(np.asarray(label, dtype=object).astype(str)[kept], return_inverse=True)
     _, id_code = np.unique(ids, return_inverse=True)

@@ -274,14 +274,14 @@ def test_a_file_that_is_no_mot_file_is_named(text: str, says: str, tmp_path: Pat
 
 
 def test_boxes_that_are_no_boxes_are_counted_and_kept(tmp_path: Path) -> None:
-    (tmp_path / "gt.txt").write_text("1,7,10,20,30,40\n2,7,nan,20,30,40\n2,8,1,2,0,4\n")
+    (tmp_path / "gt.txt").write_text("1,7,10,20,30,40\n2,7,nan,20,30,40\n2,8,1,2,0,4\n2,9,1,2,8e-162,4\n1,9,1,2,1e300,4\n")
     (tmp_path / "t.txt").write_text("1,7,10,20,30,40\n2,7,11,nan,30,40\n9,7,nan,20,30,40\n")
     summary = flag_tracks(tmp_path / "gt.txt", {"t": tmp_path / "t.txt"}, tmp_path / "out.parquet")
-    assert (summary.to_json()["n_unusable"], summary.to_json()["n_unusable_of"]) == (2, {"t": 1})
+    assert (summary.to_json()["n_unusable"], summary.to_json()["n_unusable_of"]) == (4, {"t": 1})
     told = "\n".join(summary.lines())
-    assert "2 boxes have no area or coordinates that are no numbers: kept, not judged" in told
+    assert "4 boxes have no area or coordinates that are no numbers: kept, not judged" in told
     assert "1 boxes of t have no area or coordinates that are no numbers: left out" in told
-    assert sum(row["line"] is not None for row in pq.read_table(tmp_path / "out.parquet").to_pylist()) == 3
+    assert sum(row["line"] is not None for row in pq.read_table(tmp_path / "out.parquet").to_pylist()) == 5
 
 
 def test_a_header_six_columns_and_decimal_ids_are_read(tmp_path: Path) -> None:
