@@ -135,8 +135,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.stages: dict[str, list[float]] = {}
-        self._stage, self._seconds, self._cpu = "start", time.monotonic(), cpu_seconds()
-        self._peak = 0
+        self._workers: dict[int, float] = {}  # process -> its CPU seconds so far: nobody here waits for it
+        self._stage, self._seconds, self._cpu, self._peak = "start", time.monotonic(), 0.0, 0
         threading.Thread(target=self._sample, daemon=True).start()
 
     def stage_started(self, stage: str) -> None:
@@ -151,7 +151,8 @@ class Watch:
         self._close(f"after {stage}")
 
     def _close(self, following: str) -> None:
-        seconds, cpu = time.monotonic(), cpu_seconds()
+        own = os.times()
+        seconds, cpu = time.monotonic(), own.user + own.system + sum(self._workers.copy().values())
         told = self.stages.setdefault(self._stage, [0.0, 0.0, 0.0])
         told[0] += seconds - self._seconds
         told[1] += cpu - self._cpu
@@ -159,38 +160,19 @@ class Watch:
         self._stage, self._seconds, self._cpu, self._peak = following, seconds, cpu, 0
 
     def _sample(self) -> None:
+        """Look twenty times a second; memory that processes share counts for each of them."""
+        me = psutil.Process()
         while True:
-            self._peak = max(self._peak, tree_bytes())
+            total = me.memory_info().rss
+            for one in me.children(recursive=True):
+                try:
+                    if one.name() != "mongod":
+                        total += one.memory_info().rss
+                        self._workers[one.pid] = sum(one.cpu_times()[:2])
+                except psutil.NoSuchProcess:
+                    continue
+            self._peak = max(self._peak, total)
             time.sleep(0.05)
-
-
-def tree() -> list[psutil.Process]:
-    """Return this process and its workers; mongod is nobody's worker."""
-    me = psutil.Process()
-    return [me, *(one for one in me.children(recursive=True) if one.name() != "mongod")]
-
-
-def tree_bytes() -> int:
-    """Return the resident memory of the process and its workers; what they share counts for each."""
-    total = 0
-    for one in tree():
-        try:
-            total += one.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
-def cpu_seconds() -> float:
-    """Return the CPU seconds of the process and its workers, those that ended included."""
-    times = os.times()
-    total = times.user + times.system + times.children_user + times.children_system
-    for one in tree()[1:]:
-        try:
-            total += sum(one.cpu_times()[:2])
-        except psutil.NoSuchProcess:
-            continue
-    return total
 
 
 def measured(folder: Path, *, review: bool) -> Mapping[str, Any]:

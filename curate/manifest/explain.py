@@ -17,6 +17,7 @@ from curate.reasons.join import join_reasons
 
 _COLUMNS = ("sample_id", "label_id", "uri", "split", "given_label", "released_label", "action", "risk", "weight")
 _MAX_ROWS = 200
+_MAX_COMPARED = 100_000  # rows among which a misspelt path is looked for
 
 
 def explain(root: Place, reference: str, asked: str) -> dict[str, Any]:
@@ -33,7 +34,9 @@ def explain(root: Place, reference: str, asked: str) -> dict[str, Any]:
     path = log.resolve(root, reference)
     release = load_release(path)
     rows = _rows_of(release, asked)
-    findings = {row["finding_id"]: row for row in release.findings.to_pylist()}
+    reasons = pa.array(sorted({reason for row in rows for reason in row["reasons"] or ()}), pa.string())
+    found = release.findings.filter(pc.is_in(release.findings["finding_id"], value_set=reasons))
+    findings = {row["finding_id"]: row for row in found.to_pylist()}
     told = [_row(row, findings) for row in rows]
     return {"name": reference.partition("@")[0], "id": path.name, "asked": asked, "rows": told}
 
@@ -53,7 +56,9 @@ def _rows_of(release: LoadedRelease, asked: str) -> list[dict[str, Any]]:
             f"{len(uris)} images end in {asked!r}: {', '.join(uris[:3])}{', …' * (len(uris) > 3)}. Give one whole."
         )
     if not found.num_rows:
-        hint = did_you_mean(asked, [uri for uri in both["uri"].to_pylist() if uri])
+        # to compare with each of a million paths takes minutes
+        known = both["uri"].drop_null().to_pylist() if both.num_rows <= _MAX_COMPARED else []
+        hint = did_you_mean(asked, known)
         raise ConfigError(
             f"The version has no row {asked!r}. Give the path of an image (or its end), a sample id or a label id. "
             f"{hint}".rstrip()

@@ -16,6 +16,7 @@ from curate.check import run_check
 from curate.checks.annotators import CHECK
 from curate.reasons import render
 from curate.statistics.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
+from curate.teachers import consensus
 from curate.teachers.consensus import error_rates, find_consensus
 from curate.views import annotations_view
 
@@ -202,3 +203,19 @@ def test_teachers_of_the_given_label_speak_about_the_other_answers_of_its_image(
     assert view.num_rows == table.num_rows
     said = {row["sample_id"]: row["prob_one"] for row in view.to_pylist() if row["label_id"] in known}
     assert all(row["prob_one"] == said.get(row["sample_id"]) for row in view.to_pylist())
+
+
+@pytest.mark.parametrize("cells", [3, 100, 10_000])
+def test_consensus_is_the_same_bit_for_bit_however_many_images_are_worked_on_at_once(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(5)
+    image, who, label = random.integers(0, 90, 200), random.integers(0, 7, 200), random.integers(0, 4, 200)
+    teachers = random.dirichlet(np.ones(4), 90)
+    teachers[::9] = np.nan
+    whole = find_consensus(image, who, label, n_images=90, n_classes=4, teachers=teachers)
+    monkeypatch.setattr(consensus, "_BLOCK_CELLS", cells)
+    parts = find_consensus(image, who, label, n_images=90, n_classes=4, teachers=teachers)
+    for name in ("probs", "own_prob", "others", "has_reference", "weight_rate"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+    assert whole.temperature == parts.temperature

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.teachers.sampling import order_keys, smallest
 
 SIZES = ("small", "medium", "large")  # of COCO: sides of 32 and 96 px
 MAX_DETECTIONS = 100
+MAX_IMAGES = 20_000  # that are scored: pycocotools makes a Python object of each image, class and size
 MAX_GROUPS = 20  # values of one attribute or group that are scored apart
 
 Rows = list[dict[str, Any]]
@@ -24,13 +26,15 @@ def score_detectors(view: pa.Table, teachers: Sequence[str], classes: Sequence[s
     """Return rows of statistics: `map` (IoU .5 to .95), `map50` and `mean_iou`, each by what it is about.
 
     Over all, by class, by size (px, as COCO has it) and by declared attribute and group. What the labels hold nothing
-    of has no value and "insufficient data". Given labels count as the truth, wrong ones too.
+    of has no value and "insufficient data". Given labels count as the truth, wrong ones too. Of more than `MAX_IMAGES`
+    images those with the smallest hashes of their ids are scored, and every row says so.
 
     Args:
         view: the boxes view.
         teachers: names.
         classes: of the dataset.
     """
+    n_images, view = view.num_rows, _sampled(view)
     size = np.stack([view[name].cast(pa.float64()).to_numpy() for name in ("width_px", "height_px")], axis=1)
     truth = _given(view, classes, size)
     groups = _groups(view)
@@ -40,7 +44,17 @@ def score_detectors(view: pa.Table, teachers: Sequence[str], classes: Sequence[s
         rows += _scores(truth, found, list(range(view.num_rows)), f"teacher={name}", classes)
         for group, images in groups.items():
             rows += _scores(truth, found, images, f"teacher={name},{group}", None)
+    if view.num_rows < n_images:
+        rows = [{**row, "detail": {"n_images": n_images, "n_images_scored": view.num_rows}} for row in rows]
     return rows
+
+
+def _sampled(view: pa.Table) -> pa.Table:
+    """Return at most `MAX_IMAGES` rows, chosen by the hash of their ids, in the order in which they stand."""
+    if view.num_rows <= MAX_IMAGES:
+        return view
+    keys = order_keys(view["sample_id"].to_pylist(), view.num_rows)
+    return view.take(np.sort(smallest(keys, np.ones(len(keys), dtype=bool), MAX_IMAGES)))
 
 
 def _groups(view: pa.Table) -> Mapping[str, list[int]]:

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from curate import schema
+from curate.teachers.boxes import coco_metrics
 from curate.teachers.boxes.coco_metrics import score_detectors
+from curate.teachers.sampling import order_keys
 
 CLASSES = ("car", "dog")
 SIDE = 400
@@ -131,3 +133,19 @@ def test_what_the_labels_hold_nothing_of_has_no_value() -> None:
     assert ("map", "teacher=one,class=bus") not in told
     nothing = score_detectors(view_of(truth, []), ["one"], CLASSES)
     assert {row["outcome"] for row in nothing} == {"insufficient data"}
+
+
+def test_of_many_images_those_with_the_smallest_hashes_are_scored_and_the_rows_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(coco_metrics, "MAX_IMAGES", 5)
+    view = view_of(*truth_and_found())
+    rows = score_detectors(view, ["one"], CLASSES)
+    assert all(row["detail"] == {"n_images": 24, "n_images_scored": 5} for row in rows)
+    chosen = np.sort(np.argsort(order_keys(view["sample_id"].to_pylist(), 24))[:5])
+    alone = score_detectors(view.take(pa.array(chosen)), ["one"], CLASSES)
+    assert [{**row, "detail": None} for row in rows] == [{**row, "detail": None} for row in alone]
+    turned = score_detectors(view.take(pa.array(np.arange(24)[::-1])), ["one"], CLASSES)
+    assert {(row["name"], row["group"]): row["value"] for row in turned} == pytest.approx(
+        {(row["name"], row["group"]): row["value"] for row in rows}, nan_ok=True
+    )
