@@ -14,7 +14,8 @@ from curate.spec import CocoTeacherSpec
 from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
 from curate.stages.context import Context
 
-POOLED_VERSION = 1
+POOLED_VERSION = 2
+SCORES_VERSION = 2
 
 
 def with_boxes(
@@ -33,6 +34,7 @@ def with_boxes(
     key = {
         "version": VERSION,
         "pooled": POOLED_VERSION,
+        "scores": SCORES_VERSION,
         "teachers": [teacher_key(context, spec) for spec in specs],
         "files": [runs.digest_file(f) for f in [*map(context.loaded.resolve, files), *own] if f.is_file()],
         "samples": runs.digest_table(good.drop_columns(["mtime_ns"])),

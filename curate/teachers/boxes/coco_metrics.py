@@ -1,10 +1,9 @@
-"""How good detectors are on the given labels: mAP by the rules of COCO (pycocotools), and the mean IoU of the hits."""
+"""How good detectors are on the given labels: mAP by the rules of COCO, and the mean IoU of the hits."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.teachers.sampling import order_keys, smallest
+from curate.teachers.boxes.coco_match import (
+    AREAS_PX2,
+    IOUS,
+    Found,
+    Hits,
+    Truth,
+    found_of,
+    hits_of,
+    pairs_of,
+    truth_of,
+)
+from curate.teachers.boxes.geometry import Bools, Floats, Ints
 
 SIZES = ("small", "medium", "large")  # of COCO: sides of 32 and 96 px
-MAX_DETECTIONS = 100
-MAX_IMAGES = 20_000  # that are scored: pycocotools makes a Python object of each image, class and size
+RECALLS = np.linspace(0.0, 1.0, 101)  # where precision is read
 MAX_GROUPS = 20  # values of one attribute or group that are scored apart
 
 Rows = list[dict[str, Any]]
@@ -26,109 +35,147 @@ def score_detectors(view: pa.Table, teachers: Sequence[str], classes: Sequence[s
     """Return rows of statistics: `map` (IoU .5 to .95), `map50` and `mean_iou`, each by what it is about.
 
     Over all, by class, by size (px, as COCO has it) and by declared attribute and group. What the labels hold nothing
-    of has no value and "insufficient data". Given labels count as the truth, wrong ones too. Of more than `MAX_IMAGES`
-    images those with the smallest hashes of their ids are scored, and every row says so.
+    of has no value and "insufficient data". Given labels count as the truth, wrong ones too. Every image is scored.
 
     Args:
         view: the boxes view.
         teachers: names.
         classes: of the dataset.
     """
-    n_images, view = view.num_rows, _sampled(view)
     size = np.stack([view[name].cast(pa.float64()).to_numpy() for name in ("width_px", "height_px")], axis=1)
     truth = _given(view, classes, size)
     groups = _groups(view)
     rows: Rows = []
     for name in teachers:
         found = _found(view[schema.BOXES_PREFIX + name], classes, size)
-        rows += _scores(truth, found, list(range(view.num_rows)), f"teacher={name}", classes)
-        for group, images in groups.items():
-            rows += _scores(truth, found, images, f"teacher={name},{group}", None)
-    if view.num_rows < n_images:
-        rows = [{**row, "detail": {"n_images": n_images, "n_images_scored": view.num_rows}} for row in rows]
+        rows += _scores(truth, found, f"teacher={name}", classes, groups)
     return rows
 
 
-def _sampled(view: pa.Table) -> pa.Table:
-    """Return at most `MAX_IMAGES` rows, chosen by the hash of their ids, in the order in which they stand."""
-    if view.num_rows <= MAX_IMAGES:
-        return view
-    keys = order_keys(view["sample_id"].to_pylist(), view.num_rows)
-    return view.take(np.sort(smallest(keys, np.ones(len(keys), dtype=bool), MAX_IMAGES)))
-
-
-def _groups(view: pa.Table) -> Mapping[str, list[int]]:
+def _groups(view: pa.Table) -> Mapping[str, Bools]:
+    """Return (I,) which images belong to each value of an attribute or group."""
     prefixes = (schema.ATTRIBUTE_PREFIX, schema.GROUP_PREFIX)
-    found: dict[str, list[int]] = {}
+    found: dict[str, Bools] = {}
     for column in [name for name in view.column_names if name.startswith(prefixes)]:
         values = sorted(v for v in pc.unique(view[column]).to_pylist() if v is not None)
         if len(values) <= MAX_GROUPS:
             for value in values:
-                at = pc.fill_null(pc.equal(view[column], value), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
-                found[f"{column}={value}"] = np.flatnonzero(at).tolist()
+                at = pc.fill_null(pc.equal(view[column], value), False)  # noqa: FBT003 - pyarrow's fill value
+                found[f"{column}={value}"] = at.to_numpy()
     return found
 
 
-def _pixels(bbox: Sequence[float], size: np.ndarray[Any, Any]) -> list[float]:
-    return [bbox[0] * size[0], bbox[1] * size[1], bbox[2] * size[0], bbox[3] * size[1]]
+def _columns(column: pa.ChunkedArray, classes: Sequence[str]) -> tuple[pa.StructArray, Ints, Ints, Floats]:
+    """Return the boxes of known classes, the image and class of each, and where it is, relative."""
+    whole = column.combine_chunks()
+    image = pc.list_parent_indices(whole).to_numpy(zero_copy_only=False).astype(np.int64)
+    boxes = pc.list_flatten(whole)
+    known = pa.array(classes, pa.string())
+    label = pc.fill_null(pc.index_in(pc.struct_field(boxes, "label"), value_set=known, skip_nulls=True), -1)
+    label = label.to_numpy(zero_copy_only=False).astype(np.int64)
+    rows = np.flatnonzero(label >= 0)
+    boxes = boxes.take(pa.array(rows))
+    place = pc.list_flatten(pc.struct_field(boxes, "bbox")).to_numpy(zero_copy_only=False)
+    return boxes, image[rows], label[rows], np.asarray(place, dtype=np.float64).reshape(-1, 4)
 
 
-def _given(view: pa.Table, classes: Sequence[str], size: np.ndarray[Any, Any]) -> Rows:
-    number = {name: at for at, name in enumerate(classes, start=1)}
-    rows: Rows = []
-    for image, boxes in enumerate(view["given_boxes"].to_pylist()):
-        for one in boxes:
-            if one["label"] in number:
-                bbox = _pixels(one["bbox"], size[image])
-                row = {"id": len(rows) + 1, "image_id": image, "category_id": number[one["label"]], "bbox": bbox}
-                rows.append({**row, "area": bbox[2] * bbox[3], "iscrowd": int(bool(one["is_crowd"]))})
+def _given(view: pa.Table, classes: Sequence[str], size: Floats) -> Truth:
+    boxes, image, label, place = _columns(view["given_boxes"], classes)
+    crowd = pc.fill_null(pc.struct_field(boxes, "is_crowd"), False)  # noqa: FBT003 - as above
+    is_crowd = crowd.to_numpy(zero_copy_only=False).astype(bool)
+    return truth_of(image, label, place * np.tile(size[image], 2), is_crowd, len(classes))
+
+
+def _found(column: pa.ChunkedArray, classes: Sequence[str], size: Floats) -> Found:
+    boxes, image, label, place = _columns(column, classes)
+    score = pc.struct_field(boxes, "score").to_numpy(zero_copy_only=False).astype(np.float64)
+    return found_of(image, label, place * np.tile(size[image], 2), score, len(classes))
+
+
+def _scores(truth: Truth, found: Found, about: str, classes: Sequence[str], groups: Mapping[str, Bools]) -> Rows:
+    """Return the rows of a teacher: over all, by class, by size, then by group."""
+    pairs = pairs_of(truth, found)
+    order = np.lexsort((-found.score, found.label))  # of equals by image, then by place: sorting is stable
+    hits = hits_of(truth, found, pairs, AREAS_PX2[0])
+    everywhere = _Part(truth, found, order, np.ones(len(truth.image), dtype=bool), np.ones(len(order), dtype=bool))
+    rows, by_class = everywhere.rows(hits, about)
+    if by_class.size:
+        n = len(truth.image)
+        of_class = np.bincount(truth.label, minlength=len(classes))
+        present = everywhere.classes
+        for at, number in enumerate(present):
+            group = f"{about},class={classes[number]}"
+            rows.append(_row("map", group, by_class[:, :, at], int(of_class[number])))
+        for size, area in zip(SIZES, AREAS_PX2[1:], strict=True):
+            precision = everywhere.precision(hits_of(truth, found, pairs, area))
+            rows.append(_row("map", f"{about},size={size}", precision, n))
+    for group, inside in groups.items():
+        part = _Part(truth, found, order, inside[truth.image], inside[found.image])
+        rows += part.rows(hits, f"{about},{group}")[0]
     return rows
 
 
-def _found(column: pa.ChunkedArray, classes: Sequence[str], size: np.ndarray[Any, Any]) -> Rows:
-    number = {name: at for at, name in enumerate(classes, start=1)}
-    rows: Rows = []
-    for image, boxes in enumerate(column.to_pylist()):
-        for one in boxes:
-            row = {
-                "image_id": image,
-                "category_id": number[one["label"]],
-                "bbox": _pixels(one["bbox"], size[image]),
-            }
-            rows.append({**row, "score": one["score"]})
-    return rows
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Boxes of some images: the given ones, and the detections with their `order` by class and falling score."""
 
+    truth: Truth
+    found: Found
+    order: Ints
+    truth_inside: Bools
+    found_inside: Bools
 
-def _scores(truth: Rows, found: Rows, images: list[int], about: str, classes: Sequence[str] | None) -> Rows:
-    """Return the rows of a teacher on some images; by class and size too where `classes` are given."""
-    inside = set(images)
-    truth = [row for row in truth if row["image_id"] in inside]
-    found = [row for row in found if row["image_id"] in inside]
-    n = len(truth)
-    if not truth or not found:
-        empty = {"value": None, "n": n, "outcome": "insufficient data"}
-        return [{"name": name, "group": about, **empty} for name in ("map", "map50", "mean_iou")]
-    result = _evaluate(truth, found, images)
-    precision = result.eval["precision"]  # IoU, recall, class, size, detections
-    of_class = list(result.params.catIds)
-    rows = [
-        _row("map", about, precision[:, :, :, 0, -1], n),
-        _row("map50", about, precision[0, :, :, 0, -1], n),
-        _row("mean_iou", about, np.array(_ious(result)), n),
-    ]
-    for at, name in enumerate(classes or ()):
-        if at + 1 in of_class:
-            own = sum(row["category_id"] == at + 1 for row in truth)
-            rows.append(_row("map", f"{about},class={name}", precision[:, :, of_class.index(at + 1), 0, -1], own))
-    if classes is not None:
-        rows += [
-            _row("map", f"{about},size={size}", precision[:, :, :, at, -1], n)
-            for at, size in enumerate(SIZES, start=1)
+    @property
+    def classes(self) -> list[int]:
+        """Return the classes that the labels have here; others are not scored."""
+        found: list[int] = np.unique(self.truth.label[self.truth_inside]).tolist()
+        return found
+
+    def rows(self, hits: Hits, about: str) -> tuple[Rows, Floats]:
+        """Return the three rows, and the precision that the first two are from; empty without boxes of both."""
+        n = int(self.truth_inside.sum())
+        if not n or not self.found_inside.any():
+            empty = {"value": None, "n": n, "outcome": "insufficient data"}
+            told = [{"name": name, "group": about, **empty} for name in ("map", "map50", "mean_iou")]
+            return told, np.zeros(0)
+        precision = self.precision(hits)
+        ious = hits.iou[hits.is_hit[0] & ~hits.is_ignored[0] & self.found_inside]
+        told = [
+            _row("map", about, precision, n),
+            _row("map50", about, precision[0], n),
+            _row("mean_iou", about, ious, n),
         ]
-    return rows
+        return told, precision
+
+    def precision(self, hits: Hits) -> Floats:
+        """Return (10, 101, K) precision by IoU, recall and class; -1 where the labels hold nothing that counts."""
+        order = self.order[self.found_inside[self.order]]
+        label = self.found.label[order]
+        wanted = self.truth.label[self.truth_inside & ~hits.truth_ignored]
+        whole = np.full((len(IOUS), len(RECALLS), len(self.classes)), -1.0)
+        for place, number in enumerate(self.classes):
+            first, last = np.searchsorted(label, [number, number + 1])
+            n_wanted = int((wanted == number).sum())
+            if n_wanted:
+                own = order[first:last]
+                whole[:, :, place] = list(_curves(hits.is_hit[:, own], hits.is_ignored[:, own], n_wanted))
+        return whole
 
 
-def _row(name: str, group: str, values: np.ndarray[Any, Any], n: int) -> dict[str, Any]:
+def _curves(is_hit: Bools, is_ignored: Bools, n_wanted: int) -> Iterator[Floats]:
+    """Yield (101,) the precision at each recall, made monotone, for each IoU; 0 beyond what is found."""
+    for hit, ignored in zip(is_hit, is_ignored, strict=True):
+        right, wrong = (np.cumsum(one & ~ignored).astype(np.float64) for one in (hit, ~hit))
+        if not len(right):
+            yield np.zeros(len(RECALLS))
+            continue
+        precision = right / (wrong + right + np.spacing(1))
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        at = np.searchsorted(right / n_wanted, RECALLS, side="left")
+        yield np.where(at < len(best), best[np.minimum(at, len(best) - 1)], 0.0)
+
+
+def _row(name: str, group: str, values: Floats, n: int) -> dict[str, Any]:
     known = values[values > -1]
     value = float(known.mean()) if known.size else None
     return {
@@ -138,37 +185,3 @@ def _row(name: str, group: str, values: np.ndarray[Any, Any], n: int) -> dict[st
         "n": n,
         "outcome": None if known.size else "insufficient data",
     }
-
-
-def _evaluate(truth: Rows, found: Rows, images: list[int]) -> Any:  # noqa: ANN401 - pycocotools has no types
-    from pycocotools.coco import COCO  # noqa: PLC0415 - only where detectors are scored
-    from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - as above
-
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
-        known = COCO()
-        numbers = sorted({row["category_id"] for row in truth})
-        known.dataset = {
-            "info": {},
-            "images": [{"id": image} for image in images],
-            "categories": [{"id": number} for number in numbers],
-            "annotations": [dict(row) for row in truth],
-        }
-        known.createIndex()
-        result = COCOeval(known, known.loadRes([dict(row) for row in found]), "bbox")
-        result.evaluate()
-        result.accumulate()
-    return result
-
-
-def _ious(result: Any) -> list[float]:  # noqa: ANN401 - as above
-    """Return the IoU of every given box that is found (IoU .5, its class, at most 100 boxes an image)."""
-    ious: list[float] = []
-    for one in result.evalImgs:
-        if one is None or one["aRng"] != result.params.areaRng[0] or one["maxDet"] != MAX_DETECTIONS:
-            continue
-        overlap = result.ious[one["image_id"], one["category_id"]]
-        ids = [row["id"] for row in result._gts[one["image_id"], one["category_id"]]]  # noqa: SLF001 - the order of `ious`
-        for row, matched in enumerate(one["dtMatches"][0].tolist()):
-            if matched and not one["dtIgnore"][0][row]:
-                ious.append(float(overlap[row, ids.index(matched)]))
-    return ious

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curate import schema
-from curate.teachers.boxes import coco_metrics
 from curate.teachers.boxes.coco_metrics import score_detectors
-from curate.teachers.sampling import order_keys
 
 CLASSES = ("car", "dog")
 SIDE = 400
@@ -58,8 +58,8 @@ def view_of(truth: list[dict[str, Any]], found: list[dict[str, Any]], n_images: 
     )
 
 
-def coco(truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> Any:
-    """Return the twelve numbers that COCOeval prints for these boxes alone."""
+def evaluated(truth: list[dict[str, Any]], found: list[dict[str, Any]], n_images: int) -> Any:
+    """Return a `COCOeval` of these boxes alone."""
     from pycocotools.coco import COCO  # noqa: PLC0415 - prints as it is imported late
     from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - as above
 
@@ -67,19 +67,24 @@ def coco(truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> Any:
         known = COCO()
         known.dataset = {
             "info": {},
-            "images": [{"id": image} for image in sorted({row["image_id"] for row in truth})],
+            "images": [{"id": image} for image in range(n_images)],
             "categories": [{"id": k} for k in sorted({row["category_id"] for row in truth})],
-            "annotations": [
-                {**row, "id": k + 1, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
-                for k, row in enumerate(truth)
-            ],
+            "annotations": truth,
         }
         known.createIndex()
         result = COCOeval(known, known.loadRes([dict(row) for row in found]), "bbox")
         result.evaluate()
         result.accumulate()
         result.summarize()
-    return result.stats
+    return result
+
+
+def coco(truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> Any:
+    """Return the twelve numbers that COCOeval prints for these boxes alone."""
+    rows = [
+        {**row, "id": k + 1, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]} for k, row in enumerate(truth)
+    ]
+    return evaluated(rows, found, max(row["image_id"] for row in truth) + 1).stats
 
 
 @pytest.fixture(scope="module")
@@ -135,16 +140,114 @@ def test_what_the_labels_hold_nothing_of_has_no_value() -> None:
     assert {row["outcome"] for row in nothing} == {"insufficient data"}
 
 
-def test_of_many_images_those_with_the_smallest_hashes_are_scored_and_the_rows_say_so(
-    monkeypatch: pytest.MonkeyPatch,
+def crowded(seed: int, side: int, n_boxes: int, digits: int) -> tuple[pa.Table, tuple[str, ...]]:
+    """Return a view of few images with many boxes, crowd regions among them, and scores that tie."""
+    random = np.random.default_rng(seed)
+    n_images, n_classes = int(random.integers(1, 6)), int(random.integers(1, 4))
+    classes = tuple("abc"[:n_classes])
+
+    def drawn(n: int, near: list[list[float]] | None = None) -> list[list[float]]:
+        boxes = np.concatenate([random.uniform(0, 0.7, (n, 2)), random.uniform(0.02, 0.3, (n, 2))], axis=1)
+        if near and n > 1:
+            boxes[: n // 2] = [near[at] for at in random.integers(0, len(near), n // 2)]
+            boxes[: n // 4] *= random.normal(1, 0.03, (n // 4, 4))
+        return boxes.round(3).tolist()
+
+    labels, found = [], []
+    for _ in range(n_images):
+        places = drawn(int(random.integers(0, n_boxes)))
+        labels.append(
+            [
+                {
+                    "label_id": "",
+                    "label": str(random.choice(classes)),
+                    "bbox": box,
+                    "is_crowd": random.random() < 0.1,
+                }
+                for box in places
+            ]
+        )
+        found.append(
+            [
+                {"label": str(random.choice(classes)), "bbox": box, "score": round(random.random(), digits)}
+                for box in drawn(int(random.integers(0, 3 * n_boxes)), places)
+            ]
+        )
+    view = pa.table(
+        {
+            "sample_id": [str(image) for image in range(n_images)],
+            "width_px": [side] * n_images,
+            "height_px": [side + 7] * n_images,
+            "given_boxes": pa.array(labels, pa.list_(schema.GIVEN_BOX)),
+            "boxes_one": pa.array(found, pa.list_(schema.FOUND_BOX)),
+        }
+    )
+    return view, classes
+
+
+def scored_by_pycocotools(view: pa.Table, classes: tuple[str, ...]) -> dict[tuple[str, str], float | None]:
+    """Return what `COCOeval` has for the same boxes: over all, by class and by size; and the mean IoU of its hits."""
+    truth, found = [], []
+    for column, rows in (("given_boxes", truth), ("boxes_one", found)):
+        for image, boxes in enumerate(view[column].to_pylist()):
+            w, h = view["width_px"][image].as_py(), view["height_px"][image].as_py()
+            for one in boxes:
+                x = one["bbox"]
+                row = {"image_id": image, "category_id": classes.index(one["label"]) + 1}
+                row |= {"bbox": [x[0] * w, x[1] * h, x[2] * w, x[3] * h]}
+                row |= {"score": one["score"]} if "score" in one else {"iscrowd": int(one["is_crowd"])}
+                rows.append(row)
+    for at, row in enumerate(truth):
+        row |= {"id": at + 1, "area": row["bbox"][2] * row["bbox"][3]}
+    if not truth or not found:
+        return {("map", "teacher=one"): None}
+    result = evaluated(truth, found, view.num_rows)
+    precision = result.eval["precision"][..., -1]
+    told = {
+        ("map", "teacher=one"): precision[..., 0],
+        ("map50", "teacher=one"): precision[0, :, :, 0],
+        ("mean_iou", "teacher=one"): np.array(ious(result)),
+    }
+    for at, number in enumerate(result.params.catIds):
+        told["map", f"teacher=one,class={classes[number - 1]}"] = precision[:, :, at, 0]
+    for at, name in enumerate(("small", "medium", "large"), start=1):
+        told["map", f"teacher=one,size={name}"] = precision[..., at]
+    known = {key: values[values > -1] for key, values in told.items()}
+    return {key: float(values.mean()) if values.size else None for key, values in known.items()}
+
+
+def ious(result: Any) -> list[float]:
+    found = []
+    for one in result.evalImgs:
+        if one is not None and one["aRng"] == result.params.areaRng[0]:
+            ids = [row["id"] for row in result._gts[one["image_id"], one["category_id"]]]
+            overlap = result.ious[one["image_id"], one["category_id"]]
+            for row, matched in enumerate(one["dtMatches"][0].tolist()):
+                if matched and not one["dtIgnore"][0][row]:
+                    found.append(float(overlap[row, ids.index(matched)]))
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    side=st.sampled_from([50, 300, 2000]),
+    n_boxes=st.sampled_from([4, 20, 90]),
+    digits=st.sampled_from([1, 6]),
+)
+def test_many_boxes_in_one_place_crowds_and_ties_score_as_pycocotools_has_it_to_the_bit(
+    seed: int, side: int, n_boxes: int, digits: int
 ) -> None:
-    monkeypatch.setattr(coco_metrics, "MAX_IMAGES", 5)
+    view, classes = crowded(seed, side, n_boxes, digits)
+    told = {(row["name"], row["group"]): row["value"] for row in score_detectors(view, ["one"], classes)}
+    wanted = scored_by_pycocotools(view, classes)
+    assert {key: told[key] for key in wanted} == wanted
+    assert len(wanted) == 1 or told.keys() == wanted.keys()
+
+
+def test_rows_in_another_order_score_the_same() -> None:
     view = view_of(*truth_and_found())
     rows = score_detectors(view, ["one"], CLASSES)
-    assert all(row["detail"] == {"n_images": 24, "n_images_scored": 5} for row in rows)
-    chosen = np.sort(np.argsort(order_keys(view["sample_id"].to_pylist(), 24))[:5])
-    alone = score_detectors(view.take(pa.array(chosen)), ["one"], CLASSES)
-    assert [{**row, "detail": None} for row in rows] == [{**row, "detail": None} for row in alone]
     turned = score_detectors(view.take(pa.array(np.arange(24)[::-1])), ["one"], CLASSES)
     assert {(row["name"], row["group"]): row["value"] for row in turned} == pytest.approx(
         {(row["name"], row["group"]): row["value"] for row in rows}, nan_ok=True
