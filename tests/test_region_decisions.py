@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ from region_scenes import (
 )
 
 from curate import schema
+from curate.governance.erase import erase
+from curate.governance.plan import plan_erasure
 from curate.ingest.rle import encode_mask
+from curate.manifest import load_release, log
 from curate.manifest.publish import publish
 from curate.manifest.tables import DECISIONS
 from curate.manifest.verify import verify
@@ -56,9 +60,13 @@ def say(workspace: Path, finding: dict[str, Any], decision: str, **more: str) ->
 
 
 @pytest.fixture(scope="module")
-def decided(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("decided")
+
+
+@pytest.fixture(scope="module")
+def decided(spec: Path, workspace: Path) -> RunResult:
     """A run in which one region was given away and another one is held back."""
-    workspace = tmp_path_factory.mktemp("decided")
     before = run(spec, workspace)
     say(workspace, in_doubt(before, ALSO), "accept")
     say(workspace, in_doubt(before, GONE), "ignore")
@@ -170,6 +178,36 @@ def test_a_release_that_does_not_hold_what_was_decided_breaks_a_promise(
         changed["ignore"] = None
     bad = publish(dataclasses.replace(release, **changed), tmp_path, "regions")
     assert {one.name for one in verify(bad.path) if one.ok is False} == {"verdicts"}
+
+
+def test_an_erased_image_takes_the_decisions_on_its_regions_along_and_leaves_those_on_others(
+    workspace: Path, decided: RunResult, tmp_path: Path
+) -> None:
+    copy = tmp_path / "ws"
+    shutil.copytree(workspace, copy)
+    (gone,) = {row["sample_id"] for row in released(decided, ALSO).values()}
+    (kept,) = {row["sample_id"] for row in released(decided, GONE).values()}
+    said = ledger.read(ledger.ledger_folder(copy, "regions")).decisions
+    (region,) = (row["region"] for row in said.to_pylist() if row["sample_id"] == gone)
+    erase(copy, plan_erasure(copy, "regions", samples=[gone]))
+    note, left = ledger.read(ledger.ledger_folder(copy, "regions")).decisions.to_pylist()
+    assert (note["decision"], note["region"], note["why"]) == ("note", None, "erased on request")
+    assert (left["sample_id"], left["decision"], left["region"] is None) == (kept, "ignore", False)
+    root = copy / "manifests"
+    place = log.resolve(root, "regions")
+    assert [one for one in verify(place, deep=True) if one.ok is False] == []
+    version = load_release(place)
+    assert gone not in version.data["sample_id"].to_pylist()
+    assert [row["sample_id"] for row in version.decisions.to_pylist()] == [kept]
+    assert version.ignore is not None
+    assert decided.release is not None
+    assert decided.release.ignore is not None
+    assert len(ignored(decided, kept)) == 1
+    assert version.ignore.to_pylist() == [r for r in decided.release.ignore.to_pylist() if r["sample_id"] != gone]
+    mine = [row for row in decided.release.data.to_pylist() if row["sample_id"] == kept]
+    assert [row for row in version.data.to_pylist() if row["sample_id"] == kept] == mine
+    counts = json.loads(region)["counts"].encode()
+    assert not [file for file in copy.rglob("*") if file.is_file() and counts in file.read_bytes()]
 
 
 def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
