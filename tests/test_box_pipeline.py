@@ -29,7 +29,6 @@ from curate.gates import gate_result
 from curate.manifest.build import Release
 from curate.manifest.publish import publish
 from curate.manifest.read import load_manifest, load_release
-from curate.manifest.read_ignored import load_ignored
 from curate.manifest.verbs import diff_versions, verify_version
 from curate.manifest.verify import verify
 from curate.review import ledger
@@ -464,7 +463,9 @@ def test_packed_exports_hold_what_the_version_holds(
 
 def test_a_detectors_box_of_an_image_that_is_not_released_breaks_a_promise(released: Path, tmp_path: Path) -> None:
     loaded = load_release(next((released / "manifests" / "shapes" / "versions").iterdir()))
-    fields = {name: getattr(loaded, name) for name in ("data", "soft", "soft_boxes", "excluded", "findings")}
+    fields = {
+        name: getattr(loaded, name) for name in ("data", "soft", "soft_boxes", "ignore", "excluded", "findings")
+    }
     moved = pa.array(["f" * 24] * loaded.soft_boxes.num_rows, pa.string())
     column = loaded.soft_boxes.schema.get_field_index("sample_id")
     fields["soft_boxes"] = loaded.soft_boxes.set_column(column, loaded.soft_boxes.schema.field(column), moved)

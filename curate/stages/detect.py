@@ -14,7 +14,7 @@ from curate.spec import CocoTeacherSpec
 from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
 from curate.stages.context import Context
 
-POOLED_VERSION = 1
+POOLED_VERSION = 2
 
 
 def with_boxes(
