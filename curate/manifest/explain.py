@@ -101,12 +101,14 @@ def explain_lines(shown: Mapping[str, Any]) -> list[str]:
             released = row["released_label"]
             became = f" → {released}" if released not in {None, row["given_label"]} else ""
             weight = f", weight {row['weight']:g}" if row["weight"] not in {0.0, 1.0} else ""
-            lines.append(f"  {given}{became}{_which(row)}: {row['action']} (risk {row['risk']:.2f}{weight})")
+            lines.append(
+                f"  {given}{became}{_which(row, alone=len(shown['rows']) == 1)}: {row['action']} (risk {row['risk']:.2f}{weight})"
+            )
         lines.append(f"    {f'all {len(rows)}: ' if len(rows) > 1 else ''}{reason}")
     return lines
 
 
-def _which(row: Mapping[str, Any]) -> str:
+def _which(row: Mapping[str, Any], *, alone: bool) -> str:
     """Return which of the labels of an image it is: its track, its box in pixels, or else the start of its id."""
     parts = []
     if row["track_id"] is not None:
@@ -115,6 +117,6 @@ def _which(row: Mapping[str, Any]) -> str:
         sides = (row["width_px"], row["height_px"]) * 2
         x, y, w, h = (round(part * side) for part, side in zip(row["bbox"], sides, strict=True))
         parts.append(f"box {w}x{h} px at {x}, {y}")
-    elif row["label_id"] is not None:
+    elif row["label_id"] is not None and not alone:
         parts.append(f"id {row['label_id']}")
     return f" [{', '.join(parts)}]" if parts else ""
