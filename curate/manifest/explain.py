@@ -101,9 +101,8 @@ def explain_lines(shown: Mapping[str, Any]) -> list[str]:
             released = row["released_label"]
             became = f" → {released}" if released not in {None, row["given_label"]} else ""
             weight = f", weight {row['weight']:g}" if row["weight"] not in {0.0, 1.0} else ""
-            lines.append(
-                f"  {given}{became}{_which(row, alone=len(shown['rows']) == 1)}: {row['action']} (risk {row['risk']:.2f}{weight})"
-            )
+            which = _which(row, alone=len(shown["rows"]) == 1)
+            lines.append(f"  {given}{became}{which}: {row['action']} (risk {row['risk']:.2f}{weight})")
         lines.append(f"    {f'all {len(rows)}: ' if len(rows) > 1 else ''}{reason}")
     return lines
 
