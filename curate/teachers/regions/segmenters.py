@@ -222,7 +222,8 @@ def _found(
     pool = weigh(source, workers=workers) if uris else None
     regions = pa.chunked_array([], MEASURED.field(0).type)
     if pool is not None:
-        fitted = digest_json([VERSION, source.teachers, list(names), pool.to_json()])
+        read_as = [list(one.names) for one in asked]  # the same file says something else under other names
+        fitted = digest_json([VERSION, source.teachers, read_as, list(names), pool.to_json()])
         keys = [_key(given.rows(uri), [hashes[one.spec.name].get(uri) for one in asked]) for uri in uris]
 
         def measure_shards(shards: Sequence[pa.Array]) -> Iterable[pa.Table]:
