@@ -17,6 +17,7 @@ from curate.manifest.diff_causes import (
     Alike,
     causes_of,
     codes_that_changed,
+    decided,
     first_of,
     no_longer,
     policy_cause,
@@ -200,9 +201,13 @@ def _added(old: Side, row: pa.Table, alike: Alike) -> pa.Table:
     # what held it back is found no more, or a person or the policy let it go; else nobody knew the row
     left = pa.array([["policy_changed"]] * row.num_rows, pa.list_(pa.string()))
     by_policy = policy_cause(alike, why[1], row["reasons"], known=pc.is_valid(why[0]))
-    unknown = source_cause("added", pc.is_null(why[0]))
+    is_unknown = pc.is_null(why[0])
+    unknown = first_of(
+        pc.if_else(is_unknown, decided(row["reason_codes"]), pa.scalar(None, _TEXTS)),
+        source_cause("added", is_unknown),
+    )
     came, went = (codes_that_changed(alike, *one) for one in ((row["reasons"], row["reason_codes"]), why[1:]))
-    causes = first_of(by_policy, came, no_longer(went), unknown, row["reason_codes"], left)
+    causes = first_of(by_policy, unknown, came, no_longer(went), row["reason_codes"], left)
     return _table("added", row, nothing, row["released_label"], why, _why(row), causes)
 
 

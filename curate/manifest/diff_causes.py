@@ -121,10 +121,20 @@ def codes_that_changed(
     """Return the reason codes of each row without those of reasons that stand in both versions as they were."""
     ids = flat(reasons)
     changed = pc.invert(pc.is_in(pc.list_flatten(ids), value_set=alike.ids))
-    n_left = np.bincount(pc.list_parent_indices(ids).filter(changed).to_numpy(), minlength=len(ids))
+    return _only(flat(codes).cast(_TEXTS), changed)
+
+
+def decided(codes: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return the codes of each row that are decisions of people: no finding brings a row into a source."""
+    texts = flat(codes).cast(_TEXTS)
+    return _only(texts, pc.starts_with(pc.list_flatten(texts), "decision_"))
+
+
+def _only(texts: pa.Array, keep: pa.Array) -> pa.Array:
+    """Return the lists with those of their items where `keep`, one bool for each item of all lists, is true."""
+    n_left = np.bincount(pc.list_parent_indices(texts).filter(keep).to_numpy(), minlength=len(texts))
     starts = pa.array(np.concatenate([[0], np.cumsum(n_left)]).astype(np.int32))
-    left = pc.list_flatten(flat(codes).cast(_TEXTS)).filter(changed)
-    return pa.ListArray.from_arrays(starts, left).cast(_TEXTS)
+    return pa.ListArray.from_arrays(starts, pc.list_flatten(texts).filter(keep)).cast(_TEXTS)
 
 
 def causes_of(change: str, was: pa.Table, now: pa.Table, alike: Alike) -> pa.Array:

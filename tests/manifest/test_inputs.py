@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ def test_labels_have_one_digest_whatever_their_order_and_chunks() -> None:
     "change",
     [
         {"label": "van"}, {"bbox": [0.1, 0.2, 0.3, 0.5]}, {"bbox": None}, {"track_id": "8"}, {"frame": 4},
-        {"mask": {"height_px": 2, "width_px": 2, "counts": b"\x02\x02"}}, {"polygons": [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]]},
+        {"mask": {"height_px": 2, "width_px": 2, "counts": b"\x02\x02"}},
+        {"polygons": [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0]]},
         {"flags": []}, {"flags": None}, {"flags": ["cro", "wd"]}, {"annotator": "bob"}, {"label_id": "c"},
     ],
 )  # fmt: skip
@@ -88,7 +90,7 @@ def test_what_one_of_two_versions_does_not_tell_is_not_named() -> None:
     assert input_text("labels") == "labels of the source"
 
 
-def test_a_finding_that_stands_as_it_was_is_no_cause(world: Worlds, tmp_path: Any) -> None:
+def test_a_finding_that_stands_as_it_was_is_no_cause(world: Worlds, tmp_path: Path) -> None:
     class Twins(world):  # type: ignore[misc]
         def findings(self) -> pa.Table:
             twin = {"issue": "near_duplicate", "sample_id": self.sample_id(4), "flagged": True, "risk": 0.9}
@@ -109,3 +111,12 @@ def test_a_finding_that_stands_as_it_was_is_no_cause(world: Worlds, tmp_path: An
     assert ("removed", "teachers_disagree") in causes
     assert ("added", "no_longer_teachers_disagree") in causes
     assert not any("near_duplicate" in codes for codes in causes)
+
+
+def test_a_row_that_is_new_in_the_source_is_not_there_because_of_a_finding(world: Worlds, tmp_path: Path) -> None:
+    policy = Policy(rules=(Rule(issue="mislabel", action="keep"),))
+    was, now = (
+        publish(world(policy=policy, flagged={4: "fox"}, left_out=gone).release(), tmp_path, "zoo").path
+        for gone in ((4,), ())
+    )
+    assert [row["causes"] for row in diff(was, now).rows.to_pylist()] == [["new_in_source"]]
