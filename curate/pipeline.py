@@ -142,6 +142,7 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     if "scan" in steps:
         found.scan = read.scan(context, found.samples, media)
         read.withhold_erased(context, found)
+        found.given = found.labels
         found.view = views.samples_view(found.samples, found.scan)
         _refuse_all_unreadable(found)
     if "check" in steps:

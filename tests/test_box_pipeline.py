@@ -29,6 +29,7 @@ from curate.gates import gate_result
 from curate.manifest.build import Release
 from curate.manifest.publish import publish
 from curate.manifest.read import load_manifest, load_release
+from curate.manifest.read_ignored import load_ignored
 from curate.manifest.verbs import diff_versions, verify_version
 from curate.manifest.verify import verify
 from curate.review import ledger

@@ -17,6 +17,7 @@ import curate
 from curate.adapters.mongod import stop_database
 from curate.export.verbs import export_lines, export_version
 from curate.feed.release import open_feed
+from curate.manifest.inputs import inputs_changed
 from curate.manifest.verbs import verify_version
 
 N_FRAMES, SIDE = 24, 160
@@ -147,6 +148,8 @@ def test_missing_boxes_of_a_gap_are_drawn_accepted_and_released_with_their_reaso
     assert second.release is not None
     released = {row["label_id"]: row for row in second.release.data.to_pylist()}
     assert set(released) - before == {drawn[0].id, drawn[1].id, after_gap}
+    went_in = [run.release.head["inputs"] for run in (first, second)]
+    assert inputs_changed(*went_in) == ["decisions"], "what people draw is not what the source says"
     for box, frame in zip(drawn[:2], (9, 10), strict=True):
         row = released[box.id]
         assert (row["task"], row["track_id"], row["frame"]) == ("tracking", "2", frame)
