@@ -12,7 +12,7 @@ from curate import runs, schema, views
 from curate.check import Check
 from curate.ingest import Ingested
 from curate.ingest.media import open_media
-from curate.pipeline import open_run
+from curate.pipeline import open_run, refuse_nothing
 from curate.scan import scan_batch
 from curate.spec import BOX_TEACHERS, MASK_TEACHERS, Spec
 from curate.stages import check as checking
@@ -75,12 +75,13 @@ def estimate(
 
     Raises:
         ConfigError: the spec cannot be used.
-        InputError: the source cannot be read.
+        InputError: the source cannot be read, or no image of it is there.
     """
     context = open_run(
         spec, workspace=workspace, limit=limit, rehash=False, workers=workers, listener=runs.Silent()
     )
     read = reading.ingest(context)
+    refuse_nothing(read.samples, read.outcomes, "could be used")
     media = open_media(context.source_root, context.run.workspace.media)
     probe = read.samples.sort_by("sample_id").slice(0, PROBE_IMAGES)
     began_s = time.monotonic()

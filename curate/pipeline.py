@@ -139,11 +139,12 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     found = Gathered(ingested.samples, ingested.labels, ingested.outcomes, ingested.classes)
     if ingested.annotations is not None:
         found.annotations = ingested.annotations
-    _refuse_nothing(found.samples, found.outcomes, "could be used")
+    refuse_nothing(found.samples, found.outcomes, "could be used")
     media = open_media(context.source_root, context.run.workspace.media)
     if "scan" in steps:
         found.scan = read.scan(context, found.samples, media)
         read.withhold_erased(context, found)
+        found.given = found.labels
         found.view = views.samples_view(found.samples, found.scan)
         _refuse_all_unreadable(found)
     if "check" in steps:
@@ -185,7 +186,8 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
     return _result(context, found, release, published, report)
 
 
-def _refuse_nothing(samples: pa.Table, outcomes: pa.Table, what: str) -> None:
+def refuse_nothing(samples: pa.Table, outcomes: pa.Table, what: str) -> None:
+    """Raise an InputError that counts why, where no image is left."""
     if samples.num_rows:
         return
     reasons = [code for code in outcomes["reason_code"].to_pylist() if code]

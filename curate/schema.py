@@ -37,6 +37,7 @@ POLYGONS = pa.list_(pa.list_(pa.float64()))  # relative x0, y0, x1, y1, … a ri
 TRACKS = pa.list_(pa.struct([("track_id", pa.string()), ("label", pa.string()), ("bbox", BBOX)]))
 
 GIVEN_TAG = pa.struct([("label_id", pa.string()), ("label", pa.string())])
+TO_IGNORE = ("crowd", "ignored")  # flags: the source says that a trainer is to ignore the label (COCO, MOT)
 GIVEN_BOX = pa.struct([("label_id", pa.string()), ("label", pa.string()), ("bbox", BBOX), ("is_crowd", pa.bool_())])
 FOUND_BOX = pa.struct([("label", pa.string()), ("bbox", BBOX), ("score", pa.float64())])
 GIVEN_MASK = pa.struct([("label_id", pa.string()), ("label", pa.string()), ("mask", MASK_RLE)])
@@ -102,7 +103,7 @@ LABELS = pa.schema(
         pa.field("annotator", pa.string()),
         pa.field("source_key", pa.string()),  # the annotation's own id or row number in the source
         pa.field("reference_label", pa.string()),  # a known truth, for evaluation only; never read by a check
-        pa.field("flags", pa.list_(pa.string())),  # as the source says: crowd, difficult, truncated, occluded
+        pa.field("flags", pa.list_(pa.string())),  # as the source says: crowd, ignored, difficult, truncated, …
     ]
 )
 

@@ -29,6 +29,9 @@ class Gathered:
     labels: pa.Table
     outcomes: pa.Table
     classes: tuple[str, ...]
+    given: pa.Table = field(
+        default_factory=lambda: schema.empty(schema.LABELS)
+    )  # labels as the source says them; `labels` grows by what people draw
     annotations: pa.Table = field(
         default_factory=lambda: schema.empty(schema.LABELS)
     )  # answers that are not the given

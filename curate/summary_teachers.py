@@ -9,9 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-AGREES_WITH_NOTHING = 0.05  # map50 below it: chance, not a weak detector
-ENOUGH_BOXES = 50  # labels, below which that says nothing
-
 
 def teachers_failed(statistics: pa.Table, outcome: str = "errored") -> list[str]:
     """Return name and reason of every teacher that failed; or, for "insufficient data", that had too little to go on."""
@@ -43,24 +40,18 @@ def teachers_warn(cards: Sequence[Mapping[str, Any]], statistics: pa.Table) -> l
 
     Args:
         cards: of all teachers, as the release's evidence has them.
-        statistics: `schema.STATISTICS`; `teachers.map50` of detectors is read.
+        statistics: `schema.STATISTICS`; a check that doubts a teacher says so as the `warning` of a detail.
     """
     warnings: dict[str, dict[str, None]] = {}  # teacher -> what it says, in order and once
     for card in cards:
         warnings.setdefault(card["name"], {}).update(dict.fromkeys(card.get("warnings", ())))
-    for row in statistics.to_pylist():
+    doubted = statistics.filter(pc.match_substring(statistics["detail"], '"warning":'))
+    for row in doubted.to_pylist():
         name = (row["group"] or "").removeprefix("teacher=")
-        if (row["check"], row["name"]) == ("teachers", "map50") and name in warnings and _disagrees(row):
-            warnings[name][
-                f"it agrees with next to nothing of {row['n']:,} labeled boxes (mAP50 {row['value']:.3f}): "
-                f"is its file in other units, or of other images?"
-            ] = None
+        if name in warnings:
+            warnings[name][json.loads(row["detail"])["warning"]] = None
     names_by_text: dict[str, list[str]] = {}
     for name, told in warnings.items():
         if told:
             names_by_text.setdefault("; ".join(told), []).append(name)
     return [f"{', '.join(names)}: {text}" for text, names in names_by_text.items()]
-
-
-def _disagrees(row: Mapping[str, Any]) -> bool:
-    return row["value"] is not None and row["value"] < AGREES_WITH_NOTHING and (row["n"] or 0) >= ENOUGH_BOXES

@@ -22,6 +22,7 @@ from curate.verdict_boxes import answered, open_places
 from curate.verdict_limits import hold_back, is_mislabel, limited
 from curate.verdict_pairs import one_stays
 from curate.verdict_people import People
+from curate.verdict_regions import CHECK as REGIONS_CHECK
 from curate.verdict_regions import answered_regions
 from curate.verdict_rows import (
     DROP,
@@ -210,7 +211,7 @@ class _Found:
         strongest, _ = self.strongest(rows.num_rows)
         asks = self.action == strongest[self.row]
         share = np.ones(self.findings.num_rows)
-        region = equals_word(self.findings["check"].combine_chunks(), "mask_noise")
+        region = equals_word(self.findings["check"].combine_chunks(), REGIONS_CHECK)
         for at in np.unique(self.finding[asks & region[self.finding]]).tolist():
             share[at] = share_in_doubt(self.findings["reason_args"][at].as_py())
         total = np.bincount(self.row[asks], weights=share[self.finding[asks]], minlength=rows.num_rows)

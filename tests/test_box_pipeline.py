@@ -464,7 +464,9 @@ def test_packed_exports_hold_what_the_version_holds(
 
 def test_a_detectors_box_of_an_image_that_is_not_released_breaks_a_promise(released: Path, tmp_path: Path) -> None:
     loaded = load_release(next((released / "manifests" / "shapes" / "versions").iterdir()))
-    fields = {name: getattr(loaded, name) for name in ("data", "soft", "soft_boxes", "excluded", "findings")}
+    fields = {
+        name: getattr(loaded, name) for name in ("data", "soft", "soft_boxes", "ignore", "excluded", "findings")
+    }
     moved = pa.array(["f" * 24] * loaded.soft_boxes.num_rows, pa.string())
     column = loaded.soft_boxes.schema.get_field_index("sample_id")
     fields["soft_boxes"] = loaded.soft_boxes.set_column(column, loaded.soft_boxes.schema.field(column), moved)

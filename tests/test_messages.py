@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import end_to_end as e2e
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,11 +16,14 @@ from PIL import Image
 
 import curate
 from curate import init
+from curate.cli.flagging import flag_one_table
+from curate.config import load_spec
 from curate.dry_run import MONGO_BYTES, estimate
 from curate.errors import ConfigError, InputError
 from curate.manifest.explain import explain, explain_lines
 from curate.manifest.place import place_of
 from curate.manifest.signatures import new_keys, sign
+from curate.manifest.where import holding, holding_lines, wanted_image
 from curate.summary import summarize, summary_lines
 
 
@@ -114,3 +119,81 @@ def test_a_teacher_with_too_few_images_is_named_with_its_reason_once(tmp_path: P
     assert "teacher SILENT probes: TooFewRowsError: Probes need at least 20" in text
     assert text.count("there are 4 rows in 4 families") == 1
     assert "label_noise.ran (all) is neither passed nor failed" in text
+
+
+def coco_folder(root: Path, *, n_images: int) -> Path:
+    """Two boxes of one class in each of three pictures, of which so many are there."""
+    (root / "images").mkdir(parents=True)
+    for at in range(n_images):
+        e2e.picture(at, at).save(root / "images" / f"{at}.png")
+    boxes = [
+        {"id": 10 * at + side, "image_id": at, "category_id": 1, "bbox": [2, 3 + 10 * side, 10, 8], "area": 80}
+        for at in range(3)
+        for side in (0, 1)
+    ]
+    images = [{"id": at, "file_name": f"{at}.png", "width": 24, "height": 24} for at in range(3)]
+    told = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cell"}]}
+    (root / "gt.json").write_text(json.dumps(told), encoding="utf-8")
+    return root
+
+
+def test_a_dry_run_without_any_image_says_so_as_a_run_does(tmp_path: Path) -> None:
+    written = init.write_spec(coco_folder(tmp_path / "boxes", n_images=0), out=tmp_path / "boxes.yaml")
+    with pytest.raises(InputError, match=r"None of the 9 input rows could be used: .*no file '0.png'"):
+        estimate(written.file, workspace=tmp_path / "w", limit=None, workers=1, review=False)
+
+
+def test_boxes_of_an_image_are_told_apart_and_a_reason_stands_once(tmp_path: Path) -> None:
+    written = init.write_spec(coco_folder(tmp_path / "boxes", n_images=3), out=tmp_path / "boxes.yaml")
+    curate.run(written.file, workspace=tmp_path / "w", review=False)
+    root = place_of(tmp_path / "w" / "manifests")
+    told = explain(root, "boxes", "1")  # the stem
+    assert [row["uri"] for row in told["rows"]] == ["images/1.png"] * 2
+    lines = explain_lines(told)
+    assert {line.partition("]")[0] for line in lines[1:3]} == {
+        "  cell [box 10x8 px at 2, 3",
+        "  cell [box 10x8 px at 2, 13",
+    }
+    assert lines[3:] == ["    all 2: Nothing was found."]
+    assert explain(root, "boxes", "images/1")["rows"] == told["rows"]
+    with pytest.raises(ConfigError, match="no row 'mages/1'"):
+        explain(root, "boxes", "mages/1")
+
+    found = holding(root, wanted_image("2.jpg"))
+    assert holding_lines(found) == ["No released version holds it. Did you mean '2.png'?"]
+    assert "Did you mean 'images/2.png'?" in holding_lines(holding(root, wanted_image("image/2.png")))[0]
+    assert holding(root, wanted_image("2.png"))["hint"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "asked"),
+    [("coco", "coco", ["probes"]), ("mot", "mot", ["probes"]), ("masks", "masks", [])],
+)
+def test_init_writes_the_teacher_that_can_judge_the_labels(
+    name: str, kind: str, asked: list[str], tmp_path: Path
+) -> None:
+    keys = {"masks": {"task": "segmentation"}, "mot": {"task": "tracking"}}.get(name, {})
+    task = keys.get("task", "detection")
+    text, _ = init.render_spec("set", name, {}, "set", {}, keys, task)
+    (tmp_path / "set.yaml").write_text(text, encoding="utf-8")
+    assert [one.kind for one in load_spec(tmp_path / "set.yaml").spec.teachers] == asked
+    (example,) = [line.lstrip("# -") for line in text.splitlines() if f"kind: {kind}," in line]
+    (tmp_path / "theirs.yaml").write_text(
+        re.sub(r"^teachers:( \[\])?$", lambda _: f"teachers:\n  - {example}", text, flags=re.MULTILINE),
+        encoding="utf-8",
+    )
+    assert kind in [one.kind for one in load_spec(tmp_path / "theirs.yaml").spec.teachers], "an example that works"
+    assert ("# ignore: [255]" in text) == ("# classes: {0:" in text) == (name == "masks")
+
+
+@pytest.mark.parametrize(
+    ("given", "task"), [("gt.json", "detection"), ("gt.txt", "tracking"), ("masks/", "segmentation")]
+)
+def test_flag_names_the_task_of_what_is_no_table(given: str, task: str, tmp_path: Path) -> None:
+    path = tmp_path / given
+    if given.endswith("/"):
+        path.mkdir()
+    else:
+        path.write_text("{}")
+    with pytest.raises(ConfigError, match=f"curate flag --task {task} --labels"):
+        flag_one_table(path, None, None, tmp_path / "out.parquet", None, lambda *_: None)

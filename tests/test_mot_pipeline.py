@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 
 import curate
 from curate.adapters.mongod import stop_database
+from curate.export.verbs import export_lines, export_version
+from curate.feed.release import open_feed
+from curate.manifest.inputs import inputs_changed
 from curate.manifest.verbs import verify_version
 
 N_FRAMES, SIDE = 24, 160
@@ -144,6 +148,8 @@ def test_missing_boxes_of_a_gap_are_drawn_accepted_and_released_with_their_reaso
     assert second.release is not None
     released = {row["label_id"]: row for row in second.release.data.to_pylist()}
     assert set(released) - before == {drawn[0].id, drawn[1].id, after_gap}
+    went_in = [run.release.head["inputs"] for run in (first, second)]
+    assert inputs_changed(*went_in) == ["decisions"], "what people draw is not what the source says"
     for box, frame in zip(drawn[:2], (9, 10), strict=True):
         row = released[box.id]
         assert (row["task"], row["track_id"], row["frame"]) == ("tracking", "2", frame)
@@ -190,3 +196,28 @@ def test_ignored_boxes_are_kept_and_not_judged(spec: Path, tmp_path: Path) -> No
         ]
         assert len({row["label_id"] for row in jumps} & south) == n_found
     gt.write_text("\n".join(lines) + "\n")
+
+
+def test_ignored_boxes_are_no_targets_in_what_leaves(spec: Path, tmp_path: Path) -> None:
+    run = curate.run(spec, workspace=tmp_path / "w", review=False)
+    assert run.release is not None
+    ignored = {row["label_id"] for row in run.release.data.to_pylist() if "ignored" in (row["flags"] or ())}
+    assert len(ignored) == N_FRAMES
+    told = {
+        form: export_version(tmp_path / "w", "walkers", format=form, out=tmp_path / form, images="none")
+        for form in ("coco", "yolo", "hf", "webdataset")
+    }
+    (document,) = (tmp_path / "coco" / "annotations").glob("*.json")
+    annotations = json.loads(document.read_text())["annotations"]
+    assert {one["label_id"] for one in annotations if one["iscrowd"] and "flags" in one} == ignored
+    assert told["yolo"]["left_out_by_reason"]["export_ignored_by_source"] == N_FRAMES
+    said = "\n".join(export_lines(told["yolo"]))
+    assert f"{N_FRAMES} labels that the source wants ignored" in said
+    assert f"{told['yolo']['n_labels']} track ids" in said
+    n_targets = sum(row["label_id"] is not None for row in run.release.data.to_pylist()) - N_FRAMES
+    assert told["yolo"]["n_labels"] == told["hf"]["n_labels"] == told["webdataset"]["n_labels"] == n_targets
+    feed = open_feed("walkers", workspace=tmp_path / "w", allow_failed_gates=True)
+    assert feed.rows.ignore is not None
+    third = np.float32([60, 112, 90, 152]) / SIDE
+    places = feed.rows.ignore.boxes
+    assert int(np.isclose(places, third, atol=0.01).all(axis=1).sum()) == N_FRAMES

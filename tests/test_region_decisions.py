@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,8 +31,13 @@ from region_scenes import (
 )
 
 from curate import schema
+from curate.governance.erase import erase
+from curate.governance.plan import plan_erasure
 from curate.ingest.rle import encode_mask
+from curate.manifest import load_release, log
+from curate.manifest.publish import publish
 from curate.manifest.tables import DECISIONS
+from curate.manifest.verify import verify
 from curate.manifest.vouched import vouched
 from curate.policy import Policy
 from curate.review import ledger
@@ -49,6 +57,20 @@ def say(workspace: Path, finding: dict[str, Any], decision: str, **more: str) ->
     row = {name: finding[name] for name in ("sample_id", "label_id", "finding_id")} | {"region": region}
     row |= {"decision": decision, "to_label": finding["suggested_label"]} | more
     ledger.append(ledger.ledger_folder(workspace, "regions"), [row], reviewer="ada")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("decided")
+
+
+@pytest.fixture(scope="module")
+def decided(spec: Path, workspace: Path) -> RunResult:
+    """A run in which one region was given away and another one is held back."""
+    before = run(spec, workspace)
+    say(workspace, in_doubt(before, ALSO), "accept")
+    say(workspace, in_doubt(before, GONE), "ignore")
+    return run(spec, workspace)
 
 
 def ignored(result: RunResult, sample: str) -> list[dict[str, Any]]:
@@ -125,17 +147,72 @@ def test_a_decision_outlives_its_finding_and_a_withdrawn_or_stale_one_does_nothi
     assert broken(back) == []
 
 
-def test_a_release_that_does_not_hold_what_was_decided_breaks_a_promise(spec: Path, tmp_path: Path) -> None:
-    say(tmp_path, in_doubt(run(spec, tmp_path), ALSO), "accept")
-    result = run(spec, tmp_path)
-    assert result.release is not None
-    data, decisions = result.release.data, result.release.decisions.slice(0, 0)
-    with_none = vouched(
-        data.set_column(data.schema.get_field_index("mask"), data.schema.field("mask"), given_masks(data)),
-        result.release.findings,
-        decisions,
-    )
-    assert with_none["mask"].to_pylist() != data["mask"].to_pylist()
+@pytest.mark.parametrize("tamper", ["whole again", "not moved", "no place", "other place", "undecided", "no table"])
+def test_a_release_that_does_not_hold_what_was_decided_breaks_a_promise(
+    tmp_path: Path, decided: RunResult, tamper: str
+) -> None:
+    """Every hash is made anew: only what findings and decisions say tells such a version from a true one."""
+    release = decided.release
+    assert release is not None
+    assert release.ignore is not None
+    changed: dict[str, Any] = {}
+    if tamper == "whole again":
+        changed["data"] = put(release.data, "mask", given_masks(release.data))
+        changed["data"] = put(changed["data"], "given_mask", pa.nulls(len(release.data), schema.MASK_RLE))
+    if tamper == "not moved":
+        ground = released(decided, ALSO)["ground"]
+        there = pc.equal(release.data["label_id"], ground["label_id"]).to_pylist()
+        masks = [
+            ground["given_mask"] if is_it else mask
+            for is_it, mask in zip(there, release.data["mask"].to_pylist(), strict=True)
+        ]
+        changed["data"] = put(release.data, "mask", pa.array(masks, schema.MASK_RLE))
+    if tamper == "no place":
+        changed["ignore"] = release.ignore.slice(1)
+    if tamper == "other place":
+        mask = encode_mask(np.ones(scene(0).shape, dtype=bool))
+        changed["ignore"] = put(release.ignore, "mask", pa.array([mask] * len(release.ignore), schema.MASK_RLE))
+    if tamper == "undecided":
+        changed["decisions"] = release.decisions.slice(0, 0)
+    if tamper == "no table":
+        changed["ignore"] = None
+    bad = publish(dataclasses.replace(release, **changed), tmp_path, "regions")
+    assert {one.name for one in verify(bad.path) if one.ok is False} == {"verdicts"}
+
+
+def test_an_erased_image_takes_the_decisions_on_its_regions_along_and_leaves_those_on_others(
+    workspace: Path, decided: RunResult, tmp_path: Path
+) -> None:
+    copy = tmp_path / "ws"
+    shutil.copytree(workspace, copy)
+    (gone,) = {row["sample_id"] for row in released(decided, ALSO).values()}
+    (kept,) = {row["sample_id"] for row in released(decided, GONE).values()}
+    said = ledger.read(ledger.ledger_folder(copy, "regions")).decisions
+    (region,) = (row["region"] for row in said.to_pylist() if row["sample_id"] == gone)
+    erase(copy, plan_erasure(copy, "regions", samples=[gone]))
+    note, left = ledger.read(ledger.ledger_folder(copy, "regions")).decisions.to_pylist()
+    assert (note["decision"], note["region"], note["why"]) == ("note", None, "erased on request")
+    assert (left["sample_id"], left["decision"], left["region"] is None) == (kept, "ignore", False)
+    root = copy / "manifests"
+    place = log.resolve(root, "regions")
+    assert [one for one in verify(place, deep=True) if one.ok is False] == []
+    version = load_release(place)
+    assert gone not in version.data["sample_id"].to_pylist()
+    assert [row["sample_id"] for row in version.decisions.to_pylist()] == [kept]
+    assert version.ignore is not None
+    assert decided.release is not None
+    assert decided.release.ignore is not None
+    assert len(ignored(decided, kept)) == 1
+    assert version.ignore.to_pylist() == [r for r in decided.release.ignore.to_pylist() if r["sample_id"] != gone]
+    mine = [row for row in decided.release.data.to_pylist() if row["sample_id"] == kept]
+    assert [row for row in version.data.to_pylist() if row["sample_id"] == kept] == mine
+    counts = json.loads(region)["counts"].encode()
+    assert not [file for file in copy.rglob("*") if file.is_file() and counts in file.read_bytes()]
+
+
+def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), values)
 
 
 def given_masks(data: pa.Table) -> pa.Array:

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from curate.audit.answers import Answer
 from curate.audit.store import Audit
-from curate.review.ledger import AUDITED, WITHDRAWS
+from curate.review.ledger import AUDITED
+from curate.verdict_people import WITHDRAWS
 
 
 def decision_rows(audit: Audit, fresh: Sequence[Answer], held: pa.Table) -> list[dict[str, Any]]:

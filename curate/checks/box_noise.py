@@ -277,7 +277,7 @@ def _usable(boxes: Floats, label: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 CHECK = Check(
     name=NAME,
-    version=4,
+    version=5,
     view="boxes",
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",

@@ -27,7 +27,6 @@ NAME = "label_noise"
 ISSUE = "mislabel"
 UNJUDGED_ISSUE = "unjudged_label"
 MIN_RISK = 0.5
-_DISAGREE = frozenset({"teachers_disagree", "teachers_doubt"})
 _UNJUDGED = frozenset({"label_outside_classes", "probabilities_invalid"})
 
 

@@ -16,7 +16,7 @@ def fit(batches: Batches, params: TrackParams) -> Fitted:
 
 CHECK = Check(
     name=NAME,
-    version=4,
+    version=5,
     view="labels",
     needs=(*COLUMNS, "tracks_*"),
     scope="sequence",

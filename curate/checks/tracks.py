@@ -16,7 +16,7 @@ from curate.checks.emit import Fitted
 from curate.checks.pictures import gather
 from curate.checks.track_places import MISSING, error_of, homes, missing_places
 from curate.statistics.intervals import wilson
-from curate.teachers.tracks.boxes import Floats, TrackBoxes, track_boxes
+from curate.teachers.tracks.boxes import Bools, Floats, TrackBoxes, track_boxes
 from curate.teachers.tracks.found import ISSUES, Found
 from curate.teachers.tracks.partners import Partners, match
 from curate.teachers.tracks.searches import search
@@ -55,6 +55,7 @@ def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bo
     boxes = _boxes(table)
     partners = [_partners(table, boxes, column) for column in teachers]
     ignored = _ignored(table)
+    judged = boxes.usable & ~np.asarray(ignored, dtype=np.bool_)[boxes.row]
     found = [one for one in search(boxes, partners) if one.risk >= params.min_risk]
     found = [one for one in found if not ignored[boxes.row[one.box if one.box >= 0 else one.track]]]
     at = homes(table, boxes)
@@ -62,7 +63,7 @@ def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bo
     rows = [_row(table, boxes, one, samples.get(error_of(boxes, one), ())) for one in found if one.box >= 0]
     findings = pa.concat_tables([build_findings(name, rows), missing])
     beside = pa.array([*(row["label_id"] for row in rows), *handed], pa.string())
-    return Fitted(findings, build_statistics(name, _statistics(findings, boxes, partners)), beside)
+    return Fitted(findings, build_statistics(name, _statistics(findings, boxes, partners, judged)), beside)
 
 
 def _sequences(table: pa.Table) -> list[str]:
@@ -141,7 +142,9 @@ def _row(table: pa.Table, boxes: TrackBoxes, one: Found, missing: Sequence[str])
     return found
 
 
-def _statistics(findings: pa.Table, boxes: TrackBoxes, partners: Sequence[Partners]) -> list[dict[str, Any]]:
+def _statistics(
+    findings: pa.Table, boxes: TrackBoxes, partners: Sequence[Partners], judged: Bools
+) -> list[dict[str, Any]]:
     n = boxes.n
     found: list[dict[str, Any]] = [{"name": "n_tracks", "value": float(len(np.unique(boxes.track))), "n": n}]
     flagged = findings.filter(findings["flagged"])
@@ -150,11 +153,17 @@ def _statistics(findings: pa.Table, boxes: TrackBoxes, partners: Sequence[Partne
     for issue in (None, *LABEL_ISSUES):
         hits = {label_id for what, label_id in about if issue in {None, what}} - {None}
         low, high = wilson(len(hits), n)
-        share = {"value": len(hits) / n, "low": low, "high": high, "n": n}
-        found.append({"name": "share_with_finding", "group": f"issue={issue}" if issue else None, **share})
+        found_share = {"value": len(hits) / n, "low": low, "high": high, "n": n}
+        found.append({"name": "share_with_finding", "group": f"issue={issue}" if issue else None, **found_share})
     for one in partners:
-        seen = int((one.of_label >= 0).sum())
-        low, high = wilson(seen, n)
-        share = {"value": seen / n, "low": low, "high": high, "n": n}
-        found.append({"name": "share_seen", "group": f"teacher={one.name}", **share})
+        seen, n_judged = one.seen(judged)
+        share: dict[str, Any] = {"value": None, "n": 0}
+        if n_judged:
+            low, high = wilson(seen, n_judged)
+            share = {"value": seen / n_judged, "low": low, "high": high, "n": n_judged}
+        outcome = None if n_judged else "insufficient data"
+        doubt = one.doubt(judged)
+        detail = {"warning": doubt.told} if doubt is not None else {}
+        row = {"name": "share_seen", "group": f"teacher={one.name}", "outcome": outcome, "detail": detail}
+        found.append({**row, **share})
     return found

@@ -21,9 +21,10 @@ def flag_one_table(
     progress: Callable[[int, int | None], None],
 ) -> Told:
     """Flag a table of labels and teachers' probabilities."""
-    if table is None or labels is not None or teachers:
+    if table is None or labels is not None or teachers or _task_meant(table):
         raise ConfigError(
-            "curate flag needs a TABLE.parquet with label and prob_<teacher> columns. For --labels and --teacher say "
+            _task_meant(table)
+            or "curate flag needs a TABLE.parquet with label and prob_<teacher> columns. For --labels and --teacher say "
             f"which --task they are of: {', '.join(TASKS)}."
         )
     from curate.teachers.flag_table import flag_table  # noqa: PLC0415 - pulls in SciPy
@@ -31,6 +32,21 @@ def flag_one_table(
 
     summary = flag_table(table, out, classes=classes, progress=progress)
     return summary.to_json(), flag_lines(summary)
+
+
+def _task_meant(table: Path | None) -> str | None:
+    """Return what to do where something is given for a table that only another task reads, else None."""
+    if table is None or not table.exists():
+        return None
+    ending = table.suffix.lower()
+    task = {".json": "detection", ".txt": "tracking"}.get(ending, "segmentation" if table.is_dir() else None)
+    if task is None:
+        return None
+    reads = {"detection": "a COCO file", "tracking": "a MOT file", "segmentation": "a folder of masks"}[task]
+    return (
+        f"{table} is no table: without --task, curate flag reads a TABLE.parquet of classes. Is it {reads}? Then: "
+        f"curate flag --task {task} --labels {table} --teacher NAME=PATH --out FLAGS.parquet"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """COCO: `annotations/instances_<split>.json` a split (`instances.json` without splits) and `images/`.
 
 Boxes and polygons in pixels, rounded to 9 decimals: what came from a COCO file goes out with the same digits.
-A label that nobody vouches for (held back, or a place where one may be missing) is an annotation with `iscrowd: 1` and
-weight 0: readers and scorers of COCO pass over what is found there. `weight`, `track_id`, `sample_id` and `label_id`
-are added as keys that readers of COCO pass over. Whole-image classes and masks of another size than the image are
-left out; unlabeled images too: COCO cannot tell them from negative ones.
+A label that nobody vouches for (held back, or a place where one may be missing), and one that the source itself wants
+ignored (`schema.TO_IGNORE`), is an annotation with `iscrowd: 1` and weight 0: readers and scorers of COCO pass over
+what is found there. `weight`, `flags`, `track_id`, `sample_id` and `label_id` are added as keys that readers of COCO
+pass over. Whole-image classes and masks of another size than the image are left out; unlabeled images too: COCO
+cannot tell them from negative ones.
 """
 
 from __future__ import annotations
@@ -114,13 +115,15 @@ def _annotation(image: Image, label: Label, *, ignored: bool) -> dict[str, Any]:
     else:
         area = (box[2] * width * box[3] * height) if box else 0.0
     x, y, w, h = box or (0.0, 0.0, 0.0, 0.0)
-    extra = {"track_id": label.track_id} if label.track_id is not None else {}
+    ignored = ignored or label.is_to_ignore
+    extra: dict[str, Any] = {"track_id": label.track_id} if label.track_id is not None else {}
+    extra |= {"flags": list(label.flags)} if label.flags else {}
     return {
         "bbox": [pixels(x * width), pixels(y * height), pixels(w * width), pixels(h * height)],
         "segmentation": segmentation,
         "area": pixels(area),
-        "iscrowd": int(ignored or "crowd" in label.flags),
-        "weight": label.weight,
+        "iscrowd": int(ignored),
+        "weight": 0.0 if ignored else label.weight,
         "label_id": label.label_id,
         **extra,
     }

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curate import schema
 from curate.export.release import Image, Label, LeftOut, keep_held, name_files, pixels, safe_folder
 
-IGNORED = "ignored"  # a flag: the source says not to consider the box
 _PARTS = ("mask", "polygons")
 _FORMAT = "MOT"
 
@@ -113,13 +113,13 @@ def _write_sequence(
     free = max(tracks.values(), default=0) + 1
     lines: list[str] = []
     # a file with nothing but 0 in the seventh column is read as one without such marks
-    marks = any(IGNORED not in label.flags for image in frames.values() for label in image.labels)
+    marks = any(not label.is_to_ignore for image in frames.values() for label in image.labels)
     for number, image in frames.items():
         image.file = f"{name}/img1/{number:06d}{posixpath.splitext(image.uri)[1]}"
-        rows = [(tracks[label.track_id or ""], IGNORED not in label.flags, label) for label in image.labels]
+        rows = [(tracks[label.track_id or ""], not label.is_to_ignore, label) for label in image.labels]
         for label in image.labels:
             _say_what_is_lost(
-                image, label, tracks[label.track_id or ""], left_out, held=(IGNORED,) if marks else ()
+                image, label, tracks[label.track_id or ""], left_out, held=schema.TO_IGNORE if marks else ()
             )
         for place in image.ignored:
             if not marks or place.bbox is None or (place.name and place.name not in numbers):

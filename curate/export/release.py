@@ -48,6 +48,11 @@ class Label:
     flags: Sequence[str]
     source_key: str | None
 
+    @property
+    def is_to_ignore(self) -> bool:
+        """Whether the source itself says that a trainer is to ignore it."""
+        return any(flag in schema.TO_IGNORE for flag in self.flags)
+
 
 @dataclass(slots=True)
 class Image:

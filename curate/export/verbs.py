@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
+
+import pyarrow.compute as pc
 
 from curate.errors import ConfigError, did_you_mean
 from curate.export import export
@@ -20,6 +23,21 @@ from curate.runs import Workspace
 
 IMAGES = ("link", "copy", "none")
 PACKED = ("hf", "webdataset")  # with the images inside
+PART_NOT_HELD = "export_part_not_held"
+_WORDS = {  # reason codes that say nothing to people by themselves, and parts of labels
+    "export_ignored_by_source": "labels that the source wants ignored",
+    "export_no_label_held": "images that lose all their labels",
+    "export_holds_no_unlabeled": "unlabeled images",
+    "export_no_whole_image_class": "classes of whole images",
+    "export_no_masks": "labels that are masks",
+    "export_no_track": "labels without a track",
+    "export_track_numbered": "track ids with a new number",
+    "export_name_not_held": "labels by the name of their class",
+    "mask": "masks",
+    "track_id": "track ids",
+    "weight": "weights",
+    "bbox": "boxes beside a polygon",
+}
 
 
 def export_version(
@@ -82,9 +100,8 @@ def export_version(
         about={"version": release.id, **standing},
     )
     record_export(workspace, name, version=release.id, kind=format, out=out)
-    reasons: dict[str, int] = {}
-    for reason in written.left_out["reason_code"].to_pylist():
-        reasons[reason] = reasons.get(reason, 0) + 1
+    left_out = written.left_out
+    parts = left_out.filter(pc.equal(left_out["reason_code"], PART_NOT_HELD))
     return {
         "version": release.id,
         **standing,
@@ -92,8 +109,9 @@ def export_version(
         "out": str(out),
         "n_images": written.n_images,
         "n_labels": written.n_labels,
-        "n_left_out": written.left_out.num_rows,
-        "left_out_by_reason": reasons,
+        "n_left_out": left_out.num_rows,
+        "left_out_by_reason": dict(sorted(Counter(left_out["reason_code"].to_pylist()).items())),
+        "left_out_parts": dict(sorted(Counter(parts["what"].to_pylist()).items())),
     }
 
 
@@ -150,10 +168,18 @@ def export_lines(result: Mapping[str, Any]) -> list[str]:
         how = {"webdataset": "no .cls, null in the .json", "hf": "null in `label`"}[result["format"]]
         lines.append(f"  {result['n_without_label']:,} images have no label: {how}")
     if result["n_left_out"]:
-        told = ", ".join(f"{n:,} {code.replace('_', ' ')}" for code, n in result["left_out_by_reason"].items())
+        told = ", ".join(_left_out_words(result))
         beside = {"csv": " (left_out.csv)", **dict.fromkeys(PACKED, "")}
         where = beside.get(result["format"], " (left_out.csv; curate.csv has every row)")
         lines.append(f"  the format cannot hold: {told}{where}")
     if result.get("not_held"):
         lines.append(f"  stays in the version: {'; '.join(result['not_held'])}")
     return lines
+
+
+def _left_out_words(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how many of what a format cannot hold, parts of labels each by its name."""
+    for code, n in result["left_out_by_reason"].items():
+        counted = result["left_out_parts"] if code == PART_NOT_HELD else {code: n}
+        for what, n_of_it in counted.items():
+            yield f"{n_of_it:,} {_WORDS.get(what, what.removeprefix('export_').replace('_', ' '))}"

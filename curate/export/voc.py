@@ -2,7 +2,9 @@
 
 Corners count from 1 and include the last pixel, as VOC does: xmin = x W + 1, xmax = (x + w) W. They are rounded to
 9 decimals and whole where they are whole. A negative image has an XML without objects, an unlabeled one has none.
-Names that XML cannot hold (control characters, spaces round the name), masks, polygons and weights are left out.
+What the source itself wants ignored (`schema.TO_IGNORE`) is left out, not `difficult`: that says a thing of the class,
+hard to see, and many trainers learn from it; an image with nothing else is left out too. Names that XML cannot hold
+(control characters, spaces round the name), masks, polygons and weights are left out.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ def write(folder: Path, images: list[Image], classes: list[str], left_out: LeftO
 
 
 def _problem(image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None:
+    if label.is_to_ignore:
+        return "export_ignored_by_source", {"format": "Pascal VOC", "flags": " ".join(label.flags)}
     if label.task in {"classification", "multi_label"}:
         return "export_no_whole_image_class", {"format": "Pascal VOC"}
     if label.bbox is None:

@@ -1,8 +1,9 @@
 """YOLO: `data.yaml`, `images/<split>/…`, `labels/<split>/….txt`; 12 decimals.
 
 A label with one polygon is written as that polygon, others as their box. A negative image has an empty text, an
-unlabeled one has none. Images without a split go to `train`. Weights, masks and further polygons do not fit;
-they are in `curate.csv` and named in `left_out`.
+unlabeled one has none. What the source itself wants ignored (`schema.TO_IGNORE`) would be a target here and is left
+out; an image with nothing else is left out too. Images without a split go to `train`. Weights, masks and further
+polygons do not fit; they are in `curate.csv` and named in `left_out`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def _renamed(image: Image) -> str:
 
 
 def _problem(_image: Image, label: Label) -> tuple[str, Mapping[str, Any]] | None:
+    if label.is_to_ignore:
+        return "export_ignored_by_source", {"format": "YOLO", "flags": " ".join(label.flags)}
     if label.task in {"classification", "multi_label"}:
         return "export_no_whole_image_class", {"format": "YOLO"}
     if label.bbox is None and not _is_one_ring(label):

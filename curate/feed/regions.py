@@ -1,4 +1,4 @@
-"""Regions that a trainer is to ignore: of the release, and those that the source itself calls crowds."""
+"""Regions that a trainer is to ignore: of the release, and those that the source itself wants ignored."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from curate.ingest.rle import box_of_mask
 from curate.manifest.tables import IGNORE
 
 
-def crowds(flags: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Return which rows are regions that the source itself wants ignored: COCO's `iscrowd`."""
+def to_ignore(flags: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Return which rows the source itself wants ignored: COCO's `iscrowd`, MOT's 0 in the seventh column."""
     lists = flags.combine_chunks()
-    hit = pc.equal(pc.list_flatten(lists), "crowd").to_numpy(zero_copy_only=False)
+    hit = pc.is_in(pc.list_flatten(lists), value_set=pa.array(schema.TO_IGNORE)).to_numpy(zero_copy_only=False)
     found = np.zeros(len(lists), dtype=np.bool_)
     found[pc.list_parent_indices(lists).to_numpy()[hit]] = True
     return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.feed.masks import COLUMNS as MASK_COLUMNS
 from curate.feed.masks import MapReader
-from curate.feed.regions import crowds, regions, with_boxes
+from curate.feed.regions import regions, to_ignore, with_boxes
 from curate.manifest.soft_layout import Layout
 from curate.manifest.tables import IGNORE
 
@@ -86,7 +86,7 @@ class Rows:
     Attributes:
         table: `COLUMNS` of the rows, in the version's order.
         starts: (n_items + 1,) where each item's rows start.
-        labels: (N,) position of the released class; -1 without one, and for a region that the source calls a crowd.
+        labels: (N,) position of the released class; -1 without one, and for a region that the source wants ignored.
         weights: (N,) float32.
         boxes: (N, 4) x0, y0, x1, y1 relative to the upright image, NaN without one; None where items are rows.
         settled: (N,) whether a person decided the label.
@@ -169,9 +169,9 @@ def rows_of(
     labels = pc.index_in(table["released_label"], value_set=pa.array(classes, pa.string()), skip_nulls=True)
     indices = pc.fill_null(labels, -1).to_numpy().astype(np.int64)
     if by_image and "flags" in data.column_names:  # versions of earlier curates have no such column
-        is_crowd = crowds(data["flags"].take(pa.array(at)))
-        indices[is_crowd] = -1
-        ignored = pa.concat_tables([ignored, regions(data.take(pa.array(at[is_crowd])))])
+        is_out = to_ignore(data["flags"].take(pa.array(at)))
+        indices[is_out] = -1
+        ignored = pa.concat_tables([ignored, regions(data.take(pa.array(at[is_out])))])
     starts = _starts(table, by_image=by_image or are_masks or several)
     return Rows(
         table=table,

@@ -15,6 +15,7 @@ from curate.gates import gate_result, judge
 from curate.governance.traces import Traces
 from curate.manifest.build import Release, own_statistics, sorted_statistics
 from curate.manifest.ignore import ignored
+from curate.manifest.inputs import UNKNOWN
 from curate.manifest.read import LoadedRelease, load_table
 from curate.manifest.stream import RowStream
 from curate.policy import Policy
@@ -25,7 +26,6 @@ NOTE = (
     "Rows were erased on request. Statistics of checks, gates on them and soft labels of other rows are those of the "
     "version before; the next run computes them anew."
 )
-_UNKNOWN = "not known after erasure"
 
 
 def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> Release:
@@ -230,11 +230,13 @@ def _head(
     }
     inputs = {**manifest["inputs"], "decisions": digest_json(decisions.to_pylist())}
     if inputs.get("predictions", "none") != "none":
-        inputs["predictions"] = _UNKNOWN  # its digest was over predictions of rows that are gone
+        inputs["predictions"] = UNKNOWN  # its digest was over predictions of rows that are gone
+    if "labels" in inputs:
+        inputs["labels"] = UNKNOWN  # as above
     described, (soft, soft_boxes) = manifest["soft"], soft_tables
     if soft_boxes is not None:
         described = {**described, "n_teacher_only": soft_boxes.num_rows}
-        inputs["detectors"] = _UNKNOWN  # as above
+        inputs["detectors"] = UNKNOWN  # as above
     if described is not None and soft is not None:
         column = "probs" if "probs" in soft.column_names else "top_probs"
         described = (
@@ -248,7 +250,7 @@ def _with_maps(head: dict[str, Any], data: pa.Table, n_maps: int) -> dict[str, A
     """Return the head with how many images with masks have no class map now."""
     n_images = pc.count_distinct(data.filter(pc.equal(data["task"], "segmentation"))["sample_id"]).as_py()
     told = {**head["soft_masks"], "n_missing": n_images - n_maps}
-    return head | {"soft_masks": told, "inputs": {**head["inputs"], "class_maps": _UNKNOWN}}
+    return head | {"soft_masks": told, "inputs": {**head["inputs"], "class_maps": UNKNOWN}}
 
 
 # what `store.write_version` writes itself

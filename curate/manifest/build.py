@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,8 +15,8 @@ from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.ignore import ignored
+from curate.manifest.inputs import digest_answers, digest_teachers
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
-from curate.manifest.soft import key_of
 from curate.manifest.soft_masks import make_soft_masks
 from curate.manifest.soft_release import SoftLabels, make_soft
 from curate.manifest.stale import refuse_stale_predictions
@@ -118,7 +117,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         mask_weights: segmenter -> weight; None = all alike.
         mask_sharpness: exponent of their mean (`teachers.regions.sharpness`).
         evidence: name -> JSON value, further evidence without clock or absolute path.
-        digests: name -> sha256 of what else decides the content: spec, suites, …
+        digests: name -> sha256 of what else decides the content: spec, labels of the source, suites, …
         seed: the run's seed.
         salt: secret of the workspace for the keyed hash of subjects; None leaves subjects out.
         validate: called with `data`; returns (statistics, evidence) that are judged and stored with the rest.
@@ -157,11 +156,11 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         **(digests or {}),
         "decisions": _digest(stands.to_pylist()),
         "policy": _digest(policy.model_dump(mode="json")),
-        "predictions": "none" if predictions is None else digest_predictions(predictions),
+        "predictions": digest_answers(predictions, teachers),
         **({} if places is None else {"detectors": digest_table(places)}),
         **({"class_maps": _digest([[m.teacher, m.digest, m.longest] for m in class_maps])} if class_maps else {}),
         "seed": str(seed),
-        "teachers": _digest(teachers),
+        "teachers": digest_teachers(teachers),
     }
     return Release(
         data=data,
@@ -296,23 +295,6 @@ def _share(name: str, n_part: int, n_whole: int) -> dict[str, Any]:
     if n_whole == 0:
         return {"name": name, "n": 0, "outcome": "insufficient data"}
     return {"name": name, "value": n_part / n_whole, "n": n_whole, "detail": {"n_part": n_part}}
-
-
-def digest_predictions(predictions: pa.Table) -> str:
-    """Return the sha256 of the predictions by value: row order and what lies under a null leave no trace."""
-    key = key_of(predictions)
-    order = pc.sort_indices(predictions[key])
-    digest = hashlib.sha256()
-    names = sorted(name for name in predictions.column_names if name.startswith(schema.PROB_PREFIX))
-    digest.update(schema.canonical_json(names).encode())
-    for start in range(0, predictions.num_rows, 65_536):
-        part = predictions.take(order.slice(start, 65_536))
-        digest.update("\0".join(part[key].to_pylist()).encode())
-        for name in names:
-            column = part[name].combine_chunks()
-            digest.update(np.packbits(pc.is_valid(column).to_numpy(zero_copy_only=False)).tobytes())
-            digest.update(pc.cast(pc.list_flatten(column), pa.float16()).to_numpy(zero_copy_only=False).tobytes())
-    return digest.hexdigest()
 
 
 def _card(card: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -13,12 +13,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.manifest.diff_beside import Beside, map_changes, of_images, soft_changes
-from curate.manifest.diff_causes import causes_of, first_of, no_longer, policy_cause, source_cause, standing_alike
+from curate.manifest.diff_causes import (
+    Alike,
+    causes_of,
+    codes_that_changed,
+    decided,
+    first_of,
+    no_longer,
+    policy_cause,
+    source_cause,
+    standing_alike,
+)
 from curate.manifest.diff_compare import box_text, mask_text
 from curate.manifest.diff_match import Changed, changed_rows, keys_of
 from curate.manifest.diff_places import PlaceChange, ignore_changes, teacher_box_changes
 from curate.manifest.diff_side import Side
 from curate.manifest.diff_soft import LEAST
+from curate.manifest.inputs import inputs_changed
 from curate.manifest.place import Place, place_of
 from curate.manifest.tables import DATA
 
@@ -142,7 +153,7 @@ def _beside_rows(change: str, found: Beside) -> pa.Table:
     return _table(change, found.after, *found.texts, _why(found.before), _why(found.after), found.causes)
 
 
-def _place_rows(old: Side, new: Side, alike: pa.Array, least: float) -> Iterator[pa.Table]:
+def _place_rows(old: Side, new: Side, alike: Alike, least: float) -> Iterator[pa.Table]:
     """Yield what changed of teacher-only boxes and of what is ignored."""
     boxes, causes = teacher_box_changes(old, new, least)
     yield _places("teacher boxes changed", new, boxes, pa.array([causes] * len(boxes), _TEXTS))
@@ -151,10 +162,16 @@ def _place_rows(old: Side, new: Side, alike: pa.Array, least: float) -> Iterator
         of_kind = [one for kind, one in ignored if kind == change]
         reasons = pa.array([one.reasons_after or one.reasons_before or [] for one in of_kind], _TEXTS)
         by_policy = policy_cause(alike, reasons)
-        came = pa.array([one.codes_after for one in of_kind], _TEXTS)
-        went = no_longer(pa.array([one.codes_before for one in of_kind], _TEXTS))
+        came, went = (
+            (pa.array(ids, _TEXTS), pa.array(codes, _TEXTS))
+            for ids, codes in (
+                ([one.reasons_after for one in of_kind], [one.codes_after for one in of_kind]),
+                ([one.reasons_before for one in of_kind], [one.codes_before for one in of_kind]),
+            )
+        )
+        newly, no_more = codes_that_changed(alike, *came), no_longer(codes_that_changed(alike, *went))
         left = source_cause("action changed", None, len(of_kind))
-        yield _places(change, new, of_kind, first_of(by_policy, came, went, left))
+        yield _places(change, new, of_kind, first_of(by_policy, newly, no_more, came[1], no_longer(went[1]), left))
 
 
 def _places(change: str, side: Side, found: Sequence[PlaceChange], causes: pa.Array) -> pa.Table:
@@ -178,28 +195,35 @@ def _shapes(changed: Changed) -> pa.Table:
     return pa.table(columns, names=SHAPES.names).cast(SHAPES)
 
 
-def _added(old: Side, row: pa.Table, alike: pa.Array) -> pa.Table:
+def _added(old: Side, row: pa.Table, alike: Alike) -> pa.Table:
     why = _why_out(old, keys_of(row))
     nothing = pa.nulls(row.num_rows, pa.string())
     # what held it back is found no more, or a person or the policy let it go; else nobody knew the row
     left = pa.array([["policy_changed"]] * row.num_rows, pa.list_(pa.string()))
     by_policy = policy_cause(alike, why[1], row["reasons"], known=pc.is_valid(why[0]))
-    unknown = source_cause("added", pc.is_null(why[0]))
-    causes = first_of(by_policy, row["reason_codes"], no_longer(why[2]), unknown, left)
+    is_unknown = pc.is_null(why[0])
+    unknown = first_of(
+        pc.if_else(is_unknown, decided(row["reason_codes"]), pa.scalar(None, _TEXTS)),
+        source_cause("added", is_unknown),
+    )
+    came, went = (codes_that_changed(alike, *one) for one in ((row["reasons"], row["reason_codes"]), why[1:]))
+    causes = first_of(by_policy, unknown, came, no_longer(went), row["reason_codes"], left)
     return _table("added", row, nothing, row["released_label"], why, _why(row), causes)
 
 
-def _removed(new: Side, row: pa.Table, alike: pa.Array) -> pa.Table:
+def _removed(new: Side, row: pa.Table, alike: Alike) -> pa.Table:
     why = _why_out(new, keys_of(row))
     left = pa.array([["policy_changed"]] * row.num_rows, pa.list_(pa.string()))
     by_policy = policy_cause(alike, row["reasons"], why[1], known=pc.is_valid(why[0]))
-    causes = first_of(by_policy, why[2], source_cause("removed", pc.is_null(why[0])), left)
+    came, went = (codes_that_changed(alike, *one) for one in (why[1:], (row["reasons"], row["reason_codes"])))
+    gone = source_cause("removed", pc.is_null(why[0]))
+    causes = first_of(by_policy, came, gone, no_longer(went), why[2], left)
     return _table(
         "removed", row, row["released_label"], pa.nulls(row.num_rows, pa.string()), _why(row), why, causes
     )
 
 
-def _differing(change: str, changed: Changed, alike: pa.Array) -> pa.Table:
+def _differing(change: str, changed: Changed, alike: Alike) -> pa.Table:
     (was, now), text = changed.of(change), _TEXT[change]
     causes = causes_of(change, was, now, alike)
     return _table(change, now, text(was), text(now), _why(was), _why(now), causes)
@@ -252,7 +276,6 @@ def _summary(
     counted = {item["values"]: item["counts"] for item in pc.value_counts(rows["change"]).to_pylist()}
     relabeled = rows.filter(pc.equal(rows["change"], "relabeled")).select(["before", "after"])
     pairs = relabeled.group_by(["before", "after"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
-    was, now = old.manifest["inputs"], new.manifest["inputs"]
     pairs.sort(key=lambda pair: (-pair["count_all"], pair["before"] or "", pair["after"] or ""))
     return {
         "before": old.id,
@@ -269,7 +292,7 @@ def _summary(
             },
         },
         "changes": {change: counted.get(change, 0) for change in CHANGES},
-        "inputs_changed": sorted(name for name in {*was, *now} if was.get(name) != now.get(name)),
+        "inputs_changed": inputs_changed(old.manifest["inputs"], new.manifest["inputs"]),
         "relabeled": [{"from": p["before"], "to": p["after"], "n": p["count_all"]} for p in pairs[:_N_PAIRS]],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,21 @@ _FINDING = (
 )  # what rules look at
 
 
-def standing_alike(*sides: tuple[Place, Mapping[str, Any]]) -> pa.Array:
-    """Return the ids of findings and decisions that are the same in both versions; none where the policy is too.
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """What stands in both versions as it was, and so is no cause by itself.
 
-    A row that nothing but these speaks about changed because of the policy.
+    Attributes:
+        ids: string, of findings and decisions that are the same in both.
+        other_policy: whether the policy is another; then a row that nothing but `ids` speaks about changed by it.
+    """
+
+    ids: pa.Array
+    other_policy: bool
+
+
+def standing_alike(*sides: tuple[Place, Mapping[str, Any]]) -> Alike:
+    """Return what stands in both versions as it was.
 
     Args:
         sides: place and manifest of the earlier version, then of the later one.
@@ -68,8 +80,6 @@ def standing_alike(*sides: tuple[Place, Mapping[str, Any]]) -> pa.Array:
     Raises:
         VerificationError: a version cannot be read.
     """
-    if len({manifest["inputs"].get("policy") for _, manifest in sides}) == 1:
-        return pa.array([], pa.string())
     was, now = (load_table(place, manifest, "findings", _FINDING) for place, manifest in sides)
     at = pc.index_in(now["finding_id"], value_set=was["finding_id"].combine_chunks()).combine_chunks()
     now, was = now.filter(pc.is_valid(at)).combine_chunks(), was.take(at.drop_null()).combine_chunks()
@@ -81,17 +91,18 @@ def standing_alike(*sides: tuple[Place, Mapping[str, Any]]) -> pa.Array:
         load_table(place, manifest, "decisions", ["decision_id"])["decision_id"].combine_chunks()
         for place, manifest in sides
     )
-    return pa.concat_arrays([same, new.filter(pc.is_in(new, value_set=old))])
+    ids = pa.concat_arrays([same, new.filter(pc.is_in(new, value_set=old))])
+    return Alike(ids, len({manifest["inputs"].get("policy") for _, manifest in sides}) > 1)
 
 
 def policy_cause(
-    alike: pa.Array, *reasons: pa.Array | pa.ChunkedArray, known: pa.ChunkedArray | pa.Array | None = None
+    alike: Alike, *reasons: pa.Array | pa.ChunkedArray, known: pa.ChunkedArray | pa.Array | None = None
 ) -> pa.Array:
-    """Return the policy as the cause of rows whose reasons before and after are all `alike`, null elsewhere.
+    """Return another policy as the cause of rows whose reasons before and after are all `alike`, null elsewhere.
 
     `known`: rows that both versions know; None = all.
     """
-    all_alike = np.ones(len(reasons[0]), dtype=np.bool_)
+    all_alike = np.full(len(reasons[0]), alike.other_policy)
     if known is not None:
         all_alike &= np.asarray(known)
     any_said = np.zeros(len(reasons[0]), dtype=np.bool_)
@@ -99,17 +110,40 @@ def policy_cause(
         ids = flat(one)
         row = pc.list_parent_indices(ids).to_numpy()
         any_said[row] = True
-        all_alike[row[~pc.is_in(pc.list_flatten(ids), value_set=alike).to_numpy(zero_copy_only=False)]] = False
+        all_alike[row[~pc.is_in(pc.list_flatten(ids), value_set=alike.ids).to_numpy(zero_copy_only=False)]] = False
     by_policy = pa.array(all_alike & any_said)
     return pc.if_else(by_policy, pa.scalar(["policy_changed"], _TEXTS), pa.scalar(None, _TEXTS))
 
 
-def causes_of(change: str, was: pa.Table, now: pa.Table, alike: pa.Array) -> pa.Array:
+def codes_that_changed(
+    alike: Alike, reasons: pa.Array | pa.ChunkedArray, codes: pa.Array | pa.ChunkedArray
+) -> pa.Array:
+    """Return the reason codes of each row without those of reasons that stand in both versions as they were."""
+    ids = flat(reasons)
+    changed = pc.invert(pc.is_in(pc.list_flatten(ids), value_set=alike.ids))
+    return _only(flat(codes).cast(_TEXTS), changed)
+
+
+def decided(codes: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return the codes of each row that are decisions of people: no finding brings a row into a source."""
+    texts = flat(codes).cast(_TEXTS)
+    return _only(texts, pc.starts_with(pc.list_flatten(texts), "decision_"))
+
+
+def _only(texts: pa.Array, keep: pa.Array) -> pa.Array:
+    """Return the lists with those of their items where `keep`, one bool for each item of all lists, is true."""
+    n_left = np.bincount(pc.list_parent_indices(texts).filter(keep).to_numpy(), minlength=len(texts))
+    starts = pa.array(np.concatenate([[0], np.cumsum(n_left)]).astype(np.int32))
+    return pa.ListArray.from_arrays(starts, pc.list_flatten(texts).filter(keep)).cast(_TEXTS)
+
+
+def causes_of(change: str, was: pa.Table, now: pa.Table, alike: Alike) -> pa.Array:
     """Return the codes of what changed the matched rows: the source itself, the policy, a finding or a decision."""
     if change in {"split moved", "image changed"}:  # findings and people change neither
         return source_cause(change, None, now.num_rows)
     by_policy = policy_cause(alike, was["reasons"], now["reasons"])
-    by_reason = first_of(by_policy, now["reason_codes"], no_longer(was["reason_codes"]))
+    came, went = (codes_that_changed(alike, side["reasons"], side["reason_codes"]) for side in (now, was))
+    by_reason = first_of(by_policy, came, no_longer(went), now["reason_codes"])
     if change == "relabeled":
         given = flat_differs(was["given_label"].combine_chunks(), now["given_label"].combine_chunks())
         kept = pc.equal(now["released_label"], now["given_label"])

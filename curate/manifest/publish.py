@@ -77,6 +77,8 @@ def publish(release: Release, root: str | Place, name: str, *, succeeds: str | N
             f"Publishing needs a place that can be written and has room; {base} gave: {why}. Nothing was published."
         )
         raise StageError(msg) from error
+    except StageError as error:  # names the file
+        raise StageError(f"{error} Nothing was published.") from error
     gone = log.retractions(log.read_log(place, name)).get(version_id)
     target: Any = base / "versions" / version_id
     return Published(

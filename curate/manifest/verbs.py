@@ -14,6 +14,7 @@ from curate.manifest import life, log
 from curate.manifest.diff import Diff, diff
 from curate.manifest.diff_causes import cause_text
 from curate.manifest.diff_soft import LEAST
+from curate.manifest.inputs import input_text
 from curate.manifest.place import Place
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.read import NEWER, load_evidence, load_manifest
@@ -83,7 +84,9 @@ class ShownDiff:
         told = [f"{self.diff.before[:SHORT_ID]} → {self.diff.after[:SHORT_ID]}"]
         page = [f"page → {self.page}"] if self.page else []
         if self.diff.summary["inputs_changed"]:
-            told.append(f"what went in differs in: {', '.join(self.diff.summary['inputs_changed'])}")
+            told.append(
+                f"what went in differs in: {', '.join(map(input_text, self.diff.summary['inputs_changed']))}"
+            )
         for kind, rows in self.diff.summary["beside"].items():
             told.append(f"{kind}/ differs: {rows['n_rows_before']:,} → {rows['n_rows_after']:,} rows")
         told += self._soft_lines()

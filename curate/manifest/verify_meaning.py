@@ -140,28 +140,40 @@ def _verdicts(version: Opened) -> tuple[list[str], str]:
     )
     wrong += _masks(version) + _tracks(version)
     told = f"{excluded.num_rows + version.n_rows} recomputed from findings, policy and decisions"
+    wrong += _ignore(version)
     if "ignore" not in version.manifest["tables"]:
         return wrong, told
     n_places = version.manifest["tables"]["ignore"]["rows"]
-    return wrong + _ignore(version), f"{told}; so are {n_places} places to ignore"
+    return wrong, f"{told}; so are {n_places} places to ignore"
 
 
 def _ignore(version: Opened) -> list[str]:
-    """Find again what nobody vouches for, and compare with what is stored."""
-    stored = load_table(version.place, version.manifest, "ignore").combine_chunks()
-    data, excluded = (
-        load_table(version.place, version.manifest, kind, READ[kind]) for kind in ("data", "excluded")
-    )
+    """Find again what nobody vouches for, and compare with what is stored; without such a table nothing may be found."""
+    is_stored = "ignore" in version.manifest["tables"]
+    if not is_stored and "given_mask" not in _columns_of_data(version):  # published by an earlier curate
+        return []
+    may_find = version.rows.masks or version.excluded.num_rows or version.findings["label_id"].null_count
+    if not (is_stored or may_find):
+        return []
+    names = READ["data"] if version.rows.masks else ("sample_id", "content_sha256")
+    data = load_table(version.place, version.manifest, "data", names)
+    excluded = load_table(version.place, version.manifest, "excluded", READ["excluded"])
     found = ignored(data, excluded, version.findings, version.decisions, version.policy)
-    if found is None or not all(stored[name].equals(found[name]) for name in stored.column_names):
+    if found is None and not is_stored:
+        return []
+    stored = load_table(version.place, version.manifest, "ignore").combine_chunks() if is_stored else None
+    if found is None or stored is None or any(not stored[name].equals(found[name]) for name in stored.column_names):
         return ["ignore/ is not what was held back in released images"]
     return []
 
 
+def _columns_of_data(version: Opened) -> set[str]:
+    return {column["name"] for column in version.manifest["tables"]["data"]["columns"]}
+
+
 def _masks(version: Opened) -> list[str]:
     """Take the regions in doubt out of the given masks again, move those that people gave away, and compare."""
-    columns = {column["name"] for column in version.manifest["tables"]["data"]["columns"]}
-    if "given_mask" not in columns:  # published by an earlier curate
+    if "given_mask" not in _columns_of_data(version):  # published by an earlier curate
         return []
     if not version.rows.masks:
         return []
@@ -185,8 +197,9 @@ def _masks(version: Opened) -> list[str]:
 
 def _tracks(version: Opened) -> list[str]:
     """Give the labels of tracks the ids that people took for them again, and compare with what was released."""
-    columns = {column["name"] for column in version.manifest["tables"]["data"]["columns"]}
-    if "given_track_id" not in columns or not version.rows.tracks:  # published by an earlier curate; or no track
+    if not version.rows.tracks or "given_track_id" not in _columns_of_data(
+        version
+    ):  # no track; or an earlier curate's
         return []
     names = ["label_id", "content_sha256", "track_id", "given_track_id"]
     data = load_table(version.place, version.manifest, "data", names).combine_chunks()

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.errors import CurateError, InputError
+from curate.errors import CurateError, InputError, did_you_mean
 from curate.manifest import log
 from curate.manifest.place import Place, sha256_of
 from curate.manifest.read import load_named_manifest, load_table
@@ -20,6 +20,7 @@ from curate.manifest.tombstone import read_tombstone
 
 SHORT_ID = 7
 _N_SHOWN = 5
+_MAX_COMPARED = 100_000  # rows among which a misspelt path is looked for
 _COLUMNS = ("sample_id", "uri", "content_sha256", "subject_key", "groups")
 
 
@@ -77,7 +78,8 @@ def holding(root: Place, wanted: Wanted, names: Sequence[str] | None = None) -> 
 
     Returns:
         `versions`: for each, name, version, id, is_latest, retracted, n_released, n_excluded (rows that fit in
-        data/ and in excluded/), uris and sample_ids; `unread`: name, id and why.
+        data/ and in excluded/), uris and sample_ids; `unread`: name, id and why;
+        `hint`: where nothing was found, the path in the newest versions that is closest to the one given, in words.
 
     Raises:
         InputError: there are no releases.
@@ -103,7 +105,8 @@ def holding(root: Place, wanted: Wanted, names: Sequence[str] | None = None) -> 
             if found["n_released"] or found["n_excluded"]:
                 of = {"name": name, "version": entry.number, "id": entry.id, "retracted": entry.id in gone}
                 versions.append({**of, "is_latest": head is not None and head.id == entry.id, **found})
-    return {"versions": versions, "unread": unread}
+    hint = "" if versions else _closest(root, chosen, wanted)
+    return {"versions": versions, "unread": unread, "hint": hint}
 
 
 def holding_lines(found: Mapping[str, Any]) -> list[str]:
@@ -121,7 +124,8 @@ def holding_lines(found: Mapping[str, Any]) -> list[str]:
     told += [f"COULD NOT LOOK into {one['name']} {one['id'][:SHORT_ID]}: {one['why']}" for one in found["unread"]]
     if not found["versions"]:
         told.append(
-            "No released version holds it." if not found["unread"] else "No version that could be read holds it."
+            ("No released version holds it." if not found["unread"] else "No version that could be read holds it.")
+            + f" {found['hint']}".rstrip()
         )
     if "n_tables" in found:
         told.append(
@@ -129,6 +133,29 @@ def holding_lines(found: Mapping[str, Any]) -> list[str]:
             "releases name subjects only where the policy says so."
         )
     return told
+
+
+def _closest(root: Place, names: Sequence[str], wanted: Wanted) -> str:
+    """Return "Did you mean …?" from the paths of the newest version of each release, "" where none is close."""
+    if wanted.uri is None:
+        return ""
+    known = set[str]()
+    for name in names:
+        head = log.latest(log.read_log(root, name))
+        if head is None:
+            continue
+        version = log.release_folder(root, name) / "versions" / head.id
+        try:
+            manifest = load_named_manifest(version)
+            tables = [load_table(version, manifest, kind, ("uri",)) for kind in ("data", "excluded")]
+        except CurateError:
+            continue  # said already: it stands in `unread`, or it was erased
+        if sum(table.num_rows for table in tables) + len(known) > _MAX_COMPARED:
+            return ""
+        known.update(uri for table in tables for uri in _known(table["uri"].to_pylist()))
+    if "/" not in wanted.uri:
+        known = {uri.rsplit("/", 1)[-1] for uri in known}
+    return did_you_mean(wanted.uri, sorted(known))
 
 
 def _found_in(version: Place, wanted: Wanted) -> dict[str, Any]:

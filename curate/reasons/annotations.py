@@ -28,6 +28,8 @@ SENTENCES: dict[str, str] = {
     "export_holds_no_unlabeled": "The format cannot tell an unlabeled image from one with nothing on it.",
     "export_no_whole_image_class": "{format} holds boxes, not the class of a whole image.",
     "places_to_ignore": "{format} cannot say that nobody vouches for this label; its readers see nothing there.",
+    "export_ignored_by_source": "The source says to ignore the label ({flags}); {format} cannot say so, and its "
+    "readers would learn from it.",
     "export_no_track": "{format} holds boxes with an id and a frame; the label lacks one of them.",
     "export_frame_unknown": "No label says which frame of its sequence the image is, and its name does not either.",
     "export_frame_twice": "Another image of its folder is frame {frame} too. Several videos in one folder? Then "

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from curate.errors import ConfigError, InputError
 from curate.manifest.diff import CHANGES, Diff
 from curate.manifest.diff_causes import cause_text
+from curate.manifest.inputs import input_text
 from curate.recorded import last_run
 from curate.report.mask_pictures import mask_pictures
 from curate.report.page import write_page
@@ -52,6 +53,7 @@ def render_diff_page(diff: Diff, name: str, read: ReadImages | None, without_pic
     return template.render(
         name=name,
         summary=diff.summary,
+        inputs_changed=[input_text(name) for name in diff.summary["inputs_changed"]],
         without_pictures=without_pictures,
         sections=[section for change in CHANGES if (section := _section(diff, change, read))["n"]],
     )

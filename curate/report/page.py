@@ -225,6 +225,7 @@ def _teachers(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> list
         row["group"]: row for row in rows if (row["check"], row["name"]) == ("label_noise", "teacher_weight")
     }
     told = []
+    doubts = {row["group"]: doubt for row in rows if (doubt := (row["detail"] or {}).get("warning"))}
     for card in release.evidence.get("teachers") or []:
         row = weights.get(f"teacher={card['name']}")
         why = (row or {}).get("detail", {}).get("why", "")
@@ -236,7 +237,9 @@ def _teachers(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> list
                 "features": card.get("features"),
                 "n_predicted": card.get("n_predicted"),
                 "weight": row["value"] if row else None,
-                "note": "; ".join([*filter(None, [why]), *card.get("warnings", ())]),
+                "note": "; ".join(
+                    filter(None, [why, *card.get("warnings", ()), doubts.get(f"teacher={card['name']}")])
+                ),
             }
         )
     errored = [r for r in rows if r["check"] == "teachers" and r["outcome"] == "errored"]

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import ConfigError
+from curate.verdict_people import WITHDRAWS
 
 DECISION_KINDS = ("accept", "reject", "relabel", "drop", "keep", "ignore", "note")
-WITHDRAWS = "withdraws decision "
 TAKES_ID = "takes the track id "  # once an accept said here, and not in `to_track_id`, which id it gives the label
 AUDITED = "audit "  # the `why` of a decision that came from an audit's answer and not from a mark in the App
 REVIEWER = "CURATE_REVIEWER"

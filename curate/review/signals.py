@@ -41,7 +41,8 @@ import pyarrow as pa
 
 from curate import schema
 from curate.errors import did_you_mean
-from curate.review.ledger import AUDITED, WITHDRAWS
+from curate.review.ledger import AUDITED
+from curate.verdict_people import WITHDRAWS
 
 TAG_PREFIX = "curate:"
 WHOLE_IMAGE = "[0.0, 0.0, 1.0, 1.0]"  # stands for the box of a label that has none

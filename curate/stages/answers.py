@@ -17,7 +17,7 @@ from curate.stages.context import Context
 if TYPE_CHECKING:
     from curate.teachers.regions.class_maps import ClassMaps
 
-VERSION = 5
+VERSION = 6
 _MODEL_FILES = ("path", "weights", "program")
 
 

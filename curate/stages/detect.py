@@ -13,8 +13,10 @@ from curate import runs, views
 from curate.spec import CocoTeacherSpec
 from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
 from curate.stages.context import Context
+from curate.teachers.agreement import with_doubts
+from curate.teachers.protocol import TeacherCard
 
-POOLED_VERSION = 1
+POOLED_VERSION = 2
 
 
 def with_boxes(
@@ -50,7 +52,7 @@ def with_boxes(
         view = views.boxes_view(labels, samples, found.table, names)
         return {
             "boxes": found.table,
-            "about": about_table(found.cards, found.errors),
+            "about": about_table(_doubted(found.cards, view, classes), found.errors),
             "scores": plug.build_statistics("teachers", score_detectors(view, names, classes)),
             "places": _places(view, sorted(names), classes) if names else pa.table({}),  # all failed: none
         }
@@ -77,6 +79,18 @@ def labels_file_of(context: Context) -> Path | None:
         return None
     file = root / name if isinstance(name, str) else root
     return file if file.is_file() and file.suffix.lower() == ".json" else None
+
+
+def _doubted(cards: Sequence[TeacherCard], view: pa.Table, classes: tuple[str, ...]) -> list[TeacherCard]:
+    """Return the cards, those of detectors that cannot be about these images or classes with a warning."""
+    from curate.checks.box_noise import read_boxes  # noqa: PLC0415 - only where boxes are judged
+    from curate.teachers.boxes.plausible import doubt_detectors  # noqa: PLC0415 - as above
+
+    names = sorted(card.name for card in cards)
+    if not names:
+        return []
+    read = read_boxes(view, names, classes)
+    return with_doubts(cards, doubt_detectors(names, read.given, read.found, classes))
 
 
 def _places(view: pa.Table, names: Sequence[str], classes: tuple[str, ...]) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from curate import runs
 from curate.ingest import Media
 from curate.manifest.build import Release, build_release
+from curate.manifest.inputs import digest_labels
 from curate.manifest.publish import Published
 from curate.spec import Spec
 from curate.stages import check, teach
@@ -50,7 +51,10 @@ def build(context: Context, found: Gathered) -> Release:
             mask_weights=mask_weights,
             mask_sharpness=sharpness(context, taught, found.labels, mask_weights) if taught else 1.0,
             evidence={**found.evidence, **about(context.spec)},
-            digests={"spec": runs.digest_json(spec_content(context.spec))},
+            digests={
+                "labels": digest_labels(pa.concat_tables([found.given, found.annotations])),
+                "spec": runs.digest_json(spec_content(context.spec)),
+            },
             seed=context.spec.seed,
             validate=validate,
         )

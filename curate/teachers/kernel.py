@@ -70,13 +70,6 @@ class LeaveOut:
         weights = cho_solve(self._factors[key], self._mapped[rest].T @ (targets[rest] - centre), check_finite=False)
         return weights, centre
 
-    def all_scores(self, targets: Matrix, ridge: float) -> Matrix:
-        """Return (n, K) scores, each row's by a fit on the other blocks."""
-        scores = np.empty(targets.shape, dtype=np.float32)
-        for held, rows in self._rows.items():
-            scores[rows] = self.scores(targets, ridge, held)
-        return scores
-
 
 def ridge_and_sharpness(leave: LeaveOut, targets: Matrix, held: Sequence[int]) -> tuple[float, float]:
     """Return the ridge and the softmax's sharpness that suit the targets of the held blocks best by log loss."""

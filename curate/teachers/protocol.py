@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from curate.ingest.source import Media
-from curate.schema import PROB_PREFIX, canonical_json
 
 Progress = Callable[[int, int | None], None]
 
@@ -173,14 +172,3 @@ def prob_matrix(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     matrix: np.ndarray = flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(array), n_classes)
     matrix[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
     return matrix
-
-
-def predictions_of(
-    label_ids: pa.ChunkedArray, answers: Sequence[Answer], errors: Sequence[TeacherError], classes: Sequence[str]
-) -> Predictions:
-    """Put answers together; the class order stands in the table's metadata key `classes`."""
-    columns: dict[str, Any] = {"label_id": label_ids}
-    for answer in answers:
-        columns[PROB_PREFIX + answer.card.name] = prob_column(answer.probs)
-    table = pa.table(columns).replace_schema_metadata({"classes": canonical_json(list(classes))})
-    return Predictions(table, tuple(a.card for a in answers), tuple(errors))

@@ -167,7 +167,7 @@ def test_coco_gives_digits_masks_polygons_crowds_and_weights_back(tmp_path: Path
     first, second = sorted(document["annotations"], key=lambda item: item["weight"], reverse=True)
     assert (first["bbox"], first["segmentation"]) == (given_box, [given_ring])
     assert second["bbox"] == [4, 3, 26, 6]
-    assert (second["area"], second["iscrowd"], second["weight"], second["track_id"]) == (156, 1, 0.25, "t1")
+    assert (second["area"], second["iscrowd"], second["weight"], second["track_id"]) == (156, 1, 0.0, "t1")
     from pycocotools.coco import COCO  # noqa: PLC0415 - the reference reader
 
     reader = COCO(str(out / "annotations" / "instances_train.json"))
@@ -225,8 +225,8 @@ def test_voc_flags_come_back_and_names_that_xml_cannot_hold_are_said(tmp_path: P
     rows = [
         row("plain.jpg", 1, "cat", bbox=box, flags=["difficult", "truncated"]),
         row("plain.jpg", 2, " cat", bbox=box),
-        row("plain.jpg", 3, "c\x08at", bbox=box, flags=["crowd"]),
-        row("two words.JPG", 4, "dog", bbox=box, flags=["crowd"]),
+        row("plain.jpg", 3, "c\x08at", bbox=box, flags=["blurred"]),
+        row("two words.JPG", 4, "dog", bbox=box, flags=["blurred"]),
     ]
     result = run(table(rows), tmp_path / "out", "voc", root)
     codes = sorted(zip(*(result.left_out[name].to_pylist() for name in ("what", "reason_code")), strict=True))
@@ -237,6 +237,40 @@ def test_voc_flags_come_back_and_names_that_xml_cannot_hold_are_said(tmp_path: P
     ]
     found = source_named("voc").read(ReadOptions(source="b", root=tmp_path / "out"))
     assert sorted(map(str, found.labels["flags"].to_pylist())) == ["None", "['difficult', 'truncated']"]
+
+
+@pytest.mark.parametrize("flag", schema.TO_IGNORE)
+def test_what_the_source_wants_ignored_is_no_target_in_any_format(flag: str, tmp_path: Path, root: Path) -> None:
+    box = [0.25, 0.25, 0.5, 0.5]
+    track = {"track_id": "1", "frame": 0}
+    rows = [
+        row("plain.jpg", 1, "cat", bbox=box, **track),
+        row("plain.jpg", 2, "cat", bbox=box, flags=[flag], track_id="2", frame=0),
+        row("images/a.jpg", 3, "cat", bbox=box, flags=[flag], **track),
+    ]
+    told = {form: run(table(rows), tmp_path / form, form, root) for form in ("coco", "yolo", "voc", "mot")}
+    for form in ("yolo", "voc"):
+        assert (told[form].n_images, told[form].n_labels) == (1, 1)
+        out = told[form].left_out.to_pylist()
+        assert {row["label_id"] for row in out if row["reason_code"] == "export_ignored_by_source"} == {
+            rows[1]["label_id"],
+            rows[2]["label_id"],
+        }
+        assert {row["sample_id"] for row in out if row["reason_code"] == "export_no_label_held"} == {
+            rows[2]["sample_id"]
+        }, "written without its label it would say that nothing is there"
+        found = source_named(form).read(ReadOptions(source="b", root=tmp_path / form))
+        assert found.labels.num_rows == 1
+    document = json.loads((tmp_path / "coco" / "annotations" / "instances_train.json").read_text())
+    assert {
+        (one["label_id"], one["iscrowd"], one["weight"], *one.get("flags", ())) for one in document["annotations"]
+    } == {
+        (rows[0]["label_id"], 0, 1.0),
+        (rows[1]["label_id"], 1, 0.0, flag),
+        (rows[2]["label_id"], 1, 0.0, flag),
+    }
+    lines = [line.split(",") for file in (tmp_path / "mot").rglob("gt.txt") for line in file.read_text().split()]
+    assert sorted(line[6] for line in lines) == ["0", "0", "1"]
 
 
 def test_coco_leaves_out_what_it_would_tell_wrongly(tmp_path: Path, root: Path) -> None:

@@ -220,6 +220,39 @@ def test_boxes_with_cut_off_soft_labels_are_packed(
     assert sum(int(np.isnan(array).any(axis=1).sum()) for array in arrays) == 1
 
 
+def test_boxes_of_tracks_are_packed_with_id_and_frame(
+    publish_version: Publish, tmp_path: Path, load: Callable[[Path], Any]
+) -> None:
+    frames, lines = tmp_path / "data" / "walk" / "img1", []
+    frames.mkdir(parents=True)
+    for number in (1, 2, 3):
+        e2e.picture(number % 3, number, 40).save(frames / f"{number:06}.png")
+        lines += [f"{number},{track},{4 * track},8,10,20,1,1,1" for track in (7, 2)[: 3 - number]]
+    (frames.parent / "gt").mkdir()
+    (frames.parent / "gt" / "gt.txt").write_text("\n".join(lines) + "\n", encoding="ascii")
+    policy = Policy(use_default_gates=False)
+    publish_version(tmp_path / "data", tmp_path / "ws", how={"format": "mot"}, policy=policy)
+    feed = curate.feed.open("pets", workspace=tmp_path / "ws", images=tmp_path / "data")
+    assert feed.task == "tracking"
+    export_packed(feed, tmp_path / "hf", format="hf")
+    (split,) = load(tmp_path / "hf").values()
+    wanted = [(0, {"7": 28.0, "2": 8.0}), (1, {"7": 28.0})]
+    told = [(row["frame"], row["objects"]) for row in split]
+    assert sorted((frame, by_track(objects)) for frame, objects in told if objects["bbox"]) == wanted
+    export_packed(feed, tmp_path / "wds", format="webdataset")
+    with tarfile.open(next((tmp_path / "wds").glob("*.tar"))) as tar:
+        texts = [tar.extractfile(one).read() for one in tar if one.name.endswith(".json")]  # type: ignore[union-attr]
+    rows = [json.loads(text) for text in texts]
+    told = [(row["frame"], row["objects"]) for row in rows]
+    assert sorted((frame, by_track(objects)) for frame, objects in told if objects["bbox"]) == wanted
+    assert len(split) == len(rows) == 3
+
+
+def by_track(objects: dict[str, Any]) -> dict[str, float]:
+    """Return track id -> left edge in pixels."""
+    return {track: box[0] for track, box in zip(objects["track_id"], objects["bbox"], strict=True)}
+
+
 def test_a_foreign_folder_is_left_alone(feed: Feed, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(ConfigError, match="no export of curate"):

@@ -12,7 +12,8 @@ from curate import schema
 from curate.check import build_statistics
 from curate.errors import InputError
 from curate.manifest import publish, verify
-from curate.manifest.build import build_release, digest_predictions
+from curate.manifest.build import build_release
+from curate.manifest.inputs import digest_predictions
 from curate.manifest.tables import DATA, EXCLUDED
 from curate.policy import Gate, Policy, Rule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,3 +147,13 @@ def test_another_temperature_is_the_cause_and_rows_that_moved_are_no_partners(
 
 def publish_rows(version: Path) -> list[dict[str, Any]]:
     return Side.of(version).table("data", ["label_id", "uri"]).to_pylist()
+
+
+def test_the_same_numbers_under_another_class_list_are_not_the_same(world: Worlds, tmp_path: Path) -> None:
+    before = world().release()
+    turned = [*before.head["classes"][1:], before.head["classes"][0]]
+    after = dataclasses.replace(before, head={**before.head, "classes": turned})
+    old, new = (publish(one, tmp_path / name, "zoo").path for one, name in ((before, "a"), (after, "b")))
+    told = [row for row in diff(old, new).rows.to_pylist() if row["change"] == "soft label changed"]
+    assert told
+    assert {tuple(row["causes"]) for row in told} == {("classes_changed",)}

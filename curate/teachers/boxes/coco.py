@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,15 @@ import pyarrow.compute as pc
 from curate.box_units import refuse_other_units
 from curate.errors import InputError
 from curate.teachers.boxes.geometry import Bools, Floats, Ints
-from curate.teachers.boxes.json_columns import column, lookup, numbers, positions, values
+from curate.teachers.boxes.json_columns import (
+    column,
+    lookup,
+    no_collection,
+    numbers,
+    positions,
+    read_json,
+    values,
+)
 
 RESULT_KEYS = ("image_id", "category_id", "bbox", "score")
 SHOWN = 3  # ids and names that a message gives as examples
@@ -66,33 +71,6 @@ class FoundFile:
     label: Ints
     score: Floats
     notes: tuple[str, ...]
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Look for no garbage meanwhile: of millions of small objects none is, and looking takes half of the time."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
-@no_collection()
-def read_json(path: Path, what: str) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the content of a JSON file.
-
-    Raises:
-        InputError: not there, or no JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{what} cannot be read: {path} ({error.strerror}). Correct the path.") from error
-    except ValueError as error:  # of UTF-8 as well
-        raise InputError(f"{what} is no JSON: {path} ({error}). A COCO file is needed.") from error
 
 
 @no_collection()
@@ -167,14 +145,7 @@ def read_detections(
     image_ids = values(rows, "image_id")
     category_ids = values(rows, "category_id")
     image, label = _onto(content, image_ids, category_ids, labels, path)
-    scores = numbers([(score,) for score in values(rows, "score")], 1)[:, 0]
-    wrong = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
-    if len(wrong):
-        given = [rows[place].get("score") for place in wrong[:SHOWN].tolist()]
-        raise InputError(
-            f"{what}: {len(wrong):,} of {n:,} boxes in {path.name} have no score from 0 to 1: "
-            f"{', '.join(map(repr, given))} (entries {', '.join(map(str, wrong[:SHOWN].tolist()))}). Correct them."
-        )
+    scores = _scores(rows, what, path)
     boxes = numbers(values(rows, "bbox"), 4)
     fine = np.asarray(np.isfinite(boxes).all(axis=1) & (np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1), dtype=bool)
     notes = [
@@ -191,6 +162,19 @@ def read_detections(
     good = np.flatnonzero((image >= 0) & (label >= 0) & fine)
     refuse_other_units(boxes[good], labels.size_px[image[good]], f"{what}: {path.name}", are_found=True)
     return FoundFile(image[good], boxes[good], label[good], scores[good], tuple(notes))
+
+
+def _scores(rows: Sequence[Mapping[str, Any]], what: str, path: Path) -> Floats:
+    """Return the score of each entry; raises InputError where one is not in [0, 1]."""
+    scores = numbers([(score,) for score in values(rows, "score")], 1)[:, 0]
+    wrong = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if len(wrong):
+        given = ", ".join(repr(rows[place].get("score")) for place in wrong[:SHOWN].tolist())
+        raise InputError(
+            f"{what}: {len(wrong):,} of {len(rows):,} boxes in {path.name} have no score from 0 to 1: "
+            f"{given} (entries {', '.join(map(str, wrong[:SHOWN].tolist()))}). Correct them."
+        )
+    return scores
 
 
 def _refuse_other_keys(rows: Sequence[Mapping[str, Any]], what: str) -> None:

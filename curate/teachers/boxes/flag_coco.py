@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate.errors import InputError
 from curate.runs import write_table
+from curate.teachers.agreement import Doubt
 from curate.teachers.boxes import arrange
 from curate.teachers.boxes.coco import CROWD, WHY, FoundFile, LabelFile, read_detections, read_labels
 from curate.teachers.boxes.flag_summary import BoxFlagSummary
@@ -19,6 +20,7 @@ from curate.teachers.boxes.fuse import Detections, Given
 from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.boxes.judge import ISSUES, MISSING, Judged, Regions, judge
 from curate.teachers.boxes.model import BoxModel, fit_boxes
+from curate.teachers.boxes.plausible import doubt_detectors
 from curate.teachers.boxes.sentences import arguments, codes_of, texts
 from curate.teachers.sampling import order_keys
 
@@ -72,7 +74,8 @@ def flag_boxes(
     table = _with_image_risk(pa.concat_tables(parts), file)
     write_table(Path(out), table)
     notes = [f"{name}: {note}" for name, one in zip(names, files, strict=True) for note in one.notes]
-    return _summary(file, model, table, (*notes, *_blank(names, files, len(keys))), Path(out))
+    doubts = doubt_detectors(names, given, found, file.classes)
+    return _summary(file, model, table, (*notes, *_blank(names, files, len(keys))), doubts, Path(out))
 
 
 def _arranged(file: LabelFile, files: Sequence[FoundFile]) -> tuple[Given, Ints, Detections, Floats]:
@@ -222,7 +225,9 @@ def _blank(names: Sequence[str], files: Sequence[FoundFile], n_images: int) -> l
     return notes
 
 
-def _summary(file: LabelFile, model: BoxModel, table: pa.Table, notes: Sequence[str], out: Path) -> BoxFlagSummary:
+def _summary(
+    file: LabelFile, model: BoxModel, table: pa.Table, notes: Sequence[str], doubts: Sequence[Doubt], out: Path
+) -> BoxFlagSummary:
     flagged = table.filter(table["flagged"])
     return BoxFlagSummary(
         n_images=len(file.image_ids),
@@ -238,6 +243,7 @@ def _summary(file: LabelFile, model: BoxModel, table: pa.Table, notes: Sequence[
         notes=tuple(notes),
         classes=file.classes,
         out=out,
+        warnings=tuple(one.to_json() for one in doubts),
     )
 
 

@@ -30,6 +30,7 @@ class BoxFlagSummary:
         notes: what of the files was left out.
         classes: sorted.
         out: the table that was written.
+        warnings: teachers that do not seem to be about these images or classes, see `agreement.Doubt`.
     """
 
     n_images: int
@@ -45,6 +46,7 @@ class BoxFlagSummary:
     notes: tuple[str, ...]
     classes: tuple[str, ...]
     out: Path
+    warnings: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, for `--json`."""
@@ -60,6 +62,7 @@ class BoxFlagSummary:
             "notes": list(self.notes),
             "classes": list(self.classes),
             "out": str(self.out),
+            "warnings": [dict(one) for one in self.warnings],
         }
 
     def lines(self) -> list[str]:
@@ -75,6 +78,7 @@ class BoxFlagSummary:
         for one in self.teachers:
             state = f"weight {one['weight']:.2f}" if one["kept"] else "LEFT OUT"
             told.append(f"  {one['name']}: {state}; {one['why']}")
+        told += [f"WARNING: {one['message']}" for one in self.warnings]
         return [*told, *(f"  note: {note}" for note in self.notes), f"→ {self.out}"]
 
     def _rate_of(self, issue: str) -> str:

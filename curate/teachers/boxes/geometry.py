@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-PAIRS_AT_ONCE = 4_000_000
+PAIRS_AT_ONCE = 250_000  # as many as a cache holds
 
 
 def iou_of(a: Floats, b: Floats) -> Floats:
@@ -34,30 +34,39 @@ def overlaps(
         boxes_a: (A, 4) x, y, w, h.
         image_b: (B,) ascending.
         boxes_b: (B, 4).
-        min_iou: pairs with no more than this are left out.
+        min_iou: pairs with no more than this are left out; 0 or above, so that boxes apart never are pairs.
     """
-    parts: list[tuple[Ints, Ints, Floats]] = []
-    for a, b in _same_image(image_a, image_b):
-        iou = iou_of(boxes_a[a], boxes_b[b])
+    none = np.zeros(0, dtype=np.int64)
+    parts: list[tuple[Ints, Ints, Floats]] = [(none, none, np.zeros(0))]
+    (x_a, y_a, right_a, low_a, area_a), (x_b, y_b, right_b, low_b, area_b) = map(_edges, (boxes_a, boxes_b))
+    for all_a, all_b in pairs_alike(image_a, image_b):  # step by step, most pairs of an image lie apart
+        across = np.minimum(right_a[all_a], right_b[all_b]) - np.maximum(x_a[all_a], x_b[all_b])
+        meet = np.flatnonzero(across > 0)
+        a, b, across = all_a[meet], all_b[meet], across[meet]
+        down = np.minimum(low_a[a], low_b[b]) - np.maximum(y_a[a], y_b[b])
+        meet = np.flatnonzero(down > 0)
+        a, b, shared = a[meet], b[meet], across[meet] * down[meet]
+        whole = area_a[a] + area_b[b] - shared
+        iou = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
         near = iou > min_iou
         parts.append((a[near], b[near], iou[near]))
-    if not parts:
-        none = np.zeros(0, dtype=np.int64)
-        return none, none, np.zeros(0)
-    return (
-        np.concatenate([part[0] for part in parts]),
-        np.concatenate([part[1] for part in parts]),
-        np.concatenate([part[2] for part in parts]),
-    )
+    first, second, iou = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return first, second, iou
 
 
-def _same_image(image_a: Ints, image_b: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Yield all pairs of one image, some millions at a time."""
-    first = np.searchsorted(image_b, image_a, side="left")
-    n = np.searchsorted(image_b, image_a, side="right") - first
+def _edges(boxes: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return left, upper, right and lower edge and area, each a column of its own."""
+    x, y, w, h = np.ascontiguousarray(boxes.T)
+    return x, y, x + w, y + h, w * h
+
+
+def pairs_alike(a: Ints, b: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Yield the positions of all pairs of equal numbers, some millions at a time, by a, then b; `b` is ascending."""
+    first = np.searchsorted(b, a, side="left")
+    n = np.searchsorted(b, a, side="right") - first
     ends = np.cumsum(n)
     start = 0
-    while start < len(image_a):
+    while start < len(a):
         done = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, done + PAIRS_AT_ONCE, side="right")))
         here = n[start:stop]

@@ -12,6 +12,7 @@ from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Bools, Floats, Ints, corners, from_corners, largest, overlaps
 from curate.teachers.boxes.model import BoxModel
 from curate.teachers.boxes.places import Places, look_at_places
+from curate.teachers.one_thread import in_one_thread
 
 ISSUES = KINDS[1:]  # of given boxes, in the order of the columns of `risk`
 MISSING = "missing"
@@ -60,6 +61,7 @@ class Judged:
     missing_flagged: Bools
 
 
+@in_one_thread
 def judge(model: BoxModel, given: Given, found: Detections, crowds: Regions | None = None) -> Judged:
     """Judge the boxes of some images; what is said of an image depends on the model and on this image only.
 

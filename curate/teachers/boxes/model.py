@@ -21,6 +21,7 @@ from curate.teachers.boxes.logistic import Contrast, cut_for_f1, fit_contrast, l
 from curate.teachers.boxes.places import PLAIN_NUMBERS, look_at_places
 from curate.teachers.boxes.teachers import BoxTeacher, judge_teachers, kept_of, prepared
 from curate.teachers.boxes.trees import Blend, blend
+from curate.teachers.one_thread import in_one_thread
 
 MIN_BOXES = 50  # with fewer given boxes nothing is fitted
 MIN_FOR_RATES = 300  # with fewer the rates are what they start from, and say nothing
@@ -87,6 +88,7 @@ class BoxModel:
         return prepared(found, self.teachers)
 
 
+@in_one_thread
 def fit_boxes(names: Sequence[str], given: Given, found: Detections, n_images: int, n_classes: int) -> BoxModel:
     """Fit on given boxes and teachers' boxes of the same images.
 

@@ -12,6 +12,7 @@ from curate.teachers.boxes import arrange
 from curate.teachers.boxes.fuse import Detections, Given, fuse
 from curate.teachers.boxes.geometry import corners, from_corners
 from curate.teachers.boxes.teachers import judge_teachers, kept_of, prepared
+from curate.teachers.one_thread import in_one_thread
 from curate.teachers.sampling import order_keys
 
 LEAST_OBJECTNESS = 1e-3  # float16 holds no less with a digit to spare, and no student learns from it
@@ -29,6 +30,7 @@ def pooled_schema(n_classes: int) -> pa.Schema:
     )
 
 
+@in_one_thread
 def pool_boxes(
     sample_ids: Sequence[str], given: Given, found: Detections, names: Sequence[str], n_classes: int
 ) -> pa.Table:

@@ -14,8 +14,9 @@ from curate import schema
 from curate.errors import CurateError, InputError
 from curate.runs import digest_file
 from curate.spec import CocoTeacherSpec
-from curate.teachers.boxes.coco import SHOWN, LabelFile, read_detections, read_json
+from curate.teachers.boxes.coco import SHOWN, LabelFile, read_detections
 from curate.teachers.boxes.geometry import Floats, Ints
+from curate.teachers.boxes.json_columns import read_json
 from curate.teachers.boxes.names import Named, find_images
 from curate.teachers.protocol import TeacherCard, TeacherError
 

@@ -84,6 +84,7 @@ class MaskFlagSummary:
             "noise_rate": self.pool.noise_rate,
             "guards": {name: guard.why for name, guard in sorted(self.pool.guards.items())},
             "out": str(self.out),
+            "warnings": [one.to_json() for one in self.pool.doubts],
         }
 
     def lines(self) -> list[str]:
@@ -97,6 +98,7 @@ class MaskFlagSummary:
                 f"  {name} agrees with {share:.1%} of the labeled pixels; {self._said_of(name)}"
                 for name, share in self.agreement.items()
             ),
+            *(f"WARNING: {one.message}" for one in self.pool.doubts),
             f"→ {self.out}",
         ]
 

@@ -21,7 +21,7 @@ from curate.adapters.execution import map_shards
 from curate.teachers.regions.boundary import SIDES, SURE, edge_noise, in_noises
 from curate.teachers.regions.canvas import NONE, Floats
 from curate.teachers.regions.measure import Array, MaskAnswers, Measured, measure, on_canvas
-from curate.teachers.regions.pool import Pool, believed, fit_pool
+from curate.teachers.regions.pool import Pool, believed, doubt_segmenters, fit_pool
 from curate.teachers.regions.region import Region
 
 N_FITTED = 300  # masks that teachers are weighed on, drawn by a hash of their names
@@ -61,7 +61,8 @@ def weigh(source: Source, *, workers: int = 1) -> Pool:
     drawn = sorted(source.names, key=_draw)[:N_FITTED]
     parts = list(map_shards(seen_of, drawn, workers=min(workers, AT_ONCE), engine="threads"))
     logs, votes, given, area = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return fit_pool(source.teachers, logs, votes, given, area, len(source.classes))
+    pool = fit_pool(source.teachers, logs, votes, given, area, len(source.classes))
+    return replace(pool, doubts=doubt_segmenters(source.teachers, votes, given, area, source.classes))
 
 
 def measured(source: Source, pool: Pool, names: Sequence[str], *, workers: int = 1) -> Iterator[Measured]:

@@ -16,11 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from curate.teachers.agreement import Doubt, doubt_classes
 from curate.teachers.memorised import Guard, find_memorised
 from curate.teachers.regions.canvas import Ids
 
 Array = npt.NDArray[np.float64]
 
+CHECK = (
+    "Check that its files are of these images and this size, and that its class ids count the classes in the labels' "
+    "order and from the same number (0 or 1)."
+)
 SMALL = 1e-4  # of the image's area: regions of this size count half
 MIN_REGIONS = 20  # with fewer nothing is fitted
 START_NOISE = 0.05
@@ -40,6 +45,7 @@ class Pool:
         noise_rate: share of the regions whose label is wrong, as fitted.
         class_share: (K,) of the regions.
         guards: by teacher, whether it repeats labels.
+        doubts: of teachers that name classes as if they knew nothing of these masks.
     """
 
     large: Array
@@ -48,6 +54,7 @@ class Pool:
     noise_rate: float
     class_share: Array
     guards: Mapping[str, Guard]
+    doubts: tuple[Doubt, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that tell two pools apart."""
@@ -107,6 +114,28 @@ def fit_pool(
     fitted = np.round(minimize(problem, first, jac=True, method="L-BFGS-B", bounds=bounds).x, 9)
     bias = fitted[2 * m : 2 * m + n_classes]
     return Pool(fitted[:m], fitted[m : 2 * m], bias, float(_sigmoid(fitted[-1])), share, guards)
+
+
+def doubt_segmenters(
+    names: Sequence[str], votes: Ids, given: Ids, area: Array, classes: Sequence[str]
+) -> tuple[Doubt, ...]:
+    """Return the teachers that agree with labeled regions as often as chance has it, by area.
+
+    Args:
+        names: M teachers.
+        votes: (N, M) class that each prefers in each region; negative = none.
+        given: (N,) class of each region.
+        area: (N,) relative to the image.
+        classes: K names.
+    """
+    found = []
+    for at, name in enumerate(names):
+        rows = np.flatnonzero(votes[:, at] >= 0)
+        labels, own, weight = given[rows].astype(np.int64), votes[rows, at].astype(np.int64), area[rows]
+        things = "labeled regions, by area,"
+        doubt = doubt_classes(name, labels, own, classes, CHECK, things=things, weight=weight)
+        found += [doubt] if doubt is not None else []
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

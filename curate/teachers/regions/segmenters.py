@@ -18,6 +18,7 @@ from curate.errors import InputError
 from curate.incremental import stream_rows
 from curate.runs import digest_json
 from curate.spec import MasksSpec
+from curate.teachers.agreement import with_doubts
 from curate.teachers.protocol import TeacherCard, TeacherError
 from curate.teachers.regions.answers import Answer
 from curate.teachers.regions.files import MAPS, PNG, files_by_stem, numbered, read_answer
@@ -198,8 +199,9 @@ def find_regions(
         except AnswerError as error:
             left = [one for one in left if one.spec.name != error.teacher]
             errors.append(TeacherError(error.teacher, str(error)))
-    cards = tuple(one.card(hashes[one.spec.name], n_images) for one in left)
-    return FoundRegions(table, pool, cards, tuple(errors))
+    cards = [one.card(hashes[one.spec.name], n_images) for one in left]
+    told = with_doubts(cards, pool.doubts if pool is not None else ())
+    return FoundRegions(table, pool, tuple(told), tuple(errors))
 
 
 def _found(
@@ -222,7 +224,8 @@ def _found(
     pool = weigh(source, workers=workers) if uris else None
     regions = pa.chunked_array([], MEASURED.field(0).type)
     if pool is not None:
-        fitted = digest_json([VERSION, source.teachers, list(names), pool.to_json()])
+        read_as = [list(one.names) for one in asked]  # the same file says something else under other names
+        fitted = digest_json([VERSION, source.teachers, read_as, list(names), pool.to_json()])
         keys = [_key(given.rows(uri), [hashes[one.spec.name].get(uri) for one in asked]) for uri in uris]
 
         def measure_shards(shards: Sequence[pa.Array]) -> Iterable[pa.Table]:

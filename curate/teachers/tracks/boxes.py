@@ -54,6 +54,11 @@ class TrackBoxes:
         return len(self.row)
 
     @property
+    def usable(self) -> Bools:
+        """(N,) whether a box has an area and coordinates that are numbers."""
+        return np.asarray(np.isfinite(self.box).all(axis=1), dtype=np.bool_)
+
+    @property
     def centre(self) -> Floats:
         """(N, 2) pixels."""
         return self.box[:, :2] + self.box[:, 2:] / 2

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from curate.errors import InputError, did_you_mean
 from curate.reasons import render
 from curate.runs import write_table
+from curate.teachers.agreement import Doubt
 from curate.teachers.tracks.boxes import NONE, Bools, Floats, Ints, TrackBoxes, track_boxes
 from curate.teachers.tracks.found import ISSUES, Found
 from curate.teachers.tracks.mot_csv import MotFile, columns_of, mot_files, read_mot
@@ -55,7 +56,8 @@ class TrackFlagSummary:
         n_flagged: by issue, boxes (of gaps: the boxes after them).
         n_unusable: how many have coordinates that are no numbers, or no area: not judged.
         n_unusable_of: by teacher, boxes in the labels' frames that say nothing for that reason.
-        matched: by teacher, share of the labeled boxes that it sees.
+        warnings: teachers that do not seem to be about these sequences.
+        matched: by teacher, share of the judged boxes that it sees.
         out: the table that was written.
     """
 
@@ -68,6 +70,7 @@ class TrackFlagSummary:
     out: Path
     n_unusable: int = 0
     n_unusable_of: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[Doubt, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, for `--json`."""
@@ -81,6 +84,7 @@ class TrackFlagSummary:
             "n_flagged": dict(self.n_flagged),
             "matched": dict(self.matched),
             "out": str(self.out),
+            "warnings": [one.to_json() for one in self.warnings],
         }
 
     def lines(self) -> list[str]:
@@ -97,7 +101,11 @@ class TrackFlagSummary:
             ),
             *([f"  {self.n_unusable:,} boxes {UNUSABLE}: {NOT_JUDGED}"] if self.n_unusable else []),
             *(f"  {n:,} boxes of {name} {UNUSABLE}: left out" for name, n in self.n_unusable_of.items() if n),
-            *(f"  {name} sees {share:.1%} of the labeled boxes" for name, share in self.matched.items()),
+            *(
+                f"  {name} sees {share:.1%} of the labeled boxes that are judged"
+                for name, share in self.matched.items()
+            ),
+            *(f"WARNING: {one.message}" for one in self.warnings),
             *([] if self.matched else ["  no teacher: judged by how the ids move alone"]),
             f"→ {self.out}",
         ]
@@ -131,6 +139,8 @@ def flag_tracks(
     found = [one for one in search(boxes, partners) if not ignored[one.box if one.box >= 0 else one.track]]
     table = _table(boxes, found, files, ignored)
     write_table(Path(out), table)
+    judged = boxes.usable & ~ignored
+    seen = {one.name: one.seen(judged) for one in partners}
     primary = [one for one in found if one.flagged and one.box >= 0 and one.risk >= 0.5]
     return TrackFlagSummary(
         n_boxes=boxes.n,
@@ -138,10 +148,11 @@ def flag_tracks(
         n_sequences=len(boxes.sequences),
         n_ignored=int(ignored.sum()),
         n_flagged={issue: sum(one.issue == issue for one in primary) for issue in ISSUES},
-        matched={one.name: float((one.of_label >= 0).mean()) for one in partners},
+        matched={name: n_seen / max(n, 1) for name, (n_seen, n) in seen.items()},
         out=Path(out),
         n_unusable=_n_unusable(boxes),
         n_unusable_of={name: _n_unusable(one) for name, one in told.items()},
+        warnings=tuple(doubt for one in partners if (doubt := one.doubt(judged)) is not None),
     )
 
 

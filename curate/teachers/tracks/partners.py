@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from curate.teachers.agreement import Doubt, doubt_places
 from curate.teachers.tracks.boxes import NONE, Bools, Floats, Ints, TrackBoxes, iou
 from curate.teachers.tracks.motion import Motion
 
 MIN_IOU = 0.5
+CHANCE = 0.05  # boxes of two streets of people that lie on each other: measured 0.04, of one camera's more
+CHECK = (
+    "Check that its file belongs to this sequence, and that frames and pixels are counted as the labels' are "
+    "(MOT files from 1)."
+)
 REACH = 5  # annotated frames: a match further away says nothing about a link
 
 
@@ -35,6 +41,15 @@ class Partners:
         if not self.tracks.n:
             return np.full(len(self.of_label), NONE, dtype=np.int64)
         return np.where(self.of_label >= 0, self.tracks.track[self.of_label], NONE)
+
+    def seen(self, judged: Bools) -> tuple[int, int]:
+        """Return how many of the (N,) judged boxes it sees, and how many these are."""
+        return int((self.of_label[judged] >= 0).sum()), int(judged.sum())
+
+    def doubt(self, judged: Bools) -> Doubt | None:
+        """Return whether it sees too few of the (N,) judged boxes to be about these sequences."""
+        precision = float((self.of_teacher >= 0).mean()) if self.tracks.n else 0.0
+        return doubt_places(self.name, *self.seen(judged), precision, CHANCE, CHECK)
 
     def box_at(self, track: int, sequence: int, frame: int) -> int:
         """Return the teacher's box of a track of its own in a frame, NONE if it has none there."""

@@ -185,3 +185,18 @@ def test_what_was_measured_is_kept_for_a_run_that_goes_on(doubtful: Path, tmp_pa
     assert find().equals(first)
     assert done == [16, N]
     assert first["sample_id"].to_pylist() == sorted(first["sample_id"].to_pylist())
+
+
+def test_what_was_measured_under_other_names_of_the_classes_is_measured_anew(folder: Path) -> None:
+    run = curate.run(folder / "streets.yaml", workspace=folder / "ws", until="scan", review=False)
+    labels = views.labels_view(run.tables["labels"], views.samples_view(run.tables["samples"], run.tables["scan"]))
+
+    def find(names: list[str], kept: str) -> pa.Table:
+        spec = MasksSpec(kind="masks", name="seg", path="seen", classes=names)
+        asked = asked_of(spec, pc.unique(labels["uri"]).to_pylist(), folder / "seen", NAMES)
+        return find_regions([asked], labels, NAMES, folder=folder / kept).table
+
+    turned = ["car", "tree", "road"]
+    right, wrong = find(NAMES, "one"), find(turned, "two")
+    assert not wrong.equals(right)
+    assert find(turned, "one").equals(wrong)
