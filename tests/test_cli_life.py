@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 
 from curate.cli import app
 from curate.errors import CurateError
+from curate.manifest import log
+from curate.manifest.log import LogEntry
 from curate.manifest.store import canonical_manifest
-from curate.manifest.verbs import verify_version
+from curate.manifest.verbs import log_entries, log_row, verify_version
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,25 @@ def test_the_life_of_a_version(workspace: Path, finished: e2e.Finished, tmp_path
     assert call(workspace, "gc") == (0, {"removed": {"pets": []}})
     kinds = [entry["kind"] for entry in call(workspace, "log", "pets")[1]["versions"]]  # type: ignore[attr-defined]
     assert kinds == ["retract", "rollback", "tag", "publish", "publish"]
+    entries = call(workspace, "log", "pets")[1]["versions"]
+    marked = [(one["kind"], one.get("retracted", {}).get("why")) for one in entries]  # type: ignore[attr-defined]
+    assert marked[0] == ("retract", None)  # its own reason stands in it
+    assert ("publish", "wrong license") in marked
+    assert marked.count(("publish", None)) == 1
+    shown = CliRunner().invoke(app, ["log", "pets", "--workspace", str(workspace)], env={"COLUMNS": "80"}).stdout
+    assert "v1 (RETRACTED)" in shown
+    assert f"retract {finished.id[:7]}: wrong license" in shown
+
+
+def test_the_successor_of_a_retracted_version_is_marked_in_the_log(workspace: Path, finished: e2e.Finished) -> None:
+    root = workspace / "manifests"
+    assert call(workspace, "retract", "pets@v1", "--why", "wrong license")[0] == 0
+    heir = "ab" * 32
+    erased = LogEntry(log.next_number(root, "pets"), "erase", heir, log.now(), "here", parents=(finished.id,))
+    log.put_entry(root, "pets", erased)
+    told = log_entries(root, "pets")[0]
+    assert (told["id"], told["retracted"]["why"]) == (heir, "wrong license")
+    assert log_row(told)[0].endswith("(RETRACTED)")
 
 
 def test_verify_with_keys_deep_and_bytes(workspace: Path, finished: e2e.Finished, tmp_path: Path) -> None:

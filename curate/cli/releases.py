@@ -37,13 +37,13 @@ def log(
     entries = verbs.log_entries(releases_at(workspace, manifests), name)
 
     def lines() -> list[str | Table]:
-        heads = ("version", "id", "at", "rows", "excluded", "gates", "by", "")
+        heads = ("version", "id", "at", "rows", "excluded", "gates", "by")
         table = Table(box=None, header_style="bold")
         for head in heads:
-            table.add_column(head, no_wrap=bool(head), overflow="fold")
+            table.add_column(head, no_wrap=True, overflow="fold")
         for entry in entries:
             table.add_row(*(escape(str(value)) for value in verbs.log_row(entry)))
-        return [table]
+        return [table, *verbs.log_remarks(entries)]
 
     terminal.tell({"name": name, "versions": entries}, lines)
 

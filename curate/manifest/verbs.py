@@ -59,8 +59,17 @@ def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
     version += " (erased)" if "tombstone" in entry else ""
     version += " (RETRACTED)" if "retracted" in entry else ""
     rows = (counts.get("n_released", ""), counts.get("n_excluded", ""))
-    said = " ".join(part for part in (entry.get("tag", ""), entry.get("why", "")) if part)
-    return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"], said)
+    return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"])
+
+
+def log_remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each entry with a tag or a reason: beside a table, a narrow terminal has no room for it."""
+    told = []
+    for entry in entries:
+        said = ": ".join(part for part in (entry.get("tag", ""), entry.get("why", "")) if part)
+        if said:
+            told.append(f"{entry['kind']} {entry['id'][:SHORT_ID]}: {said}")
+    return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,3 +90,20 @@ def test_a_kind_that_nobody_provides_names_those_there_are(plugged: Path, monkey
     spec.write_text("name: x\nsource: {format: folder, path: .}" + TEACHER)
     assert config.load_spec(spec).spec.teachers[0].model_dump()["says"] == "dog"
     assert "stubborn_teacher" not in sys.modules  # reading a spec runs no code of others
+
+
+@pytest.mark.parametrize("group", ["checks", "sources", "teachers"])
+def test_a_plugin_that_cannot_be_imported_is_a_config_error_before_anything_runs(plugged: Path, group: str) -> None:
+    e2e.write_classes(plugged / "data")
+    broken = "stubborn = stubborn_teacher.nothere:THING\n"
+    (plugged / "stubborn_teacher-1.dist-info" / "entry_points.txt").write_text(f"[curate.{group}]\n{broken}")
+    form = "stubborn" if group == "sources" else "folder"
+    rest = TEACHER if group == "teachers" else ""
+    spec = e2e.write_spec(plugged / "pets.yaml", f"{{format: {form}, path: data}}", rest=rest)
+    path = {"PYTHONPATH": f"{plugged}:{Path(config.__file__).parents[1]}"}
+    done = e2e.call("run", spec, "--workspace", plugged / "ws", "--no-review", "--dry-run", env=path)
+    assert done.code == 2, done.err
+    words = " ".join(done.err.split())
+    for word in ("'stubborn'", f"curate.{group}", "stubborn-teacher 1", "pip uninstall stubborn-teacher"):
+        assert word in words
+    assert not (plugged / "ws" / "manifests").exists()
