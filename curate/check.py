@@ -28,7 +28,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.check_contract import kept_findings, kept_statistics
 from curate.errors import ConfigError, InputError, did_you_mean
+from curate.plugins import load_plugin
 
 Batches = Iterable[pa.RecordBatch]
 Scope = Literal["row", "sample", "sequence", "dataset"]
@@ -57,6 +59,7 @@ BUILTIN: tuple[str, ...] = (
 ENTRY_POINT_GROUP = "curate.checks"
 # who else gives statistics, for gates to name
 STATISTICIANS = ("ingest", "teachers", "expectations", "evaluation", "audit", "removal_cap", "release")
+ALWAYS = ("ran", "applies")  # statistics that are given of every check, by those who run it
 BATCH_ROWS = 65_536
 
 
@@ -73,6 +76,7 @@ class Check:
         scope: what a shard must not split: row, sample, sequence or dataset.
         params: a frozen dataclass of plain values; part of the cache key.
         issues: every issue that its findings may have; a policy's rules name them. Empty: not said.
+        statistics: every statistic that it may give; a policy's gates name them. Empty: not said.
         fit: (batches, params) -> state.
         score: (batch, state, params) -> findings, in `schema.FINDINGS`.
         summarize: (state, params) -> statistics, in `schema.STATISTICS`.
@@ -88,6 +92,7 @@ class Check:
     score: Callable[[pa.RecordBatch, Any, Any], pa.Table] | None = None
     summarize: Callable[[Any, Any], pa.Table] | None = None
     issues: tuple[str, ...] = ()
+    statistics: tuple[str, ...] = ()
 
     @property
     def after_teachers(self) -> bool:
@@ -115,14 +120,18 @@ class CheckResult:
 
 
 def discover() -> dict[str, Check]:
-    """Return every check by name: the built-in ones in order, then those of other packages."""
+    """Return every check by name: the built-in ones in order, then those of other packages.
+
+    Raises:
+        ConfigError: an entry point cannot be loaded, is no check, or has the name of another one.
+    """
     modules = [(f"curate.checks.{name}", "CHECK") for name in BUILTIN]
     found: dict[str, Check] = {}
     for module, attribute in modules:
         check = getattr(import_module(module), attribute)
         found[check.name] = check
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
-        check = entry.load()
+        check = load_plugin(entry)
         if not isinstance(check, Check):
             msg = f"The entry point {entry.name!r} must name a curate.check.Check; it names {check!r}."
             raise ConfigError(msg)
@@ -143,6 +152,21 @@ def select(names: Sequence[str], checks: Mapping[str, Check]) -> list[Check]:
     return [checks[name] for name in names]
 
 
+def unknown_statistic(pattern: str, checks: Mapping[str, Check]) -> str:
+    """Return the sentence for a gate's `check.name` that nothing can match; empty where something may.
+
+    Of who does not say what it gives (a check of another package, `STATISTICIANS`) every name may be given.
+    """
+    known = [f"{check.name}.{name}" for check in checks.values() for name in (*check.statistics, *ALWAYS)]
+    source = pattern.partition(".")[0]
+    silent = [*STATISTICIANS, *(check.name for check in checks.values() if not check.statistics)]
+    if fnmatch.filter(silent, source) or fnmatch.filter(known, pattern):
+        return ""
+    near = [name for name in known if fnmatch.fnmatchcase(name.partition(".")[0], source)] or known
+    hint = did_you_mean(pattern, near) or f"There are: {', '.join(near)}."
+    return f"nothing is called {pattern!r}. {hint}"
+
+
 def missing_columns(check: Check, columns: Sequence[str]) -> list[str]:
     """Return the needs that no column answers."""
     return [need for need in check.needs if not fnmatch.filter(columns, need)]
@@ -152,7 +176,7 @@ def run_check(check: Check, view: pa.Table, *, batch_rows: int = BATCH_ROWS) -> 
     """Run one check over a view and return what it found, sorted so that row order leaves no trace.
 
     Raises:
-        InputError: a column that the check needs is missing.
+        InputError: a column that the check needs is missing, or what it gave is not as `check_contract` says.
     """
     missing = missing_columns(check, view.column_names)
     if missing:
@@ -164,10 +188,10 @@ def run_check(check: Check, view: pa.Table, *, batch_rows: int = BATCH_ROWS) -> 
     state = check.fit(batches(), check.params) if check.fit else None
     findings = [schema.empty(schema.FINDINGS)]
     if check.score:
-        findings += [check.score(batch, state, check.params) for batch in batches()]
+        findings += [kept_findings(check.name, check.score(batch, state, check.params)) for batch in batches()]
     statistics = check.summarize(state, check.params) if check.summarize else schema.empty(schema.STATISTICS)
     table = pa.concat_tables(findings).sort_by("finding_id")
-    return CheckResult(table, statistics)
+    return CheckResult(table, kept_statistics(check.name, statistics))
 
 
 def build_findings(check: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -99,8 +99,8 @@ def _refuse_unknown_checks(located: LocatedYaml) -> None:
 
 
 def _refuse_unknown_findings(located: LocatedYaml) -> None:
-    """Check that the rules of the policy name issues and checks that there are, and its gates checks."""
-    from curate.check import STATISTICIANS, discover  # noqa: PLC0415 - checks are plug-ins
+    """Check that the rules of the policy name issues and checks that there are, and its gates statistics."""
+    from curate.check import STATISTICIANS, discover, unknown_statistic  # noqa: PLC0415 - checks are plug-ins
 
     policy = located.data.get("policy")
     policy = policy if isinstance(policy, dict) else {}
@@ -115,7 +115,11 @@ def _refuse_unknown_findings(located: LocatedYaml) -> None:
             for key in keys:
                 word = row.get(key) if isinstance(row, dict) else None
                 if isinstance(word, str) and known[key]:
-                    _refuse_unknown_word(located, ("policy", part, at, key), word, known[key])
+                    loc = ("policy", part, at, key)
+                    _refuse_unknown_word(located, loc, word, known[key])
+                    problem = unknown_statistic(word, checks) if key == "statistic" else ""
+                    if problem:
+                        raise ConfigError(f"{located.where(loc)}: '{'.'.join(map(str, loc))}': {problem}")
 
 
 def _refuse_unknown_word(located: LocatedYaml, loc: tuple[str | int, ...], word: str, known: Sequence[str]) -> None:

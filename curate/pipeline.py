@@ -29,6 +29,7 @@ from curate.stages import audit as auditing
 from curate.stages import release as releasing
 from curate.stages import review as reviewing
 from curate.state import Gathered, RunResult
+from curate.teachers import require_plugins
 from curate.verdicts import decide, held_back
 
 STAGES = ("ingest", "scan", "check", "teach", "flag", "review", "manifest", "report")
@@ -106,6 +107,7 @@ def open_run(
     """Read the spec, find the workspace and open the run's record."""
     loaded = config.load_spec(spec)
     check.enabled_checks(loaded.spec)  # a misspelt check is an error before anything is read
+    require_plugins(loaded.spec.teachers)  # likewise a teacher whose package is broken
     given = workspace or (loaded.resolve(loaded.spec.workspace) if loaded.spec.workspace else None)
     name = loaded.spec.name if limit is None else f"{loaded.spec.name}-limit-{limit}"
     published_at = manifests or loaded.spec.manifests or ""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 
 from curate.about import AboutSpec
 from curate.errors import did_you_mean
+from curate.feature_names import unknown_features
 from curate.policy import Policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -91,6 +92,14 @@ class ProbesSpec(_Frozen):
     refits: Annotated[int, Field(ge=0, le=10)] = Field(
         default=2, description="rounds in which training labels are weighed against what the other rows say"
     )
+
+    @field_validator("features")
+    @classmethod
+    def _known_features(cls, value: str) -> str:
+        problem = unknown_features(value)
+        if problem:
+            raise ValueError(problem)
+        return value
 
 
 class OnnxSpec(_Frozen):

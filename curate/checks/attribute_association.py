@@ -133,6 +133,7 @@ CHECK = Check(
     view="labels",
     needs=("sample_id", "label", "attr_*"),
     scope="dataset",
+    statistics=("cramers_v",),
     params=AttributeAssociationParams(),
     fit=fit,
     summarize=summarize,

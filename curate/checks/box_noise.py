@@ -282,6 +282,11 @@ CHECK = Check(
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",
     issues=(MISSING, *ISSUES),
+    statistics=(
+        "n_flagged",
+        "error_rate",
+        "teacher_weight",
+    ),
     params=BoxNoiseParams(),
     fit=fit,
     score=score,

@@ -206,6 +206,7 @@ CHECK = Check(
     needs=COLUMNS,
     scope="sample",
     issues=ISSUES,
+    statistics=("share_with_finding",),
     params=BoxSanityParams(),
     fit=fit,
     score=score_by_label,

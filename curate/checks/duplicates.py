@@ -145,6 +145,13 @@ CHECK = Check(
     needs=NEEDS,
     scope="dataset",
     issues=("exact_duplicate", "near_duplicate", "not_compared"),
+    statistics=(
+        "share_exact",
+        "share_near",
+        "share_too_flat",
+        "n_pictures",
+        "search_complete",
+    ),
     params=SimilarityParams(),
     fit=fit,
     score=score_by_sample,

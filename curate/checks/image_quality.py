@@ -281,6 +281,7 @@ CHECK = Check(
     needs=NEEDS,
     scope="row",
     issues=("unreadable", *ISSUES),
+    statistics=("share_unreadable", *(f"share_{issue}" for issue in ISSUES)),
     params=ImageQualityParams(),
     fit=fit,
     score=score,

@@ -143,6 +143,7 @@ CHECK = Check(
     needs=COLUMNS,
     scope="dataset",
     issues=("duplicate_conflict",),
+    statistics=("share_consistent",),
     params=LabelConsistencyParams(),
     fit=fit,
     score=score_by_label,

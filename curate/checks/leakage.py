@@ -265,6 +265,11 @@ CHECK = Check(
     needs=NEEDS,
     scope="dataset",
     issues=("leakage_duplicate", "leakage_near_duplicate", "leakage_group"),
+    statistics=(
+        "share_of_samples",
+        "n_exact_pairs",
+        "n_near_pairs",
+    ),
     params=SimilarityParams(),
     fit=fit,
     score=score_by_sample,

@@ -172,6 +172,11 @@ CHECK = Check(
     needs=COLUMNS,
     scope="dataset",
     issues=tuple(f"region_{one}" for one in ISSUES),
+    statistics=(
+        "share_with_finding",
+        "teacher_weight",
+        "noise_rate",
+    ),
     params=MaskNoiseParams(),
     fit=fit,
     score=score_by_sample,

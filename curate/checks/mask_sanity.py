@@ -181,6 +181,7 @@ CHECK = Check(
     needs=COLUMNS,
     scope="row",
     issues=ISSUES,
+    statistics=("share_with_finding",),
     params=MaskSanityParams(),
     fit=fit,
     score=score,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from curate.check import Batches, Check
 from curate.checks.emit import Fitted, score_by_label, summarize
-from curate.checks.tracks import COLUMNS, TRACK_ISSUES, TrackParams, judge
+from curate.checks.tracks import COLUMNS, STATISTICS, TRACK_ISSUES, TrackParams, judge
 
 NAME = "track_noise"
 
@@ -21,6 +21,7 @@ CHECK = Check(
     needs=(*COLUMNS, "tracks_*"),
     scope="sequence",
     issues=TRACK_ISSUES,
+    statistics=STATISTICS,
     params=TrackParams(),
     fit=fit,
     score=score_by_label,

@@ -23,6 +23,7 @@ from curate.teachers.tracks.searches import search
 
 LABEL_ISSUES = tuple(f"track_{one}" for one in ISSUES)
 TRACK_ISSUES = (*LABEL_ISSUES, MISSING)
+STATISTICS = ("n_tracks", "n_missing", "share_with_finding", "share_seen")
 COLUMNS = ("label_id", "sample_id", "label", "bbox", "track_id", "frame", "width_px", "height_px")
 SEQUENCE = "group_video"  # optional: without it, all frames are one sequence
 FLAGS = "flags"  # optional: what the source says of a label

@@ -172,6 +172,9 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must not be there yet")],
     images: Annotated[str, typer.Option(help="link | copy | none")] = "link",
     retracted: Annotated[bool, typer.Option("--retracted", help="Even a version that was retracted.")] = False,
+    allow_failed_gates: Annotated[
+        bool, typer.Option("--allow-failed-gates", help="Even a version whose gates failed.")
+    ] = False,
     workspace: WorkspaceOption = None,
     manifests: ManifestsOption = None,
     as_json: JsonOption = False,
@@ -189,6 +192,7 @@ def export(
         images=images,
         root=releases_at(workspace, manifests),
         retracted=retracted,
+        allow_failed_gates=allow_failed_gates,
     )
     terminal.tell(result, lambda: verbs.export_lines(result))
 

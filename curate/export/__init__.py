@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -49,7 +49,7 @@ class ExportResult:
     left_out: pa.Table
 
 
-def export(
+def export(  # noqa: PLR0913 - a keyword for each thing that an export says
     data: pa.Table,
     labels: pa.Table | None,
     out: Path,
@@ -59,6 +59,7 @@ def export(
     media: Media | None = None,
     classes: Sequence[str] | None = None,
     ignored: pa.Table | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> ExportResult:
     """Write released rows to the folder `out` in one of `FORMATS`.
 
@@ -78,6 +79,7 @@ def export(
         classes: order of the classes; without it they are sorted.
         ignored: `manifest.tables.IGNORE`: what nobody vouches for in these images. COCO and MOT hold
             it, of other formats it stands in `left_out`.
+        about: what else `curate-export.json` says of the version: its id, the outcome of its gates, …
 
     Raises:
         ConfigError: unknown format, no media, or `out` holds something else.
@@ -109,7 +111,8 @@ def export(
             table.write_rows(beside / "curate.csv", everything, {image.sample_id: image.file for image in held})
         table.write_left_out(beside / "left_out.csv", left_out)
         n_labels = sum(len(image.labels) for image in held)
-        marker = {"format": format, "n_images": len(held), "n_labels": n_labels, "classes": list(classes or [])}
+        marker = {"format": format, **(about or {}), "n_images": len(held), "n_labels": n_labels}
+        marker |= {"classes": list(classes or [])}
         (beside / MARKER).write_text(json.dumps(marker, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         names = {image.file for image in held}
         paths = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]

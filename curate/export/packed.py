@@ -40,23 +40,32 @@ _ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "b
 
 @dataclass(frozen=True, slots=True)
 class PackedResult:
-    """What was written: images, labels and the files, sorted."""
+    """What was written: images, labels, images that need one class and have none, and the files, sorted."""
 
     n_images: int
     n_labels: int
+    n_without_label: int
     paths: tuple[Path, ...]
 
 
-def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHARD_BYTES) -> PackedResult:  # noqa: A002 - what the command line calls it
+def export_packed(
+    feed: Feed,
+    out: Path,
+    *,
+    format: str,  # noqa: A002 - what the command line calls it
+    shard_bytes: int = SHARD_BYTES,
+    about: Mapping[str, Any] | None = None,
+) -> PackedResult:
     """Write what a feed hands out to the folder `out`, which appears whole or not at all.
 
     hf: `data/SPLIT-00000-of-00001.parquet`, read by `datasets.load_dataset(str(out))`: an Image feature with the bytes,
-    `label` as ClassLabel (or `objects` with boxes in COCO pixels), weight, id, given label, action, and the soft labels.
+    `label` as ClassLabel, null without one (or `objects` with boxes in COCO pixels), weight, id, given label, action, and
+    the soft labels.
     Of masks `mask` is an Image of class ids, 255 (65535 from 256 classes on) where nobody vouches for one, `labels` its
     labels, and the class map `probs`, flat, of `n_rows` x `n_columns` cells. Beside boxes `ignore` has the places that
     nobody vouches for, and `teacher_boxes` the boxes that only detectors see, with their soft labels.
-    webdataset: `SPLIT-000000.tar`: for each item its image, `cls` (not for boxes), `json` and an `npy` for each array
-    of its soft label; with masks `mask.png`; with detectors `teacher_*.npy`.
+    webdataset: `SPLIT-000000.tar`: for each item its image, `cls` (not for boxes, nor without a label), `json` and an
+    `npy` for each array of its soft label; with masks `mask.png`; with detectors `teacher_*.npy`.
     Bytes are a function of the version: no clock, no user.
 
     Args:
@@ -64,6 +73,7 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
         out: the folder to write.
         format: hf or webdataset.
         shard_bytes: of images in a file, about.
+        about: what else `curate-export.json` says of the version: the outcome of its gates, …
 
     Raises:
         ConfigError: another format, several labels an image, or `out` holds something else.
@@ -77,14 +87,17 @@ def export_packed(feed: Feed, out: Path, *, format: str, shard_bytes: int = SHAR
             f"curate export {feed.name} --format csv, or train on curate.feed, which hands out all of an image."
         )
     n_labels = int((feed.rows.labels >= 0).sum())
+    by_image = feed.rows.boxes is not None or feed.rows.are_masks  # one without boxes or masks is no unlabeled one
+    n_without_label = 0 if by_image else len(feed) - n_labels
     with written_beside(out) as beside:
         for split, items in _splits(feed).items():
             PACKED[format](feed, items, beside, safe_folder(split), shard_bytes)
-        told = {"format": format, "version": feed.version_id, "n_images": len(feed), "n_labels": n_labels}
+        told = {"format": format, "version": feed.version_id, **(about or {})}
+        told |= {"n_images": len(feed), "n_labels": n_labels, "n_without_label": n_without_label}
         told |= {"classes": list(feed.classes), "temperature": feed.temperature, "not_held": list(NOT_HELD)}
         (beside / MARKER).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         paths = sorted(path.relative_to(beside) for path in beside.rglob("*") if path.is_file())
-    return PackedResult(len(feed), n_labels, tuple(out / path for path in paths))
+    return PackedResult(len(feed), n_labels, n_without_label, tuple(out / path for path in paths))
 
 
 def _splits(feed: Feed) -> dict[str, list[int]]:
@@ -125,7 +138,7 @@ def _about(feed: Feed, at: int, extra: Mapping[str, Sequence[Any]]) -> dict[str,
     if rows.boxes is None:
         return {
             "id": (rows.table["label_id"][start].as_py() or rows.table["sample_id"][start].as_py()),
-            "label": int(rows.labels[start]),
+            "label": int(rows.labels[start]) if rows.labels[start] >= 0 else None,
             "weight": float(rows.weights[start]),
             **{name: values[start] for name, values in extra.items()},
         }
@@ -270,7 +283,8 @@ def _write_webdataset(feed: Feed, items: Sequence[int], folder: Path, split: str
                 key = about["id"]
                 _add(tar, f"{key}.{_ENDINGS.get(format_of(data) or '', 'img')}", data)
                 if feed.rows.boxes is None:
-                    about["class"] = feed.classes[about["label"]]
+                    about["class"] = None if about["label"] is None else feed.classes[about["label"]]
+                if about.get("label") is not None:  # loaders take -1 for a class
                     _add(tar, f"{key}.cls", str(about["label"]).encode())
                 _add(tar, f"{key}.json", schema.canonical_json(about).encode())
                 for name, array in _soft_of(feed, at).items():

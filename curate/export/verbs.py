@@ -13,7 +13,7 @@ from curate.errors import ConfigError, did_you_mean
 from curate.export import export
 from curate.export.record import record_export
 from curate.manifest import log
-from curate.manifest.life import refuse_retracted
+from curate.manifest.life import refuse_failed_gates, refuse_retracted
 from curate.manifest.place import Place
 from curate.manifest.read import load_manifest, load_release
 from curate.manifest.read_ignored import load_ignored
@@ -49,6 +49,7 @@ def export_version(
     images: str,
     root: Place | None = None,
     retracted: bool = False,
+    allow_failed_gates: bool = False,
 ) -> dict[str, Any]:
     """Write the released rows of a version to `out` and return what was written.
 
@@ -60,9 +61,11 @@ def export_version(
         images: link | copy | none.
         root: where releases are; None = the workspace's own.
         retracted: whether a version that was retracted is wanted all the same.
+        allow_failed_gates: whether a version whose gates failed is wanted all the same.
 
     Raises:
         ConfigError: no such version or format, a retracted version, or `out` holds something else.
+        InputError: its gates failed.
         VerificationError: the version is not what was published; nothing is written.
     """
     if images not in IMAGES:
@@ -71,12 +74,17 @@ def export_version(
         )
     root = root or workspace / "manifests"
     version = log.resolve(root, reference)
-    refuse_retracted(root, reference, version.name, allowed=retracted)
-    if format in PACKED:
-        return _export_packed(workspace, root, reference, format=format, out=out, retracted=retracted)
-    require(file_promises(version), version)
-    release = load_release(version)
     name = reference.partition("@")[0]
+    refuse_retracted(root, reference, version.name, allowed=retracted)
+    require(file_promises(version), version)
+    gates = load_manifest(version)[0]["gates"]
+    way_round = "--allow-failed-gates"
+    refuse_failed_gates(name, version.name, gates, allowed=allow_failed_gates, way_round=way_round)
+    gone = log.retractions(log.read_log(root, name)).get(version.name)
+    standing = {"gates": gates, "retracted": {"at": gone.at, "why": gone.why} if gone else None}
+    if format in PACKED:
+        return _export_packed(workspace, root, reference, format=format, out=out, standing=standing)
+    release = load_release(version)
     media = None
     if images != "none":
         _, media = last_run(Workspace(workspace, name), needed_for="An export with images")
@@ -89,12 +97,14 @@ def export_version(
         media=media,
         classes=list(release.manifest["classes"]),
         ignored=load_ignored(version, release.manifest),
+        about={"version": release.id, **standing},
     )
     record_export(workspace, name, version=release.id, kind=format, out=out)
     left_out = written.left_out
     parts = left_out.filter(pc.equal(left_out["reason_code"], PART_NOT_HELD))
     return {
         "version": release.id,
+        **standing,
         "format": format,
         "out": str(out),
         "n_images": written.n_images,
@@ -112,25 +122,35 @@ def _export_packed(
     *,
     format: str,  # noqa: A002 - as above
     out: Path,
-    retracted: bool,
+    standing: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write images, labels and soft labels in one; rows that are out are unlabeled images."""
+    """Write images, labels and soft labels in one; rows that are out are unlabeled images.
+
+    The files, the gates and whether the version was retracted were looked at by the caller.
+    """
     from curate.export.packed import NOT_HELD, export_packed  # noqa: PLC0415 - the feed is read for these formats only
     from curate.feed.release import open_feed  # noqa: PLC0415 - as above
 
     feed = open_feed(
-        reference, workspace=workspace, manifests=root, allow_failed_gates=True, allow_retracted=retracted
+        reference,
+        workspace=workspace,
+        manifests=root,
+        verify=False,
+        allow_failed_gates=True,
+        allow_retracted=True,
     )
-    written = export_packed(feed, out, format=format)
+    written = export_packed(feed, out, format=format, about=standing)
     record_export(workspace, reference.partition("@")[0], version=feed.version_id, kind=format, out=out)
     counts = load_manifest(log.resolve(root, reference))[0]["counts"]
     n_left_out = counts["n_released"] - feed.rows.table.num_rows
     return {
         "version": feed.version_id,
+        **standing,
         "format": format,
         "out": str(out),
         "n_images": written.n_images,
         "n_labels": written.n_labels,
+        "n_without_label": written.n_without_label,
         "n_left_out": n_left_out,
         "left_out_by_reason": {"unlabeled": n_left_out} if n_left_out else {},
         "not_held": list(NOT_HELD),
@@ -140,6 +160,13 @@ def _export_packed(
 def export_lines(result: Mapping[str, Any]) -> list[str]:
     """Return what was written, for people."""
     lines = [f"{result['format']}: {result['n_images']:,} images, {result['n_labels']:,} labels → {result['out']}"]
+    if result.get("gates") in {"warned", "failed"}:
+        lines.append(f"  the version is marked gates: {result['gates']}, and curate-export.json says so")
+    if result.get("retracted"):
+        lines.append(f"  the version was RETRACTED {result['retracted']['at']}: {result['retracted']['why']}")
+    if result.get("n_without_label"):
+        how = {"webdataset": "no .cls, null in the .json", "hf": "null in `label`"}[result["format"]]
+        lines.append(f"  {result['n_without_label']:,} images have no label: {how}")
     if result["n_left_out"]:
         told = ", ".join(_left_out_words(result))
         beside = {"csv": " (left_out.csv)", **dict.fromkeys(PACKED, "")}

@@ -16,7 +16,7 @@ from curate.feed.images import Images, Pixels, Resize
 from curate.feed.masks import MapReader
 from curate.feed.rows import Rows, rows_of, soft_arrays, with_teacher_boxes
 from curate.feed.warp import Warp
-from curate.manifest import log
+from curate.manifest import life, log
 from curate.manifest.place import Place, parquet_file, place_of
 from curate.manifest.read import load_evidence, load_manifest, load_table
 from curate.manifest.read_ignored import load_ignored
@@ -243,11 +243,8 @@ def _refuse_unfit(
     root: Place, name: str, version_id: str, manifest: Mapping[str, Any], *, failed: bool, retracted: bool
 ) -> None:
     short = f"{name}@{version_id[:12]}"
-    if manifest["gates"] == "failed" and not failed:
-        raise InputError(
-            f"{short} is marked `gates: failed` (evidence/gates.json says which). Publish one that passes, or say "
-            f"allow_failed_gates=True."
-        )
+    way_round = "allow_failed_gates=True"
+    life.refuse_failed_gates(name, version_id, manifest["gates"], allowed=failed, way_round=way_round)
     gone = log.retractions(log.read_log(root, name)).get(version_id)
     if gone and not retracted:
         raise InputError(

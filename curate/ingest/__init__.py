@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 
 from curate.errors import ConfigError, did_you_mean
 from curate.ingest.source import Ingested, Media, ReadOptions, Source
+from curate.plugins import load_plugin
 
 __all__ = ["BUILTIN", "Ingested", "Media", "ReadOptions", "Source", "read_rows", "source_named", "source_names"]
 
@@ -53,14 +54,14 @@ def source_named(name: str) -> Source:
     """Return the format called `name`.
 
     Raises:
-        ConfigError: there is none; the message names the nearest.
+        ConfigError: there is none (the message names the nearest), or its package cannot be loaded.
     """
     if name in BUILTIN:
         source: Source = import_module(f"curate.ingest.{BUILTIN[name]}").SOURCE
         return source
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
-            loaded: Source = entry.load()
+            loaded: Source = load_plugin(entry)
             return loaded
     names = source_names()
     msg = f"There is no format {name!r}. Formats: {', '.join(names)}. {did_you_mean(name, names)}"

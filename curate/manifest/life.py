@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from curate.errors import ConfigError, VerificationError
+from curate.errors import ConfigError, InputError, VerificationError
 from curate.manifest import log
 from curate.manifest.log import LogEntry
 from curate.manifest.place import Place
@@ -112,6 +112,26 @@ def refuse_retracted(root: Place, reference: str, version_id: str, *, allowed: b
         raise ConfigError(
             f"{reference} ({version_id[:12]}) was retracted {gone.at}: {gone.why}. Take another version, or say that "
             "you want this one all the same: --retracted."
+        )
+
+
+def refuse_failed_gates(name: str, version_id: str, gates: str, *, allowed: bool, way_round: str) -> None:
+    """Raise where the gates of a version failed and nobody said that it is wanted all the same.
+
+    Args:
+        name: of the release.
+        version_id: of the version.
+        gates: its outcome, as in its manifest.
+        allowed: whether it is wanted all the same.
+        way_round: how the caller's user says so.
+
+    Raises:
+        InputError: they failed.
+    """
+    if gates == "failed" and not allowed:
+        raise InputError(
+            f"{name}@{version_id[:12]} is marked `gates: failed` (evidence/gates.json says which). Publish one that "
+            f"passes, or say {way_round}."
         )
 
 

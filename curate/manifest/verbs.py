@@ -26,7 +26,7 @@ SHORT_ID = 7
 
 
 def log_entries(root: Place, name: str) -> list[dict[str, Any]]:
-    """Return the log of a release, newest first.
+    """Return the log of a release, newest first; `retracted` says when and why, in the entries of such a version.
 
     Raises:
         ConfigError: nothing was published under that name.
@@ -36,7 +36,11 @@ def log_entries(root: Place, name: str) -> list[dict[str, Any]]:
         log.resolve(root, name)  # says which releases there are if this is none
     base = log.release_folder(root, name)
     told = [_bare(asdict(entry)) for entry in reversed(entries)]
+    retracted = log.retractions(entries)
     for entry in told:
+        if entry["kind"] != "retract" and entry["id"] in retracted:
+            said = retracted[entry["id"]]
+            entry["retracted"] = {"at": said.at, "why": said.why}
         gone = read_tombstone(base, entry["id"])
         if gone is not None:
             entry["tombstone"] = gone.to_json()
@@ -53,6 +57,7 @@ def log_row(entry: Mapping[str, Any]) -> Sequence[Any]:
     counts = entry["counts"]
     version = f"v{entry['number']}" if entry["kind"] in log.NUMBERED else entry["kind"]
     version += " (erased)" if "tombstone" in entry else ""
+    version += " (RETRACTED)" if "retracted" in entry else ""
     rows = (counts.get("n_released", ""), counts.get("n_excluded", ""))
     said = " ".join(part for part in (entry.get("tag", ""), entry.get("why", "")) if part)
     return (version, entry["id"][:SHORT_ID], entry["at"], *rows, entry["gates"], entry["host"], said)

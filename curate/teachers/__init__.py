@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from curate.errors import ConfigError, TooFewRowsError
+from curate.plugins import load_plugin
 from curate.schema import NEAREST_PREFIX, PRESENT_PREFIX, PROB_PREFIX, canonical_json
 from curate.teachers.protocol import (
     Answer,
@@ -43,7 +44,7 @@ def teacher_of(spec: TeacherSpec) -> Teacher:
     """Return the teacher that a spec describes; kinds of other packages come by entry point.
 
     Raises:
-        ConfigError: nobody provides that kind.
+        ConfigError: nobody provides that kind, or its package cannot be loaded.
     """
     if spec.kind in KINDS:
         module, name = KINDS[spec.kind]
@@ -53,9 +54,23 @@ def teacher_of(spec: TeacherSpec) -> Teacher:
 
     for entry in entry_points(group=TEACHER_PLUGINS):
         if entry.name == spec.kind:
-            loaded: Teacher = entry.load()(spec)
+            loaded: Teacher = load_plugin(entry)(spec)
             return loaded
     raise ConfigError(unknown_kind(spec.kind))
+
+
+def require_plugins(specs: Sequence[TeacherSpec]) -> None:
+    """Load what other packages provide of these teachers, so that one that cannot be is known before anything runs.
+
+    Raises:
+        PluginError: an entry point cannot be loaded.
+    """
+    from curate.spec import TEACHER_PLUGINS, TEACHER_SPECS  # noqa: PLC0415 - as above
+
+    asked = {spec.kind for spec in specs} - set(TEACHER_SPECS)
+    for entry in entry_points(group=TEACHER_PLUGINS) if asked else ():
+        if entry.name in asked:
+            load_plugin(entry)
 
 
 def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from curate import schema
 from curate.adapters.execution import map_shards
-from curate.errors import ConfigError, did_you_mean
+from curate.errors import ConfigError
+from curate.feature_names import unknown_features
 from curate.incremental import stream_rows
 from curate.ingest.source import Media
 from curate.teachers.patches import patch_features, shipped_digest, shipped_filters
@@ -89,9 +90,7 @@ def _extractor(name: str, request: Request) -> tuple[str, int, Extract]:
 
     made = embedder(name, request.resolve)
     if made is None:
-        known = ("pixels", "efficientnet-lite0", "onnx:FILE", "torch:FILE")
-        hint = did_you_mean(name, known)
-        raise ConfigError(f"There are no features {name!r}. Features: {', '.join(known)}. {hint}".rstrip())
+        raise ConfigError(unknown_features(name))
     return made
 
 

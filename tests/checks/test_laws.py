@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -246,6 +247,7 @@ def test_risk_and_outcomes_are_in_their_ranges(name: str) -> None:
         keys = [(row["name"], row["group"]) for row in statistics]
         assert len(set(keys)) == len(keys)
         for row in statistics:
+            assert row["name"] in CHECKS[name].statistics  # a gate of a policy can name it
             assert row["outcome"] in {None, "insufficient data", "errored"}
             assert row["value"] is not None or row["outcome"] is not None
             if row["low"] is not None and row["value"] is not None:
@@ -407,6 +409,77 @@ def test_a_broken_entry_point_is_named(
     _installed(tmp_path, target, monkeypatch)
     with pytest.raises(ConfigError, match=says):
         check.discover()
+
+
+def test_a_check_that_cannot_be_imported_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _installed(tmp_path, "NOT_THERE", monkeypatch)
+    with pytest.raises(
+        ConfigError,
+        match=r"'toy' in curate\.checks names 'toy_check:NOT_THERE' of the package toy-check 1.*AttributeError",
+    ):
+        check.discover()
+
+
+def _replaced(table: pa.Table, name: str, values: list[object], kind: pa.DataType) -> pa.Table:
+    at = table.column_names.index(name)
+    return table.set_column(at, pa.field(name, kind), pa.array(values, kind))
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (lambda t: _replaced(t, "risk", [1.5], pa.float64()), r"'risk' of the check mine .*1\.5 for the sample"),
+        (lambda t: _replaced(t, "risk", [-0.1], pa.float64()), "'risk' of the check mine"),
+        (lambda t: _replaced(t, "risk", [float("nan")], pa.float64()), "'risk' of the check mine"),
+        (lambda t: _replaced(t, "risk", [None], pa.float64()), "'risk' in the findings of the check mine is null"),
+        (lambda t: _replaced(t, "risk", [1], pa.int64()), "'risk' .* must be double; it is int64"),
+        (lambda t: t.drop_columns(["issue"]), "findings of the check mine lack the column 'issue'"),
+        (lambda t: t.append_column("mood", pa.array(["x"])), "a column too many: 'mood'"),
+        (lambda _: [{"risk": 0.5}], "must give its findings as a pyarrow.Table"),
+    ],
+)
+def test_findings_that_break_the_contract_name_check_and_column(broken: Any, says: str) -> None:  # noqa: ANN401 - a function
+    row = {"issue": "toy", "sample_id": "s", "risk": 0.5, "reason_code": "toy"}
+    good = check.build_findings("mine", [row])
+    view = samples_view([sample(0)])
+
+    def running(made: object) -> check.CheckResult:
+        return check.run_check(
+            check.Check("mine", 1, "samples", ("sample_id",), "row", None, score=lambda *_: made), view
+        )
+
+    assert running(good.select(good.column_names[::-1])).findings.equals(good)  # order of columns is no matter
+    with pytest.raises(InputError, match=says):
+        running(broken(good))
+
+
+def test_statistics_that_break_the_contract_name_check_and_column() -> None:
+    bad = check.build_statistics("mine", [{"name": "x", "value": 1.0}]).drop_columns(["outcome"])
+    one = check.Check("mine", 1, "samples", ("sample_id",), "row", None, summarize=lambda *_: bad)
+    with pytest.raises(InputError, match="statistics of the check mine lack the column 'outcome'"):
+        check.run_check(one, samples_view([sample(0)]))
+
+
+def test_the_example_of_the_architecture_page_is_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (code,) = (one.partition("```")[0] for one in page.split("```python\n")[1:])
+    module = ModuleType("soft_pictures")
+    monkeypatch.setitem(sys.modules, "soft_pictures", module)  # dataclasses look their module up
+    exec(code, module.__dict__)  # noqa: S102 - our own page
+    view = samples_view(
+        [sample(0, blur_laplacian_std=0.01), sample(1, blur_laplacian_std=0.5), sample(2, blur_laplacian_std=None)]
+    )
+    result = check.run_check(module.CHECK, view)
+    (found,) = result.findings.to_pylist()
+    assert (found["sample_id"], found["issue"], found["flagged"]) == (sample(0)["sample_id"], "soft_picture", True)
+    (share,) = result.statistics.to_pylist()
+    assert (share["name"], share["value"], share["n"]) == ("share_soft", 0.5, 2)
+    assert share["name"] in module.CHECK.statistics
+    assert check.run_check(module.CHECK, view.slice(0, 0)).statistics["outcome"].to_pylist() == [
+        "insufficient data"
+    ]
 
 
 def test_a_crash_becomes_errored_and_never_an_empty_pass() -> None:

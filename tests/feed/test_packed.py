@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -14,12 +15,17 @@ from typing import Any
 
 import end_to_end as e2e
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import curate.feed
-from curate.errors import ConfigError
+from curate import schema
+from curate.errors import ConfigError, InputError
 from curate.export.packed import export_packed
+from curate.export.record import MARKER
+from curate.export.verbs import export_lines, export_version
 from curate.feed.release import Feed
+from curate.manifest import life
 from curate.policy import Policy
 
 Publish = Callable[..., Any]
@@ -88,6 +94,77 @@ def test_webdataset_reads_what_the_feed_gives(feed: Feed, tmp_path: Path) -> Non
     first = read[0]["json"]
     assert first["class"] == feed.classes[first["label"]]
     assert Path(first["uri"]).parent.name == first["given_label"] == first["class"]
+
+
+@pytest.fixture
+def one_unlabeled(feed: Feed) -> tuple[Feed, str]:
+    """A feed in which one image has no label, as one that people looked at and put into no class; and its id."""
+    labels = feed.rows.labels.copy()
+    labels[3] = -1
+    return dataclasses.replace(feed, rows=dataclasses.replace(feed.rows, labels=labels)), feed.rows.ids()[3]
+
+
+def test_an_image_without_a_label_has_none_in_hugging_face(
+    one_unlabeled: tuple[Feed, str], tmp_path: Path, load: Callable[[Path], Any]
+) -> None:
+    feed, absent = one_unlabeled
+    written = export_packed(feed, tmp_path / "out", format="hf")
+    assert (written.n_images, written.n_labels, written.n_without_label) == (45, 44, 1)
+    rows = [row for split in load(tmp_path / "out").values() for row in split]
+    assert [row["id"] for row in rows if row["label"] is None] == [absent]
+    assert {row["label"] for row in rows} == {None, 0, 1, 2}
+
+
+def test_an_image_without_a_label_has_no_class_file(one_unlabeled: tuple[Feed, str], tmp_path: Path) -> None:
+    feed, absent = one_unlabeled
+    export_packed(feed, tmp_path / "out", format="webdataset")
+    assert json.loads((tmp_path / "out" / MARKER).read_text())["n_without_label"] == 1
+    held: dict[str, bytes] = {}
+    for shard in (tmp_path / "out").glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            held |= {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    told = json.loads(held[f"{absent}.json"])
+    assert (told["label"], told["class"]) == (None, None)
+    assert f"{absent}.cls" not in held
+    classes = [data for name, data in held.items() if name.endswith(".cls")]
+    assert (len(classes), set(classes)) == (44, {b"0", b"1", b"2"})
+
+
+@pytest.mark.parametrize("form", ["hf", "webdataset", "csv"])
+def test_what_should_not_be_trained_on_is_not_exported_unless_told(
+    form: str, publish_version: Publish, pictures: Path, tmp_path: Path
+) -> None:
+    published = publish_version(pictures, tmp_path, policy=Policy())  # suites that never ran: gates failed
+    record = {"source_root": str(pictures), "state": "done", "stages": [{"stage": "ingest", "key": "k"}]}
+    for folder in ("runs/1", "cache/ingest"):
+        (tmp_path / "pets" / folder).mkdir(parents=True)
+    (tmp_path / "pets" / "runs" / "1" / "run.json").write_text(json.dumps(record))
+    pq.write_table(schema.empty(schema.SAMPLES), tmp_path / "pets" / "cache" / "ingest" / "k.samples.parquet")
+
+    def exported(**allowed: bool) -> dict[str, Any]:
+        told = export_version(
+            tmp_path, f"pets@{published.id}", format=form, out=tmp_path / "out", images="none", **allowed
+        )
+        marker = json.loads((tmp_path / "out" / MARKER).read_text())
+        assert {key: marker[key] for key in ("version", "gates", "retracted")} == {
+            "version": published.id,
+            "gates": told["gates"],
+            "retracted": told["retracted"],
+        }
+        return {"told": "\n".join(export_lines(told)), **told}
+
+    with pytest.raises(InputError, match=r"marked `gates: failed`.*--allow-failed-gates"):
+        exported()
+    assert not (tmp_path / "out").exists()
+    told = exported(allow_failed_gates=True)
+    assert (told["gates"], told["retracted"]) == ("failed", None)
+    assert "gates: failed" in told["told"]
+    life.retract(tmp_path / "manifests", f"pets@{published.id}", why="wrong license")
+    with pytest.raises(ConfigError, match=r"wrong license.*--retracted"):
+        exported(allow_failed_gates=True)
+    told = exported(allow_failed_gates=True, retracted=True)
+    assert told["retracted"]["why"] == "wrong license"
+    assert "RETRACTED" in told["told"]
 
 
 def test_packed_bytes_follow_from_the_version_alone(feed: Feed, tmp_path: Path) -> None:
