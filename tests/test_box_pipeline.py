@@ -601,10 +601,19 @@ def test_what_was_left_out_of_a_detectors_file_is_told_at_the_end(spec: Path, tm
     assert told in line
 
 
+def test_a_detector_whose_class_ids_are_off_is_asked_about_them(spec: Path, tmp_path: Path) -> None:
+    def turned(one: dict[str, Any]) -> dict[str, Any]:
+        return {**one, "category_id": one["category_id"] % len(CLASSES) + 1}
+
+    told, line = _lines_of_far(spec, tmp_path, turned)
+    assert "category_id counts the classes" in told
+    assert told in line
+
+
 def test_a_detector_that_agrees_with_nothing_is_asked_about(spec: Path, tmp_path: Path) -> None:
     told, line = _lines_of_far(
         spec, tmp_path, lambda one: {**one, "bbox": [one["bbox"][0] / 3, one["bbox"][1] / 3, 3.5, 3.5]}
     )
-    assert told.startswith("far: it agrees with next to nothing of 89 labeled boxes (mAP50 0.0")
-    assert told.endswith("is its file in other units, or of other images?")
+    assert told.startswith("far: it sees 0.0% of the 89 labeled boxes that are judged")
+    assert "boxes are in pixels" in told
     assert told in line

@@ -35,6 +35,7 @@ from curate.manifest.read import load_release
 from curate.manifest.show import show, show_lines
 from curate.manifest.verify import verify
 from curate.review import ledger
+from curate.summary import summarize
 from curate.teachers.regions.answers import Answer
 from curate.teachers.regions.cells import cell_mass
 
@@ -102,6 +103,23 @@ def released(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = curate.run(spec, workspace=workspace, review=False)
     assert result.published is not None
     return workspace
+
+
+def test_a_segmenter_whose_class_ids_are_off_is_named_at_the_end_and_in_the_report(
+    spec: Path, tmp_path: Path
+) -> None:
+    off = spec.parent / "shifted"
+    off.mkdir()
+    for number in range(N):
+        Image.fromarray(((scene(number) + 1) % 3).astype(np.uint8)).save(off / f"zq{number:02}.png")
+    file = spec.with_name("off.yaml")
+    file.write_text(spec.read_text().replace("name: net, path: net", "name: late, path: shifted"))
+    result = curate.run(file, workspace=tmp_path, review=False)
+    (told,) = summarize(result)["teachers_warn"]
+    assert told.startswith("late: ")
+    assert "class ids" in told
+    assert result.report is not None
+    assert "most of ground is box to it" in result.report.read_text()
 
 
 def version_of(workspace: Path) -> Path:

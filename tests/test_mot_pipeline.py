@@ -19,6 +19,7 @@ from curate.export.verbs import export_lines, export_version
 from curate.feed.release import open_feed
 from curate.manifest.inputs import inputs_changed
 from curate.manifest.verbs import verify_version
+from curate.summary import summarize
 
 N_FRAMES, SIDE = 24, 160
 SPEC = """
@@ -221,3 +222,19 @@ def test_ignored_boxes_are_no_targets_in_what_leaves(spec: Path, tmp_path: Path)
     third = np.float32([60, 112, 90, 152]) / SIDE
     places = feed.rows.ignore.boxes
     assert int(np.isclose(places, third, atol=0.01).all(axis=1).sum()) == N_FRAMES
+
+
+def test_a_tracker_of_other_videos_is_named_at_the_end_and_in_the_report(spec: Path, tmp_path: Path) -> None:
+    (spec.parent / "elsewhere").mkdir()
+    for file in sorted((spec.parent / "tracks").glob("*.txt")):
+        rows = np.loadtxt(file, delimiter=",")
+        rows[:, 2] += 500
+        np.savetxt(spec.parent / "elsewhere" / file.name, rows, fmt="%d", delimiter=",")
+    other = spec.with_name("elsewhere.yaml")
+    other.write_text(spec.read_text().replace("path: tracks", "path: elsewhere"))
+    result = curate.run(other, workspace=tmp_path, review=False)
+    (told,) = summarize(result)["teachers_warn"]
+    assert told.startswith("follower: it sees 0.0% of the ")
+    assert "belongs to this sequence" in told
+    assert result.report is not None
+    assert "belongs to this sequence" in result.report.read_text()

@@ -65,22 +65,19 @@ def test_warnings_of_cards_are_a_line_a_teacher_and_the_same_ones_share_it() -> 
     assert teachers_warn(cards, schema.empty(schema.STATISTICS)) == ["a, c: 2 rows are not judged; knows no cat"]
 
 
-@pytest.mark.parametrize(
-    ("value", "n", "group", "is_told"),
-    [
-        (0.049, 50, "teacher=d", True),
-        (0.05, 50, "teacher=d", False),
-        (0.0, 49, "teacher=d", False),
-        (None, 90, "teacher=d", False),
-        (0.0, 90, "teacher=d,group_site=x", False),
-    ],
-)
-def test_a_detector_is_asked_about_where_there_are_enough_boxes(
-    value: float | None, n: int, group: str, *, is_told: bool
-) -> None:
-    row = {"check": "teachers", "name": "map50", "group": group, "value": value, "n": n}
-    told = teachers_warn([{"name": "d"}], schema.table_from_rows([row], schema.STATISTICS))
-    assert bool(told) == is_told
+def test_a_check_that_doubts_a_teacher_is_heard_and_rows_of_none_are_not() -> None:
+    rows = [
+        {"check": "track_noise", "name": "share_seen", "group": f"teacher={name}", "value": 0.1, "detail": detail}
+        for name, detail in (
+            ("d", '{"warning":"it sees 1%"}'),
+            ("e", "{}"),
+            ("gone", '{"warning":"x"}'),
+            ("f", None),
+        )
+    ]
+    cards = [{"name": name} for name in "def"]
+    told = teachers_warn(cards, schema.table_from_rows(rows, schema.STATISTICS))
+    assert told == ["d: it sees 1%"]
 
 
 def test_why_a_teacher_failed_stands_once_and_gates_point_at_it() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +40,19 @@ def test_tracks_that_teachers_follow_have_no_finding() -> None:
     result = judged(rows())
     assert result.findings.num_rows == 0
     assert statistic(result.statistics, "share_seen", "teacher=a")["value"] == 1.0
-    assert statistic(result.statistics, "share_seen", "teacher=b")["value"] == 0.0
+    unseen = statistic(result.statistics, "share_seen", "teacher=b")
+    assert unseen["value"] == 0.0
+    assert "belongs to this sequence" in json.loads(unseen["detail"])["warning"]
+    assert "warning" not in statistic(result.statistics, "share_seen", "teacher=a")["detail"]
+
+
+def test_the_share_that_a_teacher_sees_is_of_judged_boxes() -> None:
+    labels = rows()
+    for row in labels:
+        if row["track_id"] == "c":
+            row |= {"flags": ["ignored"], "bbox": [0.8, 0.8, 0.1, 0.1]}
+    seen = statistic(judged(labels).statistics, "share_seen", "teacher=a")
+    assert (seen["value"], seen["n"]) == (1.0, 2 * N_FRAMES)
 
 
 def test_a_switch_is_told_with_the_teacher_and_every_label_after_it_is_flagged() -> None:

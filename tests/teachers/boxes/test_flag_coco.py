@@ -444,3 +444,34 @@ def test_teachers_that_see_nothing_at_all_judge_nothing(tmp_path: Path) -> None:
     small = make_world(n_images=6, n_detectors=1)
     with pytest.raises(InputError, match="No teacher has a box"):
         flags(tmp_path, labels_of(small), {"a": [], "b": []})
+
+
+def shifted(rows: list[dict[str, Any]], name: str, by: int, of: int) -> list[dict[str, Any]]:
+    return [{**row, name: (row[name] + by) % of} for row in rows]
+
+
+def test_a_detector_with_other_class_ids_or_of_other_images_is_named(world: World, tmp_path: Path) -> None:
+    own = world.detections["detector0"]
+    teachers = {
+        "right": own,
+        "classes": shifted(own, "category_id", 1, len(CLASSES)),
+        "images": shifted(own, "image_id", 7, world.n_images),
+    }
+    _, summary = flags(tmp_path, labels_of(world), teachers)
+    told = {one["teacher"]: one["message"] for one in summary.to_json()["warnings"]}
+    assert sorted(told) == ["classes", "images"]
+    assert "category_id" in told["classes"]
+    assert "image ids" in told["images"]
+    assert [line for line in summary.lines() if line.startswith("WARNING: ")] == [
+        f"WARNING: {told[name]}" for name in ("classes", "images")
+    ]
+
+
+def test_a_weak_detector_or_one_of_a_few_images_is_not_called_another_ones(world: World, tmp_path: Path) -> None:
+    own = world.detections["detector0"]
+    random = np.random.default_rng(0)
+    weak = [{**row, "score": float(score)} for row, score in zip(own, random.uniform(size=len(own)), strict=True)]
+    few = [row for row in own if row["image_id"] < 8]
+    one_class = [row for row in own if row["category_id"] == 1]
+    _, summary = flags(tmp_path, labels_of(world), {"weak": weak, "few": few, "one": one_class})
+    assert summary.warnings == ()

@@ -421,3 +421,17 @@ def test_without_a_teacher_or_a_folder_it_says_what_is_needed(tmp_path: Path) ->
         flag_masks(tmp_path, {}, tmp_path / "out.parquet")
     with pytest.raises(InputError, match="there is no folder"):
         flag_masks(tmp_path / "x", {"t": tmp_path}, tmp_path / "out.parquet")
+
+
+def test_a_teacher_whose_class_ids_are_off_is_named_and_a_weak_one_is_not(tmp_path: Path) -> None:
+    for number in range(8):
+        true = scene(number)
+        save(tmp_path / "labels", f"s{number}", true)
+        save(tmp_path / "off", f"s{number}", (true + 1) % K)
+        save(tmp_path / "weak", f"s{number}", np.roll(true, 25, axis=1))
+    teachers = {name: tmp_path / name for name in ("off", "weak")}
+    summary = flag_masks(tmp_path / "labels", teachers, tmp_path / "out.parquet", classes=NAMES)
+    (warning,) = summary.to_json()["warnings"]
+    assert (warning["teacher"], warning["about"], warning["share"]) == ("off", "classes", 0.0)
+    assert "class ids" in warning["message"]
+    assert f"WARNING: {warning['message']}" in summary.lines()

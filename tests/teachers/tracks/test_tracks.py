@@ -338,3 +338,22 @@ def test_neighbours_that_exchange_ids_are_found_however_unsteadily_boxes_are_dra
     marked = told(flags(tmp_path, there_and_back))
     assert {("id_switch", 25, 3), ("id_switch", 25, 4)} <= marked
     assert {frame for _, frame, _ in marked} <= set(range(24, 41))
+
+
+def test_a_tracker_of_another_sequence_is_named_and_shares_are_of_judged_boxes(tmp_path: Path) -> None:
+    rows = walk()
+    rows[rows[:, 1] <= 2, 6] = 0  # not to be considered
+    seen, other = walk(), walk(seed=5)
+    seen = seen[(seen[:, 1] > 2) & (seen[:, 1] != 3)]
+    other[:, 3] += 400
+    save(tmp_path / "gt.txt", rows)
+    for name, one in (("own", seen), ("other", other)):
+        save(tmp_path / f"{name}.txt", one)
+    teachers = {name: tmp_path / f"{name}.txt" for name in ("own", "other")}
+    summary = flag_tracks(tmp_path / "gt.txt", teachers, tmp_path / "out.parquet")
+    n_ids = len(np.unique(rows[:, 1])) - 2
+    assert summary.matched == {"other": 0.0, "own": pytest.approx((n_ids - 1) / n_ids)}
+    (warning,) = summary.to_json()["warnings"]
+    assert warning["teacher"] == "other"
+    assert "belongs to this sequence" in warning["message"]
+    assert f"WARNING: {warning['message']}" in summary.lines()
