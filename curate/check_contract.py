@@ -39,24 +39,24 @@ def kept_statistics(check: str, table: pa.Table) -> pa.Table:
 
 
 def _conforming(check: str, table: object, wanted: pa.Schema, what: str) -> pa.Table:
-    help_ = f"curate.check.build_{what} makes such a table."
+    remedy = f"curate.check.build_{what} makes such a table."
     if not isinstance(table, pa.Table):
         raise InputError(
-            f"The check {check} must give its {what} as a pyarrow.Table; given: {table!r:.80}. {help_}"
+            f"The check {check} must give its {what} as a pyarrow.Table; given: {table!r:.80}. {remedy}"
         )
-    differ = [name for name in wanted.names if name not in table.column_names]
-    if differ:
-        raise InputError(f"The {what} of the check {check} lack the column {differ[0]!r}. {help_}")
+    lacking = [name for name in wanted.names if name not in table.column_names]
+    if lacking:
+        raise InputError(f"The {what} of the check {check} lack the column {lacking[0]!r}. {remedy}")
     strange = [name for name in table.column_names if name not in wanted.names]
     if strange or table.num_columns != len(wanted):
         named = strange[0] if strange else "one twice"
-        raise InputError(f"The {what} of the check {check} have a column too many: {named!r}. {help_}")
+        raise InputError(f"The {what} of the check {check} have a column too many: {named!r}. {remedy}")
     for field in wanted:
         column = table[field.name]
         if column.type != field.type:
             raise InputError(
                 f"The column {field.name!r} in the {what} of the check {check} must be {field.type}; it is "
-                f"{column.type}. {help_}"
+                f"{column.type}. {remedy}"
             )
         if column.null_count and not field.nullable:
             raise InputError(

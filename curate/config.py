@@ -37,8 +37,9 @@ def load_spec(path: str | Path) -> LoadedSpec:
     """
     file = Path(path)
     if not file.is_file():
-        msg = f"There is no spec at {file}. Write one with: curate init PATH-TO-YOUR-IMAGES"
-        raise ConfigError(msg)
+        hint = did_you_mean(file.name, sorted(beside.name for beside in file.parent.glob("*.yaml")))
+        told = f"There is no spec at {file}. {hint}".rstrip()
+        raise ConfigError(f"{told} Write one with: curate init PATH-TO-YOUR-IMAGES")
     located = load_yaml(file)
     _refuse_blanks(located)
     if isinstance(located.data, dict):

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from curate import config
+from curate.config import load_spec
 from curate.errors import ConfigError
 
 GOOD = """\
@@ -115,3 +116,13 @@ def test_a_spec_is_frozen(tmp_path: Path) -> None:
     spec = config.load_spec(write(tmp_path, GOOD)).spec
     with pytest.raises(ValueError, match="frozen"):
         spec.name = "other"  # type: ignore[misc]
+
+
+def test_a_spec_that_is_not_there_names_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "digits.yaml").write_text("name: digits\n")
+    with pytest.raises(
+        ConfigError, match=r"no spec at .*digitz\.yaml\. Did you mean 'digits\.yaml'\? Write one with"
+    ):
+        load_spec(tmp_path / "digitz.yaml")
+    with pytest.raises(ConfigError, match=r"no spec at .*pets\.yaml\. Write one with: curate init"):
+        load_spec(tmp_path / "nowhere" / "pets.yaml")

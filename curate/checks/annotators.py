@@ -9,21 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from curate import schema
 from curate.check import Batches, Check, build_findings, build_statistics
+from curate.checks.annotator_answers import COLUMNS, Answers, answers_of, columns_of, teachers_mean
 from curate.checks.emit import Fitted, score_by_label, summarize
 from curate.statistics.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
 from curate.statistics.exact import share_interval
 from curate.teachers.consensus import Consensus, error_rates, find_consensus
-from curate.teachers.label_columns import prob_matrix
-from curate.teachers.noise import Floats, Ints
 
 NAME = "annotators"
-COLUMNS = ("label_id", "sample_id", "task", "label", "annotator")
 INSUFFICIENT = "insufficient data"
-_BLOCK_ROWS = 65_536  # of teachers' answers that are read at once
 ALPHA = 0.05
 
 
@@ -48,26 +43,11 @@ class AnnotatorsParams:
     min_ratio_low: float = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """All answers, sorted by label id; `image` and `annotator` are indices into `samples` and `names`."""
-
-    label_ids: list[str]
-    sample_ids: list[str]
-    samples: pa.Array
-    image: Ints
-    annotator: Ints
-    label: Ints
-    names: list[str]
-    classes: tuple[str, ...]
-    counts: Ints  # (images, classes)
-
-
 def fit(batches: Batches, params: AnnotatorsParams) -> Fitted:
     """Hold every answer against all others of its image, and count."""
-    views = [pa.table(batch.select(_columns(batch.schema.names))) for batch in batches]
+    views = [pa.table(batch.select(columns_of(batch.schema.names))) for batch in batches]
     table = pa.concat_tables(views) if views else None
-    answers = _answers(table, params) if table is not None else None
+    answers = answers_of(table, params.classes) if table is not None else None
     if table is None or answers is None:
         row = {"name": "n_annotators", "value": 0.0, "n": 0, "outcome": INSUFFICIENT}
         row["detail"] = {
@@ -80,7 +60,7 @@ def fit(batches: Batches, params: AnnotatorsParams) -> Fitted:
         answers.label,
         n_images=len(answers.counts),
         n_classes=len(answers.classes),
-        teachers=_teachers(table, answers),
+        teachers=teachers_mean(table, answers),
     )
     rows, standing_out = _error_rates(answers, found, params)
     statistics = [*_whole(answers, found), *rows, *_pairs(answers, params)]
@@ -90,59 +70,7 @@ def fit(batches: Batches, params: AnnotatorsParams) -> Fitted:
     )
 
 
-def _columns(names: list[str]) -> list[str]:
-    return [*COLUMNS, *(name for name in names if name.startswith(schema.PROB_PREFIX))]
-
-
-def _answers(table: pa.Table, params: AnnotatorsParams) -> _Answers | None:
-    usable = pc.and_(pc.is_valid(table["annotator"]), pc.equal(table["task"], "classification"))
-    chosen = table.filter(usable).select(COLUMNS).sort_by("label_id")
-    known = params.classes or tuple(sorted(set(chosen["label"].to_pylist())))
-    chosen = chosen.filter(pc.is_in(chosen["label"], value_set=pa.array(known, pa.string())))
-    if not chosen.num_rows or len(known) < 2:
-        return None
-    samples, image = _coded(chosen["sample_id"])
-    names, annotator = _coded(chosen["annotator"])
-    label = pc.index_in(chosen["label"], value_set=pa.array(known, pa.string())).to_numpy().astype(np.int64)
-    pairs = image * len(names) + annotator
-    if len(np.unique(pairs)) < len(pairs):
-        return None  # several classes an image: who gave one more or less has not erred by that
-    counts = np.zeros((len(samples), len(known)), dtype=np.int32)
-    np.add.at(counts, (image, label), 1)
-    ids, owners = chosen["label_id"].to_pylist(), chosen["sample_id"].to_pylist()
-    return _Answers(ids, owners, samples, image, annotator, label, names.to_pylist(), known, counts)
-
-
-def _coded(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
-    """Return the distinct texts in order, and where each row's stands among them."""
-    words = pc.unique(column)
-    words = words.take(pc.sort_indices(words))
-    return words, pc.index_in(column, value_set=words).to_numpy().astype(np.int64)
-
-
-def _teachers(table: pa.Table, answers: _Answers) -> Floats | None:
-    """Return (images, classes), the mean of the teachers for each image; rows of NaN where none has an answer."""
-    columns = [name for name in table.column_names if name.startswith(schema.PROB_PREFIX)]
-    if not columns:
-        return None
-    total = np.zeros((len(answers.counts), len(answers.classes)))
-    n = np.zeros(len(answers.counts))
-    image_of = pc.index_in(table["sample_id"], value_set=answers.samples)
-    image_of = pc.fill_null(image_of, -1).to_numpy().astype(np.int64)
-    for name in columns:
-        for start in range(0, table.num_rows, _BLOCK_ROWS):
-            image = image_of[start : start + _BLOCK_ROWS]
-            column = table[name].slice(start, _BLOCK_ROWS).combine_chunks()
-            probs = prob_matrix(column, len(answers.classes), name).astype(np.float64)
-            known = (image >= 0) & np.isfinite(probs).all(axis=1)
-            np.add.at(total, image[known], probs[known])
-            np.add.at(n, image[known], 1.0)
-    total /= np.maximum(n, 1.0)[:, None]
-    total[n == 0] = np.nan
-    return total
-
-
-def _whole(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
+def _whole(answers: Answers, found: Consensus) -> list[dict[str, Any]]:
     n_answers = answers.counts.sum(axis=1)
     alpha, kappa = krippendorff_alpha(answers.counts), fleiss_kappa(answers.counts)
     several = n_answers >= 2
@@ -162,7 +90,7 @@ def _whole(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
     ]
 
 
-def _rate_of_all(answers: _Answers, found: Consensus) -> dict[str, Any]:
+def _rate_of_all(answers: Answers, found: Consensus) -> dict[str, Any]:
     """Return the rate that everybody's answers share; doubts of the others are no errors, so their mean is none."""
     judged = np.flatnonzero(found.has_reference)
     if not len(judged):
@@ -181,7 +109,7 @@ def _value(name: str, value: float | None, n: int, why: str) -> dict[str, Any]:
 
 
 def _error_rates(
-    answers: _Answers, found: Consensus, params: AnnotatorsParams
+    answers: Answers, found: Consensus, params: AnnotatorsParams
 ) -> tuple[list[dict[str, Any]], dict[tuple[int, int], dict[str, Any]]]:
     """Return the error rate of each annotator and, by (annotator, class), those that stand out.
 
@@ -254,7 +182,7 @@ def _error_rates(
     return rows, standing_out
 
 
-def _pairs(answers: _Answers, params: AnnotatorsParams) -> list[dict[str, Any]]:
+def _pairs(answers: Answers, params: AnnotatorsParams) -> list[dict[str, Any]]:
     """Return how far pairs agree and on which classes they do not, those with most images in common first."""
     by_image: dict[int, list[int]] = {}
     n_answers = np.bincount(answers.image)
@@ -286,7 +214,7 @@ def _pairs(answers: _Answers, params: AnnotatorsParams) -> list[dict[str, Any]]:
     return told
 
 
-def _outvoted(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
+def _outvoted(answers: Answers, found: Consensus) -> list[dict[str, Any]]:
     """Return a finding for each label that the consensus of its image contradicts, itself included."""
     n_answers = answers.counts.sum(axis=1)
     best = found.probs.argmax(axis=1)
@@ -309,7 +237,7 @@ def _outvoted(answers: _Answers, found: Consensus) -> list[dict[str, Any]]:
 
 
 def _prone(
-    answers: _Answers, found: Consensus, standing_out: dict[tuple[int, int], dict[str, Any]]
+    answers: Answers, found: Consensus, standing_out: dict[tuple[int, int], dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return a finding for each doubted label of an annotator who stands out on its class."""
     rows = []
@@ -321,7 +249,7 @@ def _prone(
     return rows
 
 
-def _finding(answers: _Answers, row: int, issue: str, risk: float, args: dict[str, Any]) -> dict[str, Any]:
+def _finding(answers: Answers, row: int, issue: str, risk: float, args: dict[str, Any]) -> dict[str, Any]:
     return {
         "issue": issue,
         "sample_id": answers.sample_ids[row],

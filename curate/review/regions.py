@@ -84,17 +84,12 @@ def baseline_of(some: Sequence[Mapping[str, Any]]) -> list[Document]:
     return [{name: one[name] for name in names} for one in some if "region" in one]
 
 
-def drawn_in(document: Mapping[str, Any] | None) -> list[Document]:
-    """Return the regions of a sample document."""
-    return list(((document or {}).get(FIELD) or {}).get("detections") or [])
-
-
 def shown(document: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[dict[Target, set[Signal]], list[str]]:
     """Return the signals that tags on regions are, per target, and the curate tags that mean nothing."""
     known = {one["id"]: one for one in baseline.get(FIELD, ())}
     found: dict[Target, set[Signal]] = defaultdict(set)
     unknown = []
-    for drawn in drawn_in(document):
+    for drawn in rows.drawn_in(document, FIELD):
         one = known.get(str(drawn["_id"]))
         for tag in drawn.get("tags") or ():
             if not tag.startswith(TAG_PREFIX):
@@ -134,8 +129,8 @@ def on_display(
 
 def merge(new: Document, current: Mapping[str, Any] | None) -> Document:
     """Return the document with the regions of `new`, tagged as they are in `current`."""
-    tags = {str(one["_id"]): list(one.get("tags") or ()) for one in drawn_in(current)}
-    merged = [{**one, "tags": tags.get(str(one["_id"]), one["tags"])} for one in drawn_in(new)]
+    tags = {str(one["_id"]): list(one.get("tags") or ()) for one in rows.drawn_in(current, FIELD)}
+    merged = [{**one, "tags": tags.get(str(one["_id"]), one["tags"])} for one in rows.drawn_in(new, FIELD)]
     return {**new, FIELD: {"_cls": "Detections", "detections": merged}} if merged else new
 
 
@@ -145,7 +140,7 @@ def replay(document: Document, baseline: Mapping[str, Any], held: Held) -> Docum
     wanted = {one["id"]: tag for one in baseline.get(FIELD, ()) for tag in _missing(document, one, held, already)}
     replayed = [
         {**one, "tags": [*one["tags"], wanted[str(one["_id"])]]} if str(one["_id"]) in wanted else one
-        for one in drawn_in(document)
+        for one in rows.drawn_in(document, FIELD)
     ]
     return {**document, FIELD: {"_cls": "Detections", "detections": replayed}} if wanted else document
 

@@ -223,3 +223,8 @@ def arguments(text: str | None) -> dict[str, Any]:
     """Return the arguments of a reason from their canonical JSON."""
     found: dict[str, Any] = json.loads(text) if text else {}
     return found
+
+
+def drawn_in(document: Mapping[str, Any] | None, field: str) -> list[dict[str, Any]]:
+    """Return the detections of a field of a sample document."""
+    return list(((document or {}).get(field) or {}).get("detections") or [])

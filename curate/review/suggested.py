@@ -121,17 +121,12 @@ def baseline_of(some: Sequence[Mapping[str, Any]]) -> list[Document]:
     return [{name: one[name] for name in names if one[name] is not None} for one in some]
 
 
-def drawn_in(document: Mapping[str, Any] | None) -> list[Document]:
-    """Return the suggestions of a sample document."""
-    return list(((document or {}).get(FIELD) or {}).get("detections") or [])
-
-
 def shown(document: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[dict[Target, set[Signal]], list[str]]:
     """Return the signals that tags on suggestions are, per target, and the curate tags that mean nothing."""
     known = {one["id"]: one for one in baseline.get(FIELD, ())}
     found: dict[Target, set[Signal]] = defaultdict(set)
     unknown = []
-    for drawn in drawn_in(document):
+    for drawn in rows.drawn_in(document, FIELD):
         one = known.get(str(drawn["_id"]))
         for tag in drawn.get("tags") or ():
             word = tag.removeprefix(TAG_PREFIX)
@@ -188,9 +183,9 @@ def on_display(
 def merge(new: Document, current: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> Document:
     """Return the document with the suggestions of `new`, tagged, moved and renamed as they are in `current`."""
     was = {one["id"]: one for one in (before or {}).get(FIELD, ())}
-    edited = {str(one["_id"]): one for one in drawn_in(current)}
+    edited = {str(one["_id"]): one for one in rows.drawn_in(current, FIELD)}
     merged = []
-    for one in drawn_in(new):
+    for one in rows.drawn_in(new, FIELD):
         mine, old = edited.get(str(one["_id"])), was.get(str(one["_id"]))
         if mine is None or old is None:
             merged.append(one)
@@ -205,7 +200,7 @@ def merge(new: Document, current: Mapping[str, Any] | None, before: Mapping[str,
 
 def replay(document: Document, baseline: Mapping[str, Any], held: Held) -> Document:
     """Return the document with every standing decision about a suggested box visible on it."""
-    drawn = {str(one["_id"]): dict(one) for one in drawn_in(document)}
+    drawn = {str(one["_id"]): dict(one) for one in rows.drawn_in(document, FIELD)}
     already, _ = shown(document, baseline)
     for one in baseline.get(FIELD, ()):
         mine, target = drawn.get(one["id"]), _target(document, one)
