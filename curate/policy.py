@@ -87,7 +87,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
 DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(statistic="ingest.share_out", max=0.05, level="fail"),
     Gate(statistic="*.ran", min=1.0, level="fail", allow_insufficient=True),  # said in the summary, and no crash
-    Gate(statistic="expectations.*", min=1.0, level="fail", allow_insufficient=True),
+    Gate(statistic="expectations.*", min=1.0, level="fail"),
     Gate(statistic="leakage.share_of_samples", max=0.01, level="warn"),
     Gate(statistic="label_noise.noise_rate", max=0.20, level="warn"),
     Gate(statistic="release.share_excluded", max=0.50, level="fail"),
