@@ -137,13 +137,10 @@ def _audit_table(
     answers: Path | None,
     reviewer: str | None,
 ) -> None:
-    from curate.audit import store, verbs  # noqa: PLC0415 - `curate --help` needs none of it
+    from curate.audit import verbs  # noqa: PLC0415 - `curate --help` needs none of it
 
     if answers is not None:
-        audit = store.read(verbs.table_folder(answers))
-        taken = verbs.take_sheet(
-            audit, answers, reviewer=reviewer, ledger_folder=None, target_precision=target_precision
-        )
+        taken = verbs.take_table_sheet(table, answers, reviewer=reviewer, target_precision=target_precision)
         terminal.tell(taken.to_json(), taken.lines)
         return
     if csv is None:
