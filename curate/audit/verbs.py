@@ -11,7 +11,7 @@ from curate import runs
 from curate.audit import population, store
 from curate.audit.answers import Answer
 from curate.audit.decisions import decision_rows
-from curate.audit.design import draw
+from curate.audit.draw import draw
 from curate.audit.result import AuditResult, lines, result_of
 from curate.audit.sheet import read_sheet, write_sheet
 from curate.audit.store import Audit
@@ -64,7 +64,7 @@ def open_audit(
         name: NAME, of which the latest version is audited, or NAME@ID.
         budget: looks.
         seed: of the draw.
-        target_precision: see `design.draw`.
+        target_precision: see `draw.draw`.
         new: draw another one though one is open or done.
 
     Raises:
