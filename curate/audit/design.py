@@ -1,4 +1,4 @@
-"""What is fixed before anyone looks: which labels are looked at, with which chance, and which thresholds may be chosen."""
+"""What is fixed before anyone looks: which labels are looked at, with which chance, and which thresholds may be had."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,39 +59,65 @@ def draw(
     """
     _refuse(population, budget, target_precision)
     salt = f"{seed}\0{schema.canonical_json(dict(subject))}"
-    ids = population["label_id"].to_pylist()
-    keys = np.array([hashlib.sha256(f"{salt}\0{one}".encode()).digest()[:8] for one in ids], dtype="S8")
-    risk = population["risk"].to_numpy().astype(np.float64)
-    flagged = np.asarray(population["flagged"].to_numpy(zero_copy_only=False), dtype=bool)
-    keys_as_ints = np.frombuffer(keys.tobytes(), dtype=">u8") if len(keys) else np.zeros(0, ">u8")
-    order = np.lexsort((keys_as_ints, -risk))
-    rank = np.empty(len(ids), dtype=np.int64)
-    rank[order] = np.arange(1, len(ids) + 1)
-    band_of, names = _bands(flagged[order])
-    band = np.empty(len(ids), dtype=np.int64)
-    band[order] = band_of
-    sizes = np.bincount(band, minlength=len(names))
-    drawn = _allocate(sizes, [dict(BANDS)[name] for name in names], budget - budget // LOOKS_PER_REPEAT)
-    rows = [_smallest(keys_as_ints, np.flatnonzero(band == b), n) for b, n in enumerate(drawn)]
-    items = _items(population, np.concatenate(rows), band, rank, sizes, drawn)
-    bands = tuple(Band(name, name == "flagged", int(sizes[b]), int(drawn[b])) for b, name in enumerate(names))
-    membership = pa.table({"label_id": population["label_id"], "band": pa.array(band.astype(np.int8))})
+    n_repeats = budget // LOOKS_PER_REPEAT
+    ranked = _ranked(population, salt)
+    drawn = _allocate(ranked.sizes, [dict(BANDS)[name] for name in ranked.names], budget - n_repeats)
+    items = _items(population, ranked, drawn)
+    membership = pa.table({"label_id": population["label_id"], "band": pa.array(ranked.band.astype(np.int8))})
     membership = membership.sort_by("label_id").combine_chunks()
+    sizes = zip(ranked.names, ranked.sizes.tolist(), drawn, strict=True)
     design = Design(
         subject=dict(subject),
         seed=seed,
         budget=budget,
         alpha=alpha,
         target_precision=target_precision,
-        n_flagged=int(flagged.sum()),
+        n_flagged=ranked.n_flagged,
         population_sha256=population_digest(population),
         membership_sha256=runs.digest_table(membership),
-        bands=bands,
+        bands=tuple(Band(name, name == "flagged", n_all, n_drawn) for name, n_all, n_drawn in sizes),
         items=items,
-        looks=_looks(items, salt, budget // LOOKS_PER_REPEAT),
-        candidates=_candidates(risk, band, len(names), int(flagged.sum())),
+        looks=_looks(items, salt, n_repeats),
+        candidates=_candidates(ranked),
     )
     return design, membership
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The labels by falling risk, in their bands.
+
+    Attributes:
+        keys: (N,) hashes of the ids; they break ties and say who is drawn.
+        risk: (N,).
+        rank: (N,) from 1, the riskiest.
+        band: (N,) index into `names`.
+        names: of the bands that hold any label.
+        sizes: labels in each.
+        n_flagged: labels.
+    """
+
+    keys: np.ndarray
+    risk: np.ndarray
+    rank: np.ndarray
+    band: np.ndarray
+    names: list[str]
+    sizes: np.ndarray
+    n_flagged: int
+
+
+def _ranked(population: pa.Table, salt: str) -> _Ranked:
+    ids = population["label_id"].to_pylist()
+    digests = b"".join(hashlib.sha256(f"{salt}\0{one}".encode()).digest()[:8] for one in ids)
+    keys = np.frombuffer(digests, dtype=">u8")
+    risk = population["risk"].to_numpy().astype(np.float64)
+    flagged = np.asarray(population["flagged"].to_numpy(zero_copy_only=False), dtype=bool)
+    order = np.lexsort((keys, -risk))
+    rank, band = (np.empty(len(ids), dtype=np.int64) for _ in range(2))
+    rank[order] = np.arange(1, len(ids) + 1)
+    band[order], names = _bands(flagged[order])
+    sizes = np.bincount(band, minlength=len(names))
+    return _Ranked(keys, risk, rank, band, names, sizes, int(flagged.sum()))
 
 
 def _refuse(population: pa.Table, budget: int, target_precision: float | None) -> None:
@@ -130,25 +157,20 @@ def _allocate(sizes: Sequence[int] | np.ndarray, shares: Sequence[float], n: int
     return drawn
 
 
-def _smallest(keys: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    return rows[np.argsort(keys[rows], kind="stable")[:n]]
-
-
-def _items(
-    population: pa.Table,
-    rows: np.ndarray,
-    band: np.ndarray,
-    rank: np.ndarray,
-    sizes: np.ndarray,
-    drawn: Sequence[int],
-) -> tuple[Item, ...]:
+def _items(population: pa.Table, ranked: _Ranked, drawn: Sequence[int]) -> tuple[Item, ...]:
+    """Return the labels of each band whose keys are the smallest, with what is known of them."""
+    of_band = [np.flatnonzero(ranked.band == band) for band in range(len(drawn))]
+    chosen = [
+        rows[np.argsort(ranked.keys[rows], kind="stable")[:n]] for rows, n in zip(of_band, drawn, strict=True)
+    ]
+    rows = np.concatenate(chosen)
     told = population.select(POPULATION.names).take(pa.array(rows)).to_pylist()
     return tuple(
         Item(
             item=number,
-            band=int(band[row]),
-            inclusion_probability=drawn[int(band[row])] / int(sizes[band[row]]),
-            rank=int(rank[row]),
+            band=int(ranked.band[row]),
+            inclusion_probability=drawn[int(ranked.band[row])] / int(ranked.sizes[ranked.band[row]]),
+            rank=int(ranked.rank[row]),
             **known,
         )
         for number, (row, known) in enumerate(zip(rows.tolist(), told, strict=True))
@@ -170,22 +192,22 @@ def _looks(items: Sequence[Item], salt: str, n_repeats: int) -> tuple[Look, ...]
     return tuple(Look(look[:12], item.item, repeat) for look, item, repeat in ordered)
 
 
-def _candidates(risk: np.ndarray, band: np.ndarray, n_bands: int, n_flagged: int) -> tuple[Candidate, ...]:
+def _candidates(ranked: _Ranked) -> tuple[Candidate, ...]:
     """Return thresholds from strict to lenient: close to each other around today's cut, coarser further off."""
-    falling = np.sort(risk)[::-1]
-    centre = max(n_flagged, min(60, len(risk)))
+    falling, n_labels = np.sort(ranked.risk)[::-1], len(ranked.risk)
+    centre = max(ranked.n_flagged, min(60, n_labels))
     ranks = np.concatenate(
         [
             np.geomspace(max(1.0, centre / 20), centre * 0.5, 12),
             np.linspace(centre * 0.5, centre * 1.6, 45),
-            np.geomspace(centre * 1.6, max(centre * 1.6, len(risk)), 18),
+            np.geomspace(centre * 1.6, max(centre * 1.6, n_labels), 18),
         ]
     )
-    places = np.unique(np.clip(np.round(ranks).astype(int), 1, len(risk))) - 1
+    places = np.unique(np.clip(np.round(ranks).astype(int), 1, n_labels)) - 1
     values = sorted({float(falling[place]) for place in places}, reverse=True)
     found = []
     for value in values:
-        above = risk >= value
-        by_band = np.bincount(band[above], minlength=n_bands)
+        above = ranked.risk >= value
+        by_band = np.bincount(ranked.band[above], minlength=len(ranked.names))
         found.append(Candidate(value, int(above.sum()), tuple(int(n) for n in by_band)))
     return tuple(found)
