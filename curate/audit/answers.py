@@ -70,6 +70,28 @@ def read_verdict(text: str | None, true_label: str | None, given: str | None, *,
     return verdict
 
 
+_CLAIM_WORDS: dict[str, Verdict] = {"yes": "wrong", "y": "wrong", "no": "correct", "n": "correct"}
+_CLAIM_WORDS |= {word: verdict for word, verdict in _WORDS.items() if verdict == "can't tell"}
+
+
+def read_claim(text: str | None, *, where: str) -> Verdict | None:
+    """Return what was said to the question of a claim: yes is "wrong", as the annotation is; None where nothing was.
+
+    Raises:
+        InputError: a word that is no answer. "Correct" could be the claim or the annotation, so it is none.
+    """
+    word = (text or "").strip().lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    if not word:
+        return None
+    verdict = _CLAIM_WORDS.get(word)
+    if verdict is None:
+        raise InputError(
+            f"{where}: the question on the sheet is answered by yes, no or can't tell; given: {text!r}. "
+            f"{did_you_mean(word, _CLAIM_WORDS)}".rstrip()
+        )
+    return verdict
+
+
 def latest(answers: Sequence[Answer]) -> dict[str, Answer]:
     """Return the last answer to each look."""
     return {answer.look: answer for answer in answers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import pyarrow as pa
@@ -38,6 +38,7 @@ class Band:
     flagged: bool
     n_all: int
     n_drawn: int
+    issue: str | None = None  # of claims, see `claims`
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,9 @@ class Item:
     suggested_label: str | None
     finding_id: str | None
     content_sha256: str | None
+    issue: str | None = None  # of a claim, see `claims`
+    annotation: str | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,8 @@ class Candidate:
 
     risk: float
     n_above: int
-    by_band: tuple[int, ...]
+    by_band: tuple[int, ...]  # of claims: by the bands of the issue
+    issue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Design:
         items: what was drawn.
         looks: in the order in which they are asked.
         candidates: thresholds, strictest first.
+        partial: issues of which not every claim that is not flagged can be drawn, see `claims.Claims`.
     """
 
     subject: Mapping[str, Any]
@@ -109,6 +115,27 @@ class Design:
     items: tuple[Item, ...]
     looks: tuple[Look, ...]
     candidates: tuple[Candidate, ...]
+    partial: tuple[str, ...] = ()
+
+    @property
+    def issues(self) -> tuple[str, ...]:
+        """The issues of an audit of claims; empty of one of labels."""
+        return tuple(dict.fromkeys(band.issue for band in self.bands if band.issue is not None))
+
+    def of_issue(self, issue: str) -> Design:
+        """Return the part of an audit of claims that is about one issue: an audit like one of labels."""
+        at = [number for number, band in enumerate(self.bands) if band.issue == issue]
+        items = tuple(replace(item, band=at.index(item.band)) for item in self.items if item.issue == issue)
+        numbers = {item.item for item in items}
+        bands = tuple(self.bands[number] for number in at)
+        return replace(
+            self,
+            bands=bands,
+            items=items,
+            looks=tuple(look for look in self.looks if look.item in numbers),
+            candidates=tuple(one for one in self.candidates if one.issue == issue),
+            n_flagged=sum(band.n_all for band in bands if band.flagged),
+        )
 
     @property
     def n_population(self) -> int:
@@ -117,7 +144,7 @@ class Design:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; `Design.from_json` reads them back."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": FORMAT, **_without_claims(asdict(self))}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -129,12 +156,13 @@ class Design:
         try:
             if value["format"] != FORMAT:
                 raise ValueError(f"its format is {value['format']}, this curate reads {FORMAT}")  # noqa: TRY301 - joins the others below
-            given = {name: value[name] for name in cls.__dataclass_fields__}
+            given = {name: value[name] for name in cls.__dataclass_fields__ if name != "partial"}
+            given["partial"] = tuple(value.get("partial", ()))
             given["bands"] = tuple(Band(**band) for band in value["bands"])
             given["items"] = tuple(Item(**item) for item in value["items"])
             given["looks"] = tuple(Look(**look) for look in value["looks"])
             given["candidates"] = tuple(
-                Candidate(c["risk"], c["n_above"], tuple(c["by_band"])) for c in value["candidates"]
+                Candidate(c["risk"], c["n_above"], tuple(c["by_band"]), c.get("issue")) for c in value["candidates"]
             )
             return cls(**given)
         except (KeyError, TypeError, ValueError) as error:
@@ -146,6 +174,19 @@ class Design:
     def digest(self) -> str:
         """The sha256 of the design: who shows it before the answers has shown that nothing was chosen after them."""
         return runs.digest_json(self.to_json())
+
+
+_OF_CLAIMS = ("issue", "annotation", "place")
+
+
+def _without_claims(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a design's values without what only claims have, where it is about labels: its digest stays."""
+    if any(band["issue"] is not None for band in value["bands"]):
+        return value
+    kept = {name: one for name, one in value.items() if name != "partial"}
+    for name in ("bands", "items", "candidates"):
+        kept[name] = [{k: v for k, v in row.items() if k not in _OF_CLAIMS} for row in value[name]]
+    return kept
 
 
 def population_digest(population: pa.Table) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import runs, schema
-from curate.audit.design import POPULATION, Band, Candidate, Design, Item, Look, population_digest
+from curate.audit.design import Band, Candidate, Design, Item, Look, population_digest
 from curate.errors import ConfigError, InputError
 from curate.statistics.exact import ALPHA
 
@@ -35,6 +36,7 @@ def draw(
     seed: int = 0,
     target_precision: float | None = None,
     alpha: float = ALPHA,
+    partial: Sequence[str] = (),
 ) -> tuple[Design, pa.Table]:
     """Draw the labels to look at.
 
@@ -43,12 +45,13 @@ def draw(
     hash of seed and label id, so row order leaves no trace and the same call draws the same labels.
 
     Args:
-        population: `POPULATION`; ids are unique.
+        population: `POPULATION`, or `claims.CLAIMS`, whose issues have bands of their own; ids are unique.
         subject: says what was audited; its `number` keeps two audits of one dataset apart.
         budget: looks in all; one of eleven asks about a label for the second time.
         seed: of the draw.
         target_precision: what a threshold has to reach, named before anyone looks.
         alpha: error of each statement.
+        partial: of claims, see `claims.Claims`.
 
     Returns:
         The design, and `label_id`, `band` of every label, sorted by id.
@@ -60,27 +63,45 @@ def draw(
     _refuse(population, budget, target_precision)
     salt = f"{seed}\0{schema.canonical_json(dict(subject))}"
     n_repeats = budget // LOOKS_PER_REPEAT
-    ranked = _ranked(population, salt)
-    drawn = _allocate(ranked.sizes, [dict(BANDS)[name] for name in ranked.names], budget - n_repeats)
-    items = _items(population, ranked, drawn)
-    membership = pa.table({"label_id": population["label_id"], "band": pa.array(ranked.band.astype(np.int8))})
-    membership = membership.sort_by("label_id").combine_chunks()
-    sizes = zip(ranked.names, ranked.sizes.tolist(), drawn, strict=True)
+    parts = [_ranked(*part, salt) for part in _parts(population)]
+    names = [name for part in parts for name in part.names]
+    sizes = [int(size) for part in parts for size in part.sizes]
+    drawn = _allocate(sizes, [dict(BANDS)[name] for name in names], budget - n_repeats)
+    items: list[Item] = []
+    bands: list[Band] = []
+    membership: list[pa.Table] = []
+    for part in parts:
+        first, mine = len(bands), drawn[len(bands) : len(bands) + len(part.names)]
+        items += _items(part, mine, first_item=len(items), first_band=first)
+        told = zip(part.names, part.sizes.tolist(), mine, strict=True)
+        bands += [Band(name, name == "flagged", n_all, n, part.issue) for name, n_all, n in told]
+        of_band = pa.array((part.band + first).astype(np.int8))
+        membership.append(pa.table({"label_id": part.labels["label_id"], "band": of_band}))
+    held = pa.concat_tables(membership).sort_by("label_id").combine_chunks()
     design = Design(
         subject=dict(subject),
         seed=seed,
         budget=budget,
         alpha=alpha,
         target_precision=target_precision,
-        n_flagged=ranked.n_flagged,
+        n_flagged=sum(part.n_flagged for part in parts),
         population_sha256=population_digest(population),
-        membership_sha256=runs.digest_table(membership),
-        bands=tuple(Band(name, name == "flagged", n_all, n_drawn) for name, n_all, n_drawn in sizes),
-        items=items,
+        membership_sha256=runs.digest_table(held),
+        bands=tuple(bands),
+        items=tuple(items),
         looks=_looks(items, salt, n_repeats),
-        candidates=_candidates(ranked),
+        candidates=tuple(candidate for part in parts for candidate in _candidates(part)),
+        partial=tuple(partial),
     )
-    return design, membership
+    return design, held
+
+
+def _parts(population: pa.Table) -> list[tuple[pa.Table, str | None]]:
+    """Return labels as they are, claims by issue."""
+    if "issue" not in population.column_names:
+        return [(population, None)]
+    issues = sorted(pc.unique(population["issue"]).to_pylist())
+    return [(population.filter(pc.equal(population["issue"], one)).combine_chunks(), one) for one in issues]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +109,8 @@ class _Ranked:
     """The labels by falling risk, in their bands.
 
     Attributes:
+        labels: N rows of the population.
+        issue: of claims.
         keys: (N,) hashes of the ids; they break ties and say who is drawn.
         risk: (N,).
         rank: (N,) from 1, the riskiest.
@@ -97,6 +120,8 @@ class _Ranked:
         n_flagged: labels.
     """
 
+    labels: pa.Table
+    issue: str | None
     keys: np.ndarray
     risk: np.ndarray
     rank: np.ndarray
@@ -106,7 +131,7 @@ class _Ranked:
     n_flagged: int
 
 
-def _ranked(population: pa.Table, salt: str) -> _Ranked:
+def _ranked(population: pa.Table, issue: str | None, salt: str) -> _Ranked:
     ids = population["label_id"].to_pylist()
     digests = b"".join(hashlib.sha256(f"{salt}\0{one}".encode()).digest()[:8] for one in ids)
     keys = np.frombuffer(digests, dtype=">u8")
@@ -117,7 +142,7 @@ def _ranked(population: pa.Table, salt: str) -> _Ranked:
     rank[order] = np.arange(1, len(ids) + 1)
     band[order], names = _bands(flagged[order])
     sizes = np.bincount(band, minlength=len(names))
-    return _Ranked(keys, risk, rank, band, names, sizes, int(flagged.sum()))
+    return _Ranked(population, issue, keys, risk, rank, band, names, sizes, int(flagged.sum()))
 
 
 def _refuse(population: pa.Table, budget: int, target_precision: float | None) -> None:
@@ -157,24 +182,24 @@ def _allocate(sizes: Sequence[int] | np.ndarray, shares: Sequence[float], n: int
     return drawn
 
 
-def _items(population: pa.Table, ranked: _Ranked, drawn: Sequence[int]) -> tuple[Item, ...]:
+def _items(ranked: _Ranked, drawn: Sequence[int], *, first_item: int, first_band: int) -> list[Item]:
     """Return the labels of each band whose keys are the smallest, with what is known of them."""
     of_band = [np.flatnonzero(ranked.band == band) for band in range(len(drawn))]
     chosen = [
         rows[np.argsort(ranked.keys[rows], kind="stable")[:n]] for rows, n in zip(of_band, drawn, strict=True)
     ]
     rows = np.concatenate(chosen)
-    told = population.select(POPULATION.names).take(pa.array(rows)).to_pylist()
-    return tuple(
+    told = ranked.labels.take(pa.array(rows)).to_pylist()
+    return [
         Item(
-            item=number,
-            band=int(ranked.band[row]),
+            item=first_item + number,
+            band=first_band + int(ranked.band[row]),
             inclusion_probability=drawn[int(ranked.band[row])] / int(ranked.sizes[ranked.band[row]]),
             rank=int(ranked.rank[row]),
             **known,
         )
         for number, (row, known) in enumerate(zip(rows.tolist(), told, strict=True))
-    )
+    ]
 
 
 def _looks(items: Sequence[Item], salt: str, n_repeats: int) -> tuple[Look, ...]:
@@ -209,5 +234,5 @@ def _candidates(ranked: _Ranked) -> tuple[Candidate, ...]:
     for value in values:
         above = ranked.risk >= value
         by_band = np.bincount(ranked.band[above], minlength=len(ranked.names))
-        found.append(Candidate(value, int(above.sum()), tuple(int(n) for n in by_band)))
+        found.append(Candidate(value, int(above.sum()), tuple(int(n) for n in by_band), ranked.issue))
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from curate import schema
 from curate.audit.design import POPULATION
 from curate.errors import ConfigError, InputError
 from curate.manifest.read import LoadedRelease
+from curate.teachers.label_columns import is_list
 
+SEPARATOR = "; "  # between several labels of a row
+NO_CLASS = "(none)"  # an empty list: none of the classes
 _LABELS = ("label_id", "sample_id", "uri", "given_label", "bbox", "content_sha256")
 
 
@@ -82,10 +86,39 @@ def label_error_findings(findings: pa.Table) -> pa.Table:
 
 
 def of_table(path: Path) -> pa.Table:
-    """Return `POPULATION` of a table of flags, such as `curate flag` writes.
+    """Return `POPULATION` of a table of flags of labels, such as `curate flag` writes; of claims see `claims`.
 
-    It needs `risk` and `flagged`; `sample_id` (or `label_id`), `label`, `suggested_label` and a column that names
-    the image (`image`, `uri`, `file`) are used where they are there. A risk that is null counts as 0.
+    A row is a label; of several labels a row, the flags are about the whole list, and so is what is asked. It needs
+    `risk` and `flagged`; `sample_id` (or `label_id`), `label`, `suggested_label` and a column that names the image
+    (`image`, `uri`, `file`) are used where they are there. A risk that is null counts as 0.
+
+    Raises:
+        ConfigError: there is no file.
+        InputError: it is no Parquet, or a column is missing or of the wrong kind.
+    """
+    table = read_flags(path)
+    names = set(table.column_names)
+    key = next((name for name in ("label_id", "sample_id") if name in names), None)
+    n = table.num_rows
+    ids = pc.cast(table[key], pa.string()) if key else pa.array([str(row) for row in range(n)])
+    image = next((name for name in ("image", "uri", "file") if name in names and _is_text(table, name)), key)
+    columns = {
+        "label_id": ids,
+        "sample_id": ids,
+        "uri": pc.cast(table[image], pa.string()) if image else ids,
+        "given_label": _text(table, "label" if "label" in names else "given_label"),
+        "bbox": pa.nulls(n, schema.BBOX),
+        "risk": pc.fill_null(table["risk"], 0.0),
+        "flagged": table["flagged"],
+        "suggested_label": _text(table, "suggested_label"),
+        "finding_id": pa.nulls(n, pa.string()),
+        "content_sha256": pa.nulls(n, pa.string()),
+    }
+    return pa.table(columns).cast(POPULATION).combine_chunks()
+
+
+def read_flags(path: Path) -> pa.Table:
+    """Return a table of flags with `risk` (double, null = not judged) and `flagged` (never null).
 
     Raises:
         ConfigError: there is no file.
@@ -102,27 +135,14 @@ def of_table(path: Path) -> pa.Table:
     missing = [name for name in ("risk", "flagged") if name not in table.column_names]
     if missing:
         raise InputError.from_missing_columns(missing, table.column_names, needed_by="An audit of a table")
-    names = set(table.column_names)
-    key = next((name for name in ("label_id", "sample_id") if name in names), None)
-    n = table.num_rows
-    ids = pc.cast(table[key], pa.string()) if key else pa.array([str(row) for row in range(n)])
-    image = next((name for name in ("image", "uri", "file") if name in names and _is_text(table, name)), key)
-    risk = pc.fill_null(pc.cast(table["risk"], pa.float64()), 0.0)
-    if n and not bool(np.isfinite(risk.to_numpy()).all()):
+    risk = pc.cast(table["risk"], pa.float64())
+    if not bool(np.isfinite(risk.drop_null().to_numpy()).all()):
         raise InputError(f"{path}: every risk must be a number or null; some are infinite or not a number.")
-    columns = {
-        "label_id": ids,
-        "sample_id": ids,
-        "uri": pc.cast(table[image], pa.string()) if image else ids,
-        "given_label": _text(table, "label" if "label" in names else "given_label"),
-        "bbox": pa.nulls(n, schema.BBOX),
-        "risk": risk,
-        "flagged": pc.fill_null(table["flagged"], False),  # noqa: FBT003 - pyarrow's fill value
-        "suggested_label": _text(table, "suggested_label"),
-        "finding_id": pa.nulls(n, pa.string()),
-        "content_sha256": pa.nulls(n, pa.string()),
-    }
-    return pa.table(columns).cast(POPULATION).combine_chunks()
+    flagged = pc.fill_null(table["flagged"], False)  # noqa: FBT003 - pyarrow's fill value
+    told = {"risk": risk, "flagged": flagged}
+    for name, values in told.items():
+        table = table.set_column(table.column_names.index(name), name, values)
+    return table
 
 
 def _is_text(table: pa.Table, name: str) -> bool:
@@ -133,4 +153,11 @@ def _is_text(table: pa.Table, name: str) -> bool:
 def _text(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
     if name not in table.column_names:
         return pa.nulls(table.num_rows, pa.string())
+    if is_list(table.schema.field(name).type):
+        return pa.array([None if one is None else joined(one) for one in table[name].to_pylist()], pa.string())
     return pc.cast(table[name], pa.string())
+
+
+def joined(labels: Sequence[object]) -> str:
+    """Return several labels as one text, the same whatever their order."""
+    return SEPARATOR.join(sorted(str(one) for one in labels)) or NO_CLASS

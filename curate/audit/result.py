@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.audit.answers import Agreement, agreement
+from curate.audit.by_issue import IssueResult, by_issue, issue_lines, precision_of_all, shown
 from curate.audit.estimate import METHOD, Estimate, Estimates, estimates
 from curate.audit.store import Audit
 from curate.audit.threshold import Certificate, Placed, certify, place
@@ -26,10 +27,12 @@ class AuditResult:
 
     Attributes:
         audit: where it comes from.
-        estimates: of the flags; None while looks have no answer.
+        estimates: of the flags; None while looks have no answer, and of claims.
         certificate: for the target precision; None where none was named, or looks have no answer.
         placed: the threshold with the best estimated F1; None where too little was seen.
         agreement: of second looks with first ones.
+        by_issue: of claims, instead of the others; empty while looks have no answer.
+        precision: of claims, the share of all flags that are right.
     """
 
     audit: Audit
@@ -37,10 +40,13 @@ class AuditResult:
     certificate: Certificate | None
     placed: Placed | None
     agreement: Agreement
+    by_issue: tuple[IssueResult, ...] = ()
+    precision: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values without clock, path or person."""
         design = self.audit.design
+        told = self._of_claims() if design.issues else {}
         return {
             "audit": design.digest,
             "answers": self.audit.answers_digest,
@@ -61,6 +67,15 @@ class AuditResult:
             "estimates": self.estimates.to_json() if self.estimates else None,
             "certificate": self.certificate.to_json() if self.certificate else None,
             "best_f1": self.placed.to_json() if self.placed else None,
+            **told,
+        }
+
+    def _of_claims(self) -> dict[str, Any]:
+        bands = self.audit.design.bands
+        return {
+            "bands": [{"issue": b.issue, "band": b.name, "n_all": b.n_all, "n_drawn": b.n_drawn} for b in bands],
+            "precision": self.precision.to_json() if self.precision else None,
+            "by_issue": [one.to_json() for one in self.by_issue],
         }
 
 
@@ -81,6 +96,9 @@ def result_of(audit: Audit, *, target_precision: float | None = None) -> AuditRe
     if audit.open_looks:
         return AuditResult(audit, None, None, None, twice)
     said = audit.said
+    if audit.design.issues:
+        found, every = by_issue(audit.design, said, target), precision_of_all(audit.design, said)
+        return AuditResult(audit, None, None, None, twice, found, every)
     return AuditResult(
         audit,
         estimates(audit.design, said),
@@ -120,33 +138,39 @@ def statistics(found: Estimates | None, twice: Agreement | None, *, why: Mapping
 def lines(result: AuditResult) -> list[str]:
     """Return it for people."""
     design, audit = result.audit.design, result.audit
+    things = "claims" if design.issues else "labels"
     told = [
         f"audit {audit.short_id} of {_subject(design.subject)}: {len(design.looks)} looks at {len(design.items)} of "
-        f"{design.n_population:,} labels, {design.n_flagged:,} of them flagged"
+        f"{design.n_population:,} {things}, {design.n_flagged:,} of them flagged"
     ]
+    if result.by_issue and result.precision is not None:
+        n_unsure = sum(answer.verdict == "can't tell" for answer in audit.said.values())
+        return [*told, *issue_lines(result.by_issue, result.precision, n_unsure), *_twice_lines(result.agreement)]
     if result.estimates is None:
         n_open = len(audit.open_looks)
         return [*told, f"  {n_open} looks have no answer yet; an audit speaks when it is complete"]
     found = result.estimates
     told += [
-        f"  precision      {_shown(found.precision)} of the flagged labels are wrong",
-        f"  recall         {_shown(found.recall)} of the wrong labels are flagged",
-        f"  F1             {_shown(found.f1)}",
-        f"  wrong labels   {_shown(found.noise_rate)} of all labels",
+        f"  precision      {shown(found.precision)} of the flagged labels are wrong",
+        f"  recall         {shown(found.recall)} of the wrong labels are flagged",
+        f"  F1             {shown(found.f1)}",
+        f"  wrong labels   {shown(found.noise_rate)} of all labels",
     ]
     if found.unsure:
         told.append(f"  can't tell     {found.unsure} labels; the intervals hold whatever they are")
-    twice = result.agreement
-    if twice.n_pairs:
-        told.append(
-            f"  second looks   {twice.n_same} of {twice.n_pairs} say the same "
-            f"(interval {twice.low:.0%} to {twice.high:.0%})"
-        )
+    told += _twice_lines(result.agreement)
     high = found.calibration_error.high
     if high is not None:
         sure = "a probability" if found.risk_kind == "probability" else "a rank, not a probability"
         told.append(f"  risk           {sure}: off by up to {high:.2f} in the mean")
     return [*told, *_threshold_lines(result)]
+
+
+def _twice_lines(twice: Agreement) -> list[str]:
+    if not twice.n_pairs:
+        return []
+    said = f"{twice.n_same} of {twice.n_pairs} say the same (interval {twice.low:.0%} to {twice.high:.0%})"
+    return [f"  second looks   {said}"]
 
 
 def _threshold_lines(result: AuditResult) -> list[str]:
@@ -176,9 +200,3 @@ def _threshold_lines(result: AuditResult) -> list[str]:
 def _subject(subject: Mapping[str, Any]) -> str:
     version = str(subject.get("version", ""))[:7]
     return f"{subject.get('name', 'a table')}{f' ({version})' if version else ''}"
-
-
-def _shown(one: Estimate) -> str:
-    if one.value is None or one.low is None or one.high is None:
-        return "not known: the looks do not say"
-    return f"{one.value:.1%} (interval {one.low:.1%} to {one.high:.1%})"

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curate import runs
-from curate.audit.answers import Answer, read_verdict
-from curate.audit.design import Design
+from curate.audit.answers import Answer, read_claim, read_verdict
+from curate.audit.claims import question_of
+from curate.audit.design import Design, Item
 from curate.errors import ConfigError, InputError, did_you_mean
 
 COLUMNS = ("look", "image", "given_label", "box", "answer", "true_label", "note")
+CLAIM_COLUMNS = ("look", "image", "annotation", "place", "given_label", "question", "answer", "true_label", "note")
 
 
 def write_sheet(design: Design, path: Path) -> None:
     """Write the looks in their order; `box` is x, y, width, height relative to the image.
+
+    Of claims, `place` is the box in pixels, or the frames, and the issue is a question.
 
     Raises:
         ConfigError: there is a sheet with answers at `path`.
@@ -28,9 +32,12 @@ def write_sheet(design: Design, path: Path) -> None:
     items = {item.item: item for item in design.items}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(CLAIM_COLUMNS if design.issues else COLUMNS)
     for look in design.looks:
         item = items[look.item]
+        if item.issue is not None:
+            writer.writerow([look.look, *_claim(item, str(design.subject["layout"])), "", "", ""])
+            continue
         box = " ".join(f"{value:.4f}" for value in item.bbox or ())
         writer.writerow([look.look, item.uri or item.sample_id, item.given_label or "", box, "", "", ""])
     runs.write_text(path, text.getvalue().replace("\r\n", "\n"))
@@ -62,10 +69,31 @@ def read_sheet(design: Design, path: Path, *, reviewer: str, classes: Sequence[s
         if true_label and classes and true_label not in classes:
             hint = did_you_mean(true_label, classes)
             raise InputError(f"{where}: the true label {true_label!r} is no class of the dataset. {hint}".rstrip())
-        verdict = read_verdict(row.get("answer"), true_label, asked[look].given_label, where=where)
+        item = asked[look]
+        if item.issue is not None:
+            verdict = read_claim(row.get("answer"), where=where)
+        else:
+            verdict = read_verdict(row.get("answer"), true_label, item.given_label, where=where)
         if verdict is not None:
             answers.append(Answer(look, verdict, true_label if verdict == "wrong" else None, reviewer))
     return answers
+
+
+def _claim(item: Item, layout: str) -> list[str]:
+    """Return image, annotation, place, label and question: what is given, and nothing of what is suggested."""
+    annotation = item.annotation or "(none)"
+    question = question_of(layout, item.issue or "")
+    return [item.uri or item.sample_id, annotation, item.place or "", item.given_label or "", question]
+
+
+def looks_on(path: Path) -> list[str]:
+    """Return the ids of the looks on a sheet.
+
+    Raises:
+        ConfigError: there is no sheet.
+        InputError: it is no sheet.
+    """
+    return [(row.get("look") or "").strip() for _, row in _rows(path)]
 
 
 def _is_filled(path: Path) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 from curate import runs
 from curate.audit import population, store
 from curate.audit.answers import Answer
+from curate.audit.claims import claims_of
 from curate.audit.decisions import decision_rows
 from curate.audit.draw import draw
 from curate.audit.result import AuditResult, lines, result_of
-from curate.audit.sheet import read_sheet, write_sheet
+from curate.audit.sheet import looks_on, read_sheet, write_sheet
 from curate.audit.store import Audit
 from curate.audit.written_back import is_audited, write_back
 from curate.errors import ConfigError
@@ -111,9 +112,18 @@ def open_table_audit(
         if not is_audited(table, audit.design):
             raise ConfigError(f"{folder} holds the audit of another table. Name another sheet with --csv.")
         return audit, False
-    labels = population.of_table(table)
-    subject = {"name": table.name, "table_sha256": runs.digest_file(table)}
-    design, membership = draw(labels, subject=subject, budget=budget, seed=seed, target_precision=target_precision)
+    subject: dict[str, Any] = {"name": table.name, "table_sha256": runs.digest_file(table)}
+    flags = population.read_flags(table)
+    partial: tuple[str, ...] = ()
+    if "issue" in flags.column_names:
+        found = claims_of(flags)
+        labels, partial = found.table, found.partial
+        subject |= {"layout": found.layout, "n_unjudged": found.n_unjudged}
+    else:
+        labels = population.of_table(table)
+    design, membership = draw(
+        labels, subject=subject, budget=budget, seed=seed, target_precision=target_precision, partial=partial
+    )
     return store.record(folder, design, membership), True
 
 
@@ -172,9 +182,30 @@ def take_table_sheet(table: Path, sheet: Path, *, reviewer: str | None, target_p
     Raises:
         ConfigError: the sheet is of no audit, or the table cannot be written.
     """
-    audit = store.read(table_folder(sheet))
+    audit = _audit_of_sheet(table, sheet)
     taken = take_sheet(audit, sheet, reviewer=reviewer, ledger_folder=None, target_precision=target_precision)
     return replace(taken, written=write_back(table, taken.result))
+
+
+def _audit_of_sheet(table: Path, sheet: Path) -> Audit:
+    """Return the audit that a sheet is of: its own, else the one beside sheet or table that asked for its looks.
+
+    Raises:
+        ConfigError: there is none, or no sheet.
+    """
+    if table_folder(sheet).is_dir():
+        return store.read(table_folder(sheet))
+    looks = set(looks_on(sheet))
+    places = {place.resolve(): None for place in (sheet.parent, table.parent)}
+    held = sorted({file.parent for place in places for file in place.glob(f"*.audit/{store.DESIGN}")})
+    for folder in held:
+        audit = store.read(folder)
+        if looks and looks <= {look.look for look in audit.design.looks}:
+            return audit
+    raise ConfigError(
+        f"{sheet} is the sheet of no audit whose design is beside it or beside {table}. The design is in "
+        "SHEET.csv.audit, where SHEET.csv is what --csv named: put that folder beside the sheet."
+    )
 
 
 def take(

@@ -161,13 +161,17 @@ def _tell_sheet(terminal: Terminal, drawn: Audit, csv: Path, then: str, *, is_ne
         "n_drawn": len(design.items),
         "n_labels": design.n_population,
     }
+    things = "claims" if design.issues else "labels"
+    words = "answer (correct, wrong, can't tell) and, where it is wrong and you know it, true_label"
+    if design.issues:
+        words = "answer (yes, no, can't tell) to each question"
     recorded = "recorded" if is_new else "recorded before"
     terminal.tell(
         told,
         lambda: [
-            f"{len(design.looks)} looks at {len(design.items)} of {design.n_population:,} labels → {csv}",
+            f"{len(design.looks)} looks at {len(design.items)} of {design.n_population:,} {things} → {csv}",
             f"The sample and its probabilities are {recorded} (sha256 {design.digest[:16]}…): {drawn.folder}",
-            "Fill in answer (correct, wrong, can't tell) and, where it is wrong and you know it, true_label. Then:",
+            f"Fill in {words}. Then:",
             f"  {then}",
         ],
     )

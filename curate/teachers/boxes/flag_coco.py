@@ -36,9 +36,9 @@ def flag_boxes(
 
     Rows of the table: for each given box one for each of location, swap, spurious and duplicate; one for each place
     where a box may be missing (`annotation_id` null). A box that cannot be judged has one row, issue location, with
-    a null risk. Columns: image_id, annotation_id, issue, risk, flagged, label, suggested_label, suggested_bbox (x, y,
-    w, h in pixels), reason, image_risk (the highest risk of the image). The order of anything in the files leaves no
-    trace but in the order of rows.
+    a null risk. Columns: image_id, file_name, annotation_id, issue, risk, flagged, label, bbox, suggested_label,
+    suggested_bbox (both x, y, w, h in pixels), reason, image_risk (the highest risk of the image). The order of
+    anything in the files leaves no trace but in the order of rows.
 
     Args:
         labels: COCO file with images, annotations and categories.
@@ -134,6 +134,7 @@ def _tables(
     names = pa.array(file.classes, pa.string())
     ids = file.annotation_ids.take(pa.array(rows))
     suggested_px = np.round(judged.suggested * np.tile(size_px[images][judged.clusters.image], 2), 2)
+    given_px = _boxes(file.boxes_px, rows)
     told = [ids.to_pylist(), file.classes, len(model.kept)]
     tables = []
     for place, issue in enumerate(ISSUES):
@@ -145,6 +146,7 @@ def _tables(
             "risk": judged.risk[:, place],
             "flagged": judged.flagged[:, place],
             "label": names.take(pa.array(given.label)),
+            "bbox": given_px,
             "suggested_label": pa.nulls(len(rows), pa.string()),
             "suggested_bbox": pa.nulls(len(rows), BBOX_PX),
             "reason": texts(codes_of(judged, issue), arguments(judged, issue, given.label, *told)),
@@ -163,6 +165,7 @@ def _tables(
         "risk": judged.missing_risk,
         "flagged": judged.missing_flagged,
         "label": pa.nulls(n, pa.string()),
+        "bbox": pa.nulls(n, BBOX_PX),
         "suggested_label": names.take(pa.array(judged.clusters.label[found])),
         "suggested_bbox": _boxes(suggested_px, found),
         "reason": texts(codes_of(judged, MISSING), arguments(judged, MISSING, given.label, *told)),
@@ -194,6 +197,7 @@ def _unjudged(file: LabelFile) -> pa.Table:
             "risk": pa.nulls(len(rows), pa.float64()),
             "flagged": np.zeros(len(rows), dtype=bool),
             "label": classes.take(pa.array(file.label[rows], mask=file.label[rows] < 0)),
+            "bbox": _boxes(file.boxes_px, np.where(np.isfinite(file.boxes_px[rows]).all(axis=1), rows, -1)),
             "suggested_label": pa.nulls(len(rows), pa.string()),
             "suggested_bbox": pa.nulls(len(rows), BBOX_PX),
             "reason": texts(codes, {"why": why}),
@@ -206,6 +210,7 @@ def _with_image_risk(table: pa.Table, file: LabelFile) -> pa.Table:
     worst = table.group_by("image_id").aggregate([("risk", "max")])
     at = pc.index_in(table["image_id"], value_set=worst["image_id"].combine_chunks())
     table = table.append_column("image_risk", worst["risk_max"].take(at))
+    table = table.add_column(1, "file_name", _file_names(table["image_id"], file))
     order = [
         ("image_id", "ascending"),
         ("annotation_id", "ascending"),
@@ -213,6 +218,16 @@ def _with_image_risk(table: pa.Table, file: LabelFile) -> pa.Table:
         ("risk", "descending"),
     ]
     return table.sort_by(order).replace_schema_metadata({"classes": ",".join(file.classes)})
+
+
+def _file_names(image_ids: pa.ChunkedArray, file: LabelFile) -> pa.ChunkedArray:
+    """Return the file of each image; null where the labels name none."""
+    named: list[str | None] = [None] * len(file.image_ids)
+    for name, number in file.names.items():
+        named[number] = str(name)
+    known = file.image_ids.cast(pa.string())
+    at = pc.index_in(image_ids.cast(pa.string()), value_set=known)
+    return pa.chunked_array([pa.array(named, pa.string())]).take(at)
 
 
 def _blank(names: Sequence[str], files: Sequence[FoundFile], n_images: int) -> list[str]:

@@ -1,0 +1,245 @@
+"""Flags of boxes, regions and tracks as claims: what is said of one annotation, as a question for a person.
+
+`curate flag --task …` writes several rows a box, and rows of which nothing is claimed. What can be right or wrong is
+a claim: an image, an annotation and an issue. Each issue is a population of its own, since a box that is badly placed
+and a box of another class are different errors with different shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial as bound
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.audit.design import POPULATION
+from curate.errors import InputError
+
+CLAIMS = pa.schema(
+    [
+        *POPULATION,
+        pa.field("issue", pa.string(), nullable=False),
+        pa.field("annotation", pa.string()),  # null where one is missing
+        pa.field("place", pa.string()),  # for a person: a box in pixels, frames
+    ]
+)
+_SHARED = ("issue", "risk", "flagged", "label")
+_LAYOUTS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first column names the layout
+    ("annotation_id", ("image_id", "bbox", "suggested_bbox", "suggested_label")),
+    ("component", ("image", "bbox")),
+    ("sequence", ("frame", "id", "line", "bbox")),
+)
+_BOX_QUESTIONS = {
+    "missing": "Is there an object at this place that no given box stands for?",
+    "location": "Is this box badly placed?",
+    "swap": "Is the class of this box wrong?",
+    "spurious": "Is there no object that this box could stand for?",
+    "duplicate": "Does another given box stand for the same object?",
+}
+_REGION_QUESTIONS = {
+    "missing": "Is there something at this place that the mask leaves out?",
+    "wrong_class": "Is the class of this region wrong?",
+    "spurious": "Is there nothing that this region could stand for?",
+    "boundary": "Is the outline of this region badly drawn?",
+}
+_TRACK_QUESTIONS = {
+    "id_switch": "Does this id stand on another object in these frames than before?",
+    "class_flip": "Is the class wrong in these frames?",
+    "gap": "Does this id lack a box in or just before these frames though its object is in the picture?",
+    "jump": "Is the box of this id badly placed in these frames?",
+    "duplicate_id": "Does this id stand on a second object in these frames?",
+    "cut_short": "Is the object of this id in these frames, beyond the last or before the first box?",
+}
+QUESTIONS: Mapping[str, Mapping[str, str]] = {
+    "annotation_id": _BOX_QUESTIONS,
+    "component": _REGION_QUESTIONS,
+    "sequence": _TRACK_QUESTIONS,
+}
+THINGS = {"annotation_id": "boxes", "component": "regions", "sequence": "tracks"}
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims of a table.
+
+    Attributes:
+        table: `CLAIMS`; ids are unique.
+        layout: "annotation_id" (boxes), "component" (regions) or "sequence" (tracks).
+        partial: issues of which the table does not list every claim that is not flagged: no recall, no rate.
+        n_unjudged: rows without a risk; they claim nothing.
+    """
+
+    table: pa.Table
+    layout: str
+    partial: tuple[str, ...]
+    n_unjudged: int
+
+
+def question_of(layout: str, issue: str) -> str:
+    """Return what a person is asked: yes says that the claim is right."""
+    return QUESTIONS[layout][issue]
+
+
+def claims_of(table: pa.Table) -> Claims:
+    """Return the claims of a table that `curate flag` wrote of boxes, regions or tracks.
+
+    Rows without an issue, those about a whole image, and those without a risk claim nothing. Rows of one track and
+    issue in frames that follow each other are one claim: they stand for one error.
+
+    Raises:
+        InputError: the table has an `issue` and is none of these, lacks columns, or names an unknown issue.
+    """
+    layout = _layout(table)
+    known = QUESTIONS[layout]
+    issues = pc.fill_null(table["issue"], "")
+    strange = sorted(set(pc.unique(issues).to_pylist()) - {*known, "", "image"})
+    if strange:
+        raise InputError(
+            f"The audit of {THINGS[layout]} knows the issues {', '.join(known)}; the table has {strange[0]!r}. "
+            "Write it with: curate flag"
+        )
+    claimed = table.filter(pc.is_in(issues, value_set=pa.array(list(known))))
+    judged = claimed.filter(pc.is_valid(claimed["risk"]))
+    made = _MAKERS[layout](judged)
+    columns = {name: made.get(name, pa.nulls(len(made["label_id"]), field.type)) for name, field in _fields()}
+    merged = _merged(pa.table(columns).cast(CLAIMS))
+    whole = _whole(merged) if layout == "annotation_id" else set()
+    partial = sorted(set(pc.unique(merged["issue"]).to_pylist()) - whole)
+    return Claims(merged, layout, tuple(partial), claimed.num_rows - judged.num_rows)
+
+
+def _fields() -> list[tuple[str, pa.Field]]:
+    return [(field.name, field) for field in CLAIMS]
+
+
+def _layout(table: pa.Table) -> str:
+    names = set(table.column_names)
+    for first, others in _LAYOUTS:
+        if first in names:
+            missing = [name for name in (*others, *_SHARED) if name not in names]
+            if missing:
+                raise InputError.from_missing_columns(
+                    missing, table.column_names, needed_by=f"An audit of {THINGS[first]} (write the table again)"
+                )
+            return first
+    raise InputError(
+        "The table has a column `issue`, so its rows are claims and no labels, and what they are about cannot be told. "
+        "An audit needs the columns that curate flag --task detection, segmentation or tracking writes."
+    )
+
+
+def _joined(*parts: pa.ChunkedArray | pa.Array | str) -> pa.ChunkedArray:
+    texts = [
+        pa.scalar(one) if isinstance(one, str) else pc.fill_null(pc.cast(one, pa.string()), "") for one in parts
+    ]
+    return pc.binary_join_element_wise(*texts, "\n")
+
+
+def _boxes_text(boxes: pa.ChunkedArray) -> pa.Array:
+    """Return x, y, width, height as text; null where there is no box."""
+    told = [None if box is None else " ".join(f"{value:g}" for value in box) for box in boxes.to_pylist()]
+    return pa.array(told, pa.string())
+
+
+def _of_boxes(table: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
+    missing = pc.equal(table["issue"], "missing")
+    place = _boxes_text(table["bbox"])
+    at = np.flatnonzero(missing.to_numpy(zero_copy_only=False))
+    seen = _boxes_text(table["suggested_bbox"].take(pa.array(at)))
+    place = pc.replace_with_mask(place, missing.combine_chunks(), seen)
+    image = pc.cast(table["image_id"], pa.string())
+    # several places may be suggested of one image: place and class tell them apart
+    tells = pc.if_else(missing, _joined(place, table["suggested_label"]), "")
+    file = table["file_name"] if "file_name" in table.column_names else image
+    return {
+        "label_id": _joined("box", image, table["annotation_id"], table["issue"], tells),
+        "sample_id": image,
+        "uri": pc.coalesce(pc.cast(file, pa.string()), image),
+        "given_label": pc.cast(table["label"], pa.string()),
+        "risk": table["risk"],
+        "flagged": table["flagged"],
+        "issue": table["issue"],
+        "annotation": pc.cast(table["annotation_id"], pa.string()),
+        "place": place,
+    }
+
+
+def _of_regions(table: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
+    place = _boxes_text(table["bbox"])
+    tells = pc.if_else(pc.is_null(table["component"]), place, "")
+    return {
+        "label_id": _joined("region", table["image"], table["component"], table["issue"], tells),
+        "sample_id": table["image"],
+        "uri": table["image"],
+        "given_label": table["label"],
+        "risk": table["risk"],
+        "flagged": table["flagged"],
+        "issue": table["issue"],
+        "annotation": pc.cast(table["component"], pa.string()),
+        "place": place,
+    }
+
+
+def _of_tracks(table: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
+    keys = [(name, "ascending") for name in ("sequence", "id", "issue", "frame", "line")]
+    table = table.take(pc.sort_indices(table, sort_keys=[*keys, ("risk", "descending")]))
+    frame = table["frame"].to_numpy()
+    same = np.ones(max(table.num_rows - 1, 0), dtype=bool)
+    for name in ("sequence", "id", "issue"):
+        values = table[name].combine_chunks()
+        same &= pc.equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.concatenate([[True], ~(same & (np.diff(frame) <= 1))])[: table.num_rows])
+    ends = np.append(starts[1:], table.num_rows) - 1
+    first = table.take(pa.array(starts))
+    boxes = _boxes_text(first["bbox"])
+    place = [
+        f"frames {frame[a]} to {frame[b]}" + (f"; box in frame {frame[a]}: {box}" if box else "")
+        for a, b, box in zip(starts, ends, boxes.to_pylist(), strict=True)
+    ]
+    reduce = bound(np.maximum.reduceat, indices=starts) if len(starts) else np.asarray
+    return {
+        "label_id": _joined("track", first["sequence"], first["id"], first["issue"], first["frame"]),
+        "sample_id": first["sequence"],
+        "uri": first["sequence"],
+        "given_label": first["label"],
+        "risk": pa.array(reduce(table["risk"].to_numpy())),
+        "flagged": pa.array(reduce(table["flagged"].to_numpy().astype(np.int8)).astype(bool)),
+        "issue": first["issue"],
+        "annotation": pc.cast(first["id"], pa.string()),
+        "place": pa.array(place, pa.string()),
+    }
+
+
+_MAKERS: Mapping[str, Callable[[pa.Table], dict[str, pa.ChunkedArray | pa.Array]]] = {
+    "annotation_id": _of_boxes,
+    "component": _of_regions,
+    "sequence": _of_tracks,
+}
+
+
+def _merged(claims: pa.Table) -> pa.Table:
+    """Return one row a claim: where the same is claimed twice, the flagged and riskiest row counts."""
+    keys = [("label_id", "ascending"), ("flagged", "descending"), ("risk", "descending")]
+    claims = claims.take(pc.sort_indices(claims, sort_keys=keys)).combine_chunks()
+    ids = claims["label_id"].combine_chunks()
+    if len(ids) < 2:
+        return claims
+    new = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    return claims.filter(pa.array(np.concatenate([[True], new]))).combine_chunks()
+
+
+def _whole(claims: pa.Table) -> set[str]:
+    """Return the issues of which every judged annotation has its claim, flagged or not."""
+    given = claims.filter(pc.is_valid(claims["annotation"]))
+    who = _joined(given["sample_id"], given["annotation"])
+    n_all = pc.count_distinct(who).as_py()
+    found: Sequence[str] = pc.unique(given["issue"]).to_pylist()
+    told = {}
+    for issue in found:
+        mine = pc.equal(given["issue"], issue)
+        n_mine = pc.count_distinct(who.filter(mine)).as_py()
+        told[issue] = n_mine == n_all and not pc.all(given["flagged"].filter(mine)).as_py()
+    return {issue for issue, whole in told.items() if whole}
