@@ -16,7 +16,7 @@ from curate import runs, schema
 from curate.adapters.execution import map_shards, slices
 from curate.errors import ConfigError, InputError
 from curate.governance.suppression import load_suppression, suppress, suppress_bytes
-from curate.incremental import forget_rows, known_keys, reuse_rows
+from curate.incremental import KEY, forget_rows, known_keys, reuse_rows
 from curate.ingest import Ingested, Media, ReadOptions, read_rows, source_named
 from curate.ingest.media import open_media
 from curate.splits import assign_splits
@@ -30,7 +30,7 @@ _PLACE = (
     "container_offset",
     "n_bytes",
 )  # where erased bytes lie in an archive, and nothing else of them
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 SCAN_VERSION = 1
 
 
@@ -73,7 +73,9 @@ def ingest(context: Context) -> Ingested:
         return made
 
     names = ("samples", "labels", "outcomes", "classes", "annotations", *(("withheld",) if erased else ()))
-    tables = context.run.stage("ingest", key, names, compute)
+    tables = context.run.stage(
+        "ingest", key, names, compute, keep=lambda made: options.root.is_dir() or not _names_files(made)
+    )
     if erased:
         open_media(context.source_root, context.run.workspace.media).withhold(tables["withheld"])
     samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
@@ -87,6 +89,13 @@ def ingest(context: Context) -> Ingested:
     _refuse_other_task(context, read)
     read = read if context.limit is None else _sampled(read, context.limit)
     return read if context.relabel is None else context.relabel(read)
+
+
+def _names_files(read: Mapping[str, pa.Table]) -> bool:
+    """Return whether a source that is one file names others: these come, go and change while it stays as it is."""
+    outcomes = read["outcomes"]
+    is_lost = pc.and_(pc.equal(outcomes["kind"], "image"), pc.equal(outcomes["outcome"], "out"))
+    return bool(read["samples"]["container"].null_count or pc.any(is_lost).as_py())
 
 
 def _refuse_other_task(context: Context, read: Ingested) -> None:
@@ -135,8 +144,8 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
 
     keys = _file_keys(samples, context.spec.max_pixels)
     folder = context.run.workspace.cache / "scan"
-    if context.rehash:
-        keys = [f"{key}{context.run.run_id}" for key in keys]
+    if context.rehash:  # forgotten, not passed over: what is read now is what later runs go by
+        forget_rows(folder, KEY, keys)
     measure = partial(scan_batch, media=media, max_pixels=context.spec.max_pixels)
 
     def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:
