@@ -11,10 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from curate.errors import ConfigError, did_you_mean
-from curate.spec import TEACHER_SPECS, SourceSpec, Spec, unknown_kind
+from curate.spec import MISSING, TEACHER_SPECS, SourceSpec, Spec, unknown_kind
 from curate.yaml_lines import LocatedYaml, load_yaml
-
-MISSING = "???"  # what `curate init` leaves where only a person can say
 
 
 @dataclass(frozen=True)
