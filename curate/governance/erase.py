@@ -269,9 +269,11 @@ def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Place]]:
     """
     n_swept, left = 0, list[Place]()
     own = [root / name for name in erasure.datasets]
-    sources = [Path(one) for one in erasure.roots if not any(Path(one) == place / "media" for place in own)]
+    media = [place / "media" for place in own]
+    sources = [one for one in map(Path, erasure.roots) if one.is_relative_to(root) and one not in (root, *media)]
     for part in root.rglob(".*.part"):  # what a killed writer left beside its place
-        part.unlink(missing_ok=True)
+        if not any(map(part.is_relative_to, sources)):
+            part.unlink(missing_ok=True)
     for file, of_release in leftovers(root, erasure):
         if of_release or not isinstance(file, Path):
             raise VerificationError(
