@@ -147,7 +147,7 @@ def _text_holds(file: Path, traces: Traces) -> bool:
         return _stream_holds(stream, traces)
 
 
-def _stream_holds(stream: IO[bytes], traces: Traces) -> bool:
+def _stream_holds(stream: IO[bytes] | gzip.GzipFile, traces: Traces) -> bool:
     before = b""
     while chunk := stream.read(_CHUNK_BYTES):
         if traces.hits((before + chunk).decode("utf-8", "ignore")):

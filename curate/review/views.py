@@ -42,7 +42,7 @@ DESCRIPTIONS = {
     MISPLACED_BOXES: "boxes that detectors place elsewhere, with the suggested place",
     SWAPPED_BOXES: "boxes that detectors give another class, with the suggested one",
     WRONG_REGIONS: "parts of masks in doubt, worst first; tag one curate:accept, curate:keep or curate:ignore",
-    CROSS_SPLIT: "copies of one picture in several splits, family by family",
+    CROSS_SPLIT: "copies and near copies of one picture in several splits, family by family",
     NEAR: "pictures that look alike, family by family",
     EXACT: "the same picture more than once, family by family",
     UNREADABLE: "files that could not be decoded, with the reason in read_error",
