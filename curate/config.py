@@ -85,15 +85,20 @@ def _refuse_unknown_options(located: LocatedYaml) -> None:
 
 
 def _refuse_unknown_checks(located: LocatedYaml) -> None:
-    """Check the names under `checks` against the checks there are."""
+    """Check the names under `checks` against the checks there are, and what is said to each against its parameters."""
     from curate.check import discover, select  # noqa: PLC0415 - checks are plug-ins; loaded when a spec names one
+    from curate.check_params import params_of  # noqa: PLC0415 - as above
 
     named = located.data.get("checks")
-    for name in named if isinstance(named, dict) else ():
+    for name, given in named.items() if isinstance(named, dict) else ():
+        loc: tuple[str, ...] = ("checks", name)
         try:
-            select([str(name)], discover())
+            [check] = select([str(name)], discover())
+            for key, value in given.items() if isinstance(given, dict) else ():
+                loc = ("checks", name, key)
+                params_of(check, {key: value})
         except ConfigError as error:
-            msg = f"{located.where(('checks', name))}: {error}"
+            msg = f"{located.where(loc)}: {error}"
             raise ConfigError(msg) from error
 
 
