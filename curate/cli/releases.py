@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,9 +72,12 @@ def diff(
 
     terminal = terminal_for(as_json, quiet)
     root = releases_at(workspace, manifests)
-    result = verbs.diff_versions(
-        root, a, b, limit=limit, html=html, workspace=place_of(workspace), soft_from=soft_from
-    )
+    result = verbs.diff_versions(root, a, b, limit=limit, soft_from=soft_from)
+    if html is not None:
+        from curate.report.diff_page import write_diff_page  # noqa: PLC0415 - jinja2 and pictures are needed here only
+
+        page = write_diff_page(result.diff, a.partition("@")[0], html, place_of(workspace))
+        result = replace(result, page=page)
     terminal.tell(result.to_json(), result.lines)
 
 
