@@ -30,6 +30,7 @@ def _make_importable(file: Path) -> None:
 
 _make_importable(Path(__file__).with_name("end_to_end.py"))
 _make_importable(Path(__file__).with_name("s3_server.py"))
+_make_importable(Path(__file__).with_name("azure_server.py"))
 _make_importable(Path(__file__).with_name("region_scenes.py"))
 _make_importable(Path(__file__).with_name("ingest") / "awkward.py")
 

@@ -187,7 +187,9 @@ class _Ranges(io.RawIOBase):
 
 
 def open_store(url: str) -> StorePath:
-    """Return the place that a URL names: s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix.
+    """Return the place that a URL names: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.
+
+    Azure's account comes from the environment, as its key does: `AZURE_STORAGE_ACCOUNT_NAME`.
 
     Raises:
         ConfigError: a URL that no store has, or one with credentials in it.
@@ -199,7 +201,7 @@ def open_store(url: str) -> StorePath:
     if parts.scheme not in SCHEMES or not parts.netloc or parts.username or parts.query:
         shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
         raise ConfigError(
-            f"Releases live in a folder or at s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://ACCOUNT/CONTAINER/PREFIX; "
+            f"Releases live in a folder or at s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX; "
             f"given: {shown}. Credentials come from the environment, not from the URL."
         )
     root = url.rstrip("/")
