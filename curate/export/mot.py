@@ -4,9 +4,9 @@ A sequence is the group `video` where the release holds it (`attributes_released
 without `img1`; where two are called alike, the path tells them apart. A frame keeps its number, counted from 1: what was
 not released leaves a hole. Pixels are rounded to 9 decimals. The eighth column is a class's line in `labels.txt`; what
 nobody vouches for has 0 in the seventh, under an id of its own; where there is nothing but 0, `seqinfo.ini` says that it
-is meant (`zeroIsIgnored=1`), since files without such marks look the same. Nothing says how visible a thing is or how fast
-frames follow each other: the ninth column is 1 everywhere, and `frameRate` is left out. Ids that are no whole numbers
-get numbers; `curate.csv` has every id.
+is meant (`zeroIsIgnored=1`), since files without such marks look the same. Nothing says how visible a thing is or how
+fast frames follow each other: the ninth column is 1 everywhere, and `frameRate` is left out. Ids that are no whole
+numbers get numbers; `curate.csv` has every id.
 """
 
 from __future__ import annotations
