@@ -11,6 +11,7 @@ import typer
 from curate.cli.terminal import (
     JsonOption,
     LimitOption,
+    ManifestsOption,
     QuietOption,
     SpecArgument,
     Terminal,
@@ -18,6 +19,7 @@ from curate.cli.terminal import (
     WorkspaceOption,
     listening,
     place_of,
+    releases_at,
     terminal_for,
 )
 from curate.errors import ConfigError
@@ -69,6 +71,7 @@ def audit(
     port: Annotated[int | None, typer.Option(help="Port of the App. Default: 5151, or a free one.")] = None,
     reviewer: Annotated[str | None, typer.Option(help="Who answers (self-declared).")] = None,
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -100,7 +103,7 @@ def audit(
             answers,
             reviewer=reviewer,
             ledger_folder=decided,
-            classes=verbs.audited_classes(place, asked),
+            classes=verbs.audited_classes(place, asked, releases_at(workspace, manifests)),
             target_precision=target_precision,
         )
         terminal.tell(taken.to_json(), taken.lines)
@@ -114,7 +117,13 @@ def audit(
         terminal.tell(taken.to_json(), taken.lines)
         return
     drawn, is_new = verbs.open_audit(
-        place, name or "", budget=budget, seed=seed, target_precision=target_precision, new=new
+        place,
+        name or "",
+        budget=budget,
+        seed=seed,
+        target_precision=target_precision,
+        new=new,
+        root=releases_at(workspace, manifests),
     )
     if csv is not None:
         verbs.hand_out(drawn, csv)
