@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.commands import workspace_option
 from curate.errors import ConfigError
 from curate.ingest import Media
 from curate.ingest.media import open_media
@@ -51,5 +52,5 @@ def last_run(workspace: Workspace, *, needed_for: str) -> tuple[Mapping[str, Any
             return record, RecordedMedia(samples, media)
     raise ConfigError(
         f"{needed_for} needs the images of {workspace.name}, and no finished run of it is left in "
-        f"{workspace.folder}. Run it again: curate run SPEC"
+        f"{workspace.folder}. Run it again: curate run SPEC{workspace_option(workspace.root)}"
     )

@@ -16,6 +16,7 @@ from curate.audit.answers import Answer, read_verdict
 from curate.audit.design import Item
 from curate.audit.store import Audit
 from curate.audit.verbs import Taken, latest_audit, take
+from curate.commands import workspace_option
 from curate.errors import ConfigError, InputError
 from curate.review.app import ADDRESS, AppSession, free_port, url_of
 from curate.review.ledger import reviewer_name
@@ -35,6 +36,7 @@ class Opened:
 
     audit: Audit
     session: AppSession
+    options: str = ""  # that the command to go on with needs
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -54,7 +56,7 @@ class Opened:
             f"recorded (sha256 {design.digest[:16]}…)",
             f"Open {self.session.url}",
             f"Is the label in `given` right? Tag each sample: {', '.join(TAGS)}.",
-            f"Ctrl-C ends it; then: curate audit {design.subject['name']} --pull",
+            f"Ctrl-C ends it; then: curate audit {design.subject['name']} --pull{self.options}",
         ]
 
     def wait(self) -> None:
@@ -62,8 +64,8 @@ class Opened:
         self.session.wait()
 
 
-def open_app(workspace: Path, name: str, audit: Audit, *, port: int | None) -> Opened:
-    """Open the App on the looks of an audit.
+def open_app(workspace: Path, name: str, audit: Audit, *, port: int | None, options: str = "") -> Opened:
+    """Open the App on the looks of an audit; `options` are said again with the command that follows.
 
     Raises:
         ConfigError: the port is taken, or the images of the last run are gone.
@@ -77,7 +79,8 @@ def open_app(workspace: Path, name: str, audit: Audit, *, port: int | None) -> O
     with contextlib.redirect_stdout(sys.stderr):  # it prints while it waits for its server; stdout is the caller's
         session = fo.launch_app(view, remote=True, address=ADDRESS, port=chosen, auto=False)
     url = url_of(dataset, TO_JUDGE, chosen)
-    return Opened(audit, AppSession(dataset.name, TO_JUDGE, url, chosen, session))
+    opened = AppSession(dataset.name, TO_JUDGE, url, chosen, session)
+    return Opened(audit, opened, options or workspace_option(workspace))
 
 
 def show(workspace: Path, name: str, audit: Audit) -> Any:  # noqa: ANN401 - a FiftyOne dataset
@@ -165,7 +168,8 @@ def pull_answers(
 
     full = f"{PREFIX}{name}-{audit.short_id}"
     if not fo.dataset_exists(full):
-        raise ConfigError(f"The audit {audit.short_id} was never opened in the App. Open it: curate audit {name}")
+        again = f"curate audit {name}{workspace_option(workspace)}"
+        raise ConfigError(f"The audit {audit.short_id} was never opened in the App. Open it: {again}")
     dataset = _ours(fo.load_dataset(full), audit)
     answers, problems = _answers(dataset, audit, reviewer_name(reviewer))
     taken = take(audit, answers, ledger_folder=ledger_folder, target_precision=target_precision)

@@ -17,6 +17,7 @@ from curate.audit.result import AuditResult, lines, result_of
 from curate.audit.sheet import looks_on, read_sheet, write_sheet
 from curate.audit.store import Audit
 from curate.audit.written_back import is_audited, write_back
+from curate.commands import workspace_option
 from curate.errors import ConfigError
 from curate.manifest.place import Place
 from curate.review import ledger
@@ -85,7 +86,8 @@ def open_audit(
         if audit.open_looks:
             return audit, False
         raise ConfigError(
-            f"The audit {audit.short_id} of {plain} is complete. See it with: curate audit {plain} --result. "
+            f"The audit {audit.short_id} of {plain} is complete. See it with: curate audit {plain} --result"
+            f"{workspace_option(workspace)}. "
             f"Draw another one with --new."
         )
     from curate.audit.ranking import rest_risk  # noqa: PLC0415 - pulls in SciPy
@@ -143,7 +145,8 @@ def latest_audit(workspace: Path, name: str) -> Audit:
     """
     held = store.folders(store.audits_folder(workspace, name))
     if not held:
-        raise ConfigError(f"There is no audit of {name} in {workspace}. Draw one with: curate audit {name}")
+        again = f"curate audit {name}{workspace_option(workspace)}"
+        raise ConfigError(f"There is no audit of {name} in {workspace}. Draw one with: {again}")
     return store.read(held[-1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,6 +59,8 @@ def audit(
     if table is not None:
         _audit_table(terminal, table, budget, seed, target_precision, csv, answers, reviewer)
         return
+    from curate.commands import manifests_option, workspace_option  # noqa: PLC0415 - `curate --help` needs none of it
+
     place, root, known = place_of(workspace), releases_at(workspace, manifests), name or ""
     if result:
         _tell_result(terminal, place, known.partition("@")[0], target_precision)
@@ -69,7 +72,8 @@ def audit(
         drawn, is_new = open_audit(
             place, known, budget=budget, seed=seed, target_precision=target_precision, new=new, root=root
         )
-        _hand_out(terminal, place, drawn, csv, port, is_new=is_new)
+        there = f"{workspace_option(place)}{manifests_option(manifests)}"
+        _hand_out(terminal, place, drawn, csv, port, is_new=is_new, options=there)
 
 
 def _tell_result(terminal: Terminal, place: Path, name: str, target_precision: float | None) -> None:
@@ -114,19 +118,28 @@ def _take(
 
 
 def _hand_out(
-    terminal: Terminal, place: Path, drawn: Audit, csv: Path | None, port: int | None, *, is_new: bool
+    terminal: Terminal,
+    place: Path,
+    drawn: Audit,
+    csv: Path | None,
+    port: int | None,
+    *,
+    is_new: bool,
+    options: str,
 ) -> None:
-    """Write the sheet of an audit, or open the App on it."""
+    """Write the sheet of an audit, or open the App on it; `options` go into the command that follows."""
     name = drawn.design.subject["name"]
     if csv is not None:
         from curate.audit.verbs import hand_out  # noqa: PLC0415 - `curate --help` needs none of it
 
         hand_out(drawn, csv)
-        _tell_sheet(terminal, drawn, csv, f"curate audit {name} --answers {csv}", is_new=is_new)
+        _tell_sheet(
+            terminal, drawn, csv, f"curate audit {name} --answers {shlex.quote(str(csv))}{options}", is_new=is_new
+        )
         return
     from curate.audit.app import open_app  # noqa: PLC0415 - FiftyOne takes seconds to import
 
-    opened = open_app(place, name, drawn, port=port)
+    opened = open_app(place, name, drawn, port=port, options=options)
     terminal.tell(opened.to_json(), opened.lines)
     sys.stdout.flush()
     opened.wait()
@@ -152,7 +165,8 @@ def _audit_table(
         raise ConfigError("An audit of a table goes by a sheet: --csv SHEET.csv, then --answers SHEET.csv")
     drawn, is_new = verbs.open_table_audit(table, csv, budget=budget, seed=seed, target_precision=target_precision)
     verbs.hand_out(drawn, csv)
-    _tell_sheet(terminal, drawn, csv, f"curate audit --table {table} --answers {csv}", is_new=is_new)
+    then = f"curate audit --table {shlex.quote(str(table))} --answers {shlex.quote(str(csv))}"
+    _tell_sheet(terminal, drawn, csv, then, is_new=is_new)
 
 
 def _tell_sheet(terminal: Terminal, drawn: Audit, csv: Path, then: str, *, is_new: bool) -> None:

@@ -137,7 +137,7 @@ def erase(
     if resume:
         with listening(terminal) as listener:
             done = erasing.resume_erasure(place, listener=listener)
-        terminal.tell(done.to_json(), done.lines)
+        terminal.tell(done.to_json(), lambda: done.lines(manifests))
         return
     if name is None:
         raise ConfigError(
@@ -164,7 +164,7 @@ def erase(
         _ask_for_good(as_json)
     with listening(terminal) as listener:
         done = erasing.erase(place, plan, reachable_only=reachable_only, listener=listener)
-    terminal.tell({**plan.to_json(), **done.to_json()}, done.lines)
+    terminal.tell({**plan.to_json(), **done.to_json()}, lambda: done.lines(manifests))
 
 
 def _ask_for_good(as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -57,11 +56,11 @@ def run(
             listener=listener,
             manifests=manifests,
         )
+    from curate.commands import manifests_option, workspace_option  # noqa: PLC0415 - as above
     from curate.summary import summarize, summary_lines  # noqa: PLC0415 - as above
 
     summary = summarize(result)
-    where = {"--workspace": workspace, "--manifests": manifests}
-    said = "".join(f" {option} {shlex.quote(str(place))}" for option, place in where.items() if place)
+    said = f"{workspace_option(result.run_file.parents[3])}{manifests_option(manifests)}"
     terminal.tell(summary, lambda: summary_lines(summary, options=said))
     raise typer.Exit(result.exit_code)
 

@@ -95,7 +95,7 @@ def _refuse_several(feed: Feed, format: str) -> None:  # noqa: A002 - as above
     if feed.rows.tags is not None:
         raise ConfigError(
             f"{format} holds one label or boxes an image; {feed.name} has several labels an image. csv holds them: "
-            f"curate export {feed.name} --format csv, or train on curate.feed, which hands out all of an image."
+            f"curate export {feed.name} --format csv --out DIR, or train on curate.feed, which hands out all of an image."
         )
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from filelock import FileLock
 
 from curate.adapters.object_store import StorePath
+from curate.commands import workspace_option
 from curate.errors import ConfigError, StageError, VerificationError
 from curate.export.record import MARKER
 from curate.governance import database, derived
@@ -68,7 +69,9 @@ def erase(root: Path, plan: Plan, *, reachable_only: bool = False, listener: Lis
     root = root.resolve()
     with _lock(root):
         if journal_file(root).exists():
-            raise ConfigError(f"An erasure in {root} was begun and not finished: curate erase --resume")
+            raise ConfigError(
+                f"An erasure in {root} was begun and not finished: curate erase --resume{workspace_option(root)}"
+            )
         ensure_secret(root)
         write_journal(root, plan.erasure)
         return _finish(root, plan.erasure, listener or Silent())
@@ -124,6 +127,7 @@ def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
         sign_again=again,
         out_of_reach=tuple(erasure.out_of_reach),
         n_places=len(erasure.elsewhere),
+        workspace=root,
     )
 
 
@@ -223,7 +227,8 @@ def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Place]]:
     for file, of_release in leftovers(root, erasure):
         if of_release or not isinstance(file, Path):
             raise VerificationError(
-                f"{file} still names what was to be erased. Run curate erase --resume; if it stays, delete the file."
+                f"{file} still names what was to be erased. Run curate erase --resume{workspace_option(root)}; if it "
+                "stays, delete the file."
             )
         is_derived = any(map(file.is_relative_to, own)) and not any(map(file.is_relative_to, sources))
         if is_derived and not _is_export(file, root):

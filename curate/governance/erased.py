@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from curate.commands import manifests_option, workspace_option
 from curate.manifest.place import Place
+from curate.runs import default_workspace
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Erased:
         left: files in the workspace that are not curate's to change and still name something: sources, exports.
         out_of_reach: places of releases that nothing was taken out of, each with who names it.
         n_places: folders and stores of releases outside the workspace that were gone through.
+        workspace: that was erased from.
         sign_again: dataset -> IDs of versions in the place of signed ones; a signature is about one ID and stays behind.
     """
 
@@ -30,6 +34,7 @@ class Erased:
     sign_again: Mapping[str, Sequence[str]]
     out_of_reach: Sequence[str] = ()
     n_places: int = 0
+    workspace: Path = field(default_factory=default_workspace)
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines; `erased` only where no release is out of reach."""
@@ -43,14 +48,16 @@ class Erased:
             "sign_again": {name: list(ids) for name, ids in self.sign_again.items()},
         }
 
-    def lines(self) -> list[str]:
-        """Return it for people."""
+    def lines(self, manifests: str | None = None) -> list[str]:
+        """Return it for people; `manifests` was given, and is said again with the commands that follow."""
+        here = workspace_option(self.workspace)
+        there = f"{here}{manifests_option(manifests)}"
         where = " from what is in reach" if self.out_of_reach else ""
         told = [f"Erased{where}: {self.n_samples:,} sample{'s' * (self.n_samples != 1)}"]
         for name, pairs in self.successors.items():
             told += [f"  {name} {old[:7]} → {new[:7] if new else 'gone'}" for old, new in pairs.items()]
         told += [
-            f"  was signed; sign it again: curate sign {name}@{one[:12]} --key FILE"
+            f"  was signed; sign it again: curate sign {name}@{one[:12]} --key FILE{there}"
             for name, ids in self.sign_again.items()
             for one in ids
         ]
@@ -62,5 +69,6 @@ class Erased:
             *([] if self.left else [clean]),
             *(f"NOT ERASED from {place}: versions there may still hold them." for place in self.out_of_reach),
             "No run brings them back.",
-            f"next: curate run SPEC (checks and teachers anew) · curate verify {next(iter(self.successors), 'NAME')}",
+            f"next: curate run SPEC{there} (checks and teachers anew) · "
+            f"curate verify {next(iter(self.successors), 'NAME')}{there}",
         ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from curate.commands import workspace_option
 from curate.errors import ConfigError
 from curate.governance.traces import Traces
 from curate.manifest.place import Place, place_of
@@ -113,5 +114,6 @@ def refuse_half_erased(root: Path) -> None:
     """
     if journal_file(root).exists():
         raise ConfigError(
-            f"An erasure in {root} was begun and not finished. Finish it first: curate erase --resume"
+            f"An erasure in {root} was begun and not finished. Finish it first: "
+            f"curate erase --resume{workspace_option(root)}"
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.commands import workspace_option
 from curate.review import app
 from curate.review.dataset import PREFIX
 from curate.review.pull import PullReport
@@ -18,6 +19,7 @@ class Opened:
     """An App that is open."""
 
     session: app.AppSession
+    options: str = ""  # that the command to go on with needs
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -28,7 +30,7 @@ class Opened:
         return [
             f"Open {self.session.url}",
             "Edit labels, or tag samples curate:accept, curate:reject, curate:drop, curate:relabel:CLASS.",
-            f"Ctrl-C ends it; then: curate review {self.session.dataset.removeprefix(PREFIX)} --pull",
+            f"Ctrl-C ends it; then: curate review {self.session.dataset.removeprefix(PREFIX)} --pull{self.options}",
         ]
 
     def wait(self) -> None:
@@ -67,7 +69,8 @@ def open_app(workspace: Path, name: str, *, port: int | None, view: str | None) 
     Raises:
         ConfigError: no such dataset or view, or the port is taken.
     """
-    return Opened(app.open_app(name, workspace=workspace, port=port, view=view or SUSPECTS))
+    session = app.open_app(name, workspace=workspace, port=port, view=view or SUSPECTS)
+    return Opened(session, workspace_option(workspace))
 
 
 def pull(workspace: Path, name: str, *, reviewer: str | None) -> Pulled:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from curate.teachers.column_order import shown_order
 from curate.teachers.flag_summary import FlagSummary
 from curate.teachers.label_columns import POSITIONS, SORTED
@@ -31,7 +33,7 @@ def flag_lines(summary: FlagSummary) -> list[str]:
     if not summary.estimates_agree and summary.estimates:
         why = "one method alone, which nothing confirms" if summary.by_class else "these estimates disagree"
         lines.append(f"  {why}: look before you drop; an audit of a sample tells:")
-        lines.append(f"  curate audit --table {summary.out} --csv sheet.csv")
+        lines.append(f"  curate audit --table {shlex.quote(str(summary.out))} --csv sheet.csv")
     taken = [f"{c['true']} as {c['given']} {c['prob']:.1%}" for c in summary.transition.get("confusions", [])[:3]]
     if taken:
         lines.append(f"  most often labeled wrongly: {', '.join(taken)}")
