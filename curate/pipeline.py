@@ -6,9 +6,10 @@ spec → ingest → scan → image checks → teachers → label checks → verd
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import clear_frames
+from typing import Any
 
 import pyarrow as pa
 
@@ -48,6 +49,7 @@ def run(  # noqa: PLR0913 - one keyword for each option
     manifests: str | None = None,
     relabel: Callable[[Ingested], Ingested] | None = None,
     suffix: str = "",
+    checks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RunResult:
     """Run the pipeline on a dataset spec.
 
@@ -63,6 +65,7 @@ def run(  # noqa: PLR0913 - one keyword for each option
         manifests: where the version is published: a folder or the URL of an object store; wins over the spec's.
         relabel: changes the labels after they came in; give a suffix with it.
         suffix: of the name, so that no real version is touched.
+        checks: check → parameters that win over the spec's; one that the spec leaves out stays out.
 
     Raises:
         ConfigError: the spec cannot be used.
@@ -79,7 +82,7 @@ def run(  # noqa: PLR0913 - one keyword for each option
         manifests=manifests,
         suffix=suffix,
     )
-    context = dataclasses.replace(context, relabel=relabel)
+    context = dataclasses.replace(context, relabel=relabel, loaded=_with_checks(context.loaded, checks or {}))
     try:
         if until in STAGES[STAGES.index("manifest") :]:  # a store that refuses does so before the work
             require_writable(context.run.workspace.published_at, context.run.workspace.name)
@@ -93,6 +96,15 @@ def run(  # noqa: PLR0913 - one keyword for each option
         raise
     context.run.finish("done", exit_code=int(result.exit_code), counts=dict(result.counts))
     return result
+
+
+def _with_checks(loaded: config.LoadedSpec, checks: Mapping[str, Mapping[str, Any]]) -> config.LoadedSpec:
+    given = dict(loaded.spec.checks)
+    for name, parameters in checks.items():
+        own = given.get(name, {})
+        if own is not False:
+            given[name] = {**own, **parameters}
+    return dataclasses.replace(loaded, spec=loaded.spec.model_copy(update={"checks": given}))
 
 
 def open_run(
@@ -241,4 +253,5 @@ def _result(
         report=report,
         counts=counts,
         exit_code=ExitCode.GATE_FAILED if failed else ExitCode.OK,
+        features=dict(found.predictions.shared_features) if found.predictions is not None else {},
     )

@@ -104,6 +104,8 @@ class RunResult:
         report: the HTML page; None where the run stopped before.
         counts: what came in, what went out.
         exit_code: 0, 1 where a gate failed, 3 where nothing could be used.
+        notes: what a person should know.
+        features: teacher → the features that its card names; those that share them are not independent.
     """
 
     name: str
@@ -116,3 +118,4 @@ class RunResult:
     counts: Mapping[str, int]
     exit_code: ExitCode
     notes: Sequence[str] = ()
+    features: Mapping[str, str] = field(default_factory=dict)

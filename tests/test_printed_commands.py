@@ -115,14 +115,14 @@ def test_review_and_an_audit_in_the_app(here: Here, finished: e2e.Finished) -> N
     wanted = [next(one for one in printed(told.out) if one[0] == "review")]
     wanted.append(["audit", "pets", "--workspace", str(here.workspace), "--manifests", str(here.manifests)])
     for arguments in wanted:
-        process = e2e.start(*arguments, cwd=here.folder)
-        try:
-            assert process.stdout is not None
-            last = next(line for line in process.stdout if "Ctrl-C ends it" in line)
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
+        with e2e.start(*arguments, cwd=here.folder) as process:
             try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                assert process.stdout is not None
+                last = next(line for line in process.stdout if "Ctrl-C ends it" in line)
+            finally:
+                os.killpg(process.pid, signal.SIGINT)
+                try:
+                    process.communicate(timeout=60)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
         here.run_printed(last.partition("then: ")[2], arguments[0])

@@ -32,9 +32,11 @@ class BoxNoiseParams:
 
     Attributes:
         classes: of the dataset; those that occur are added.
+        min_risk: of what is not flagged, findings below are left out; of a box its likeliest issue alone is told.
     """
 
     classes: tuple[str, ...] = ()
+    min_risk: float = MIN_RISK
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def fit(batches: Batches, params: BoxNoiseParams) -> BoxNoiseState:
     return BoxNoiseState(model, classes, names, counts, len(read.given.image), table.num_rows)
 
 
-def score(batch: pa.RecordBatch, state: BoxNoiseState, _params: BoxNoiseParams) -> pa.Table:
+def score(batch: pa.RecordBatch, state: BoxNoiseState, params: BoxNoiseParams) -> pa.Table:
     """Return a finding for each box that is flagged or in doubt, and for each place where one is missing."""
     if state.model is None or not batch.num_rows:
         return schema.empty(schema.FINDINGS)
@@ -88,16 +90,18 @@ def score(batch: pa.RecordBatch, state: BoxNoiseState, _params: BoxNoiseParams) 
     judged = judge(state.model, read.given, read.found, read.crowds)
     rows: list[dict[str, Any]] = []
     for issue in ISSUES:
-        rows += _of_given(judged, read, state, issue)
+        rows += _of_given(judged, read, state, issue, params.min_risk)
     found = build_findings(NAME, rows)
-    return pa.concat_tables([found, _missing(judged, read, state)])
+    return pa.concat_tables([found, _missing(judged, read, state, params.min_risk)])
 
 
-def _of_given(judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str) -> list[dict[str, Any]]:
+def _of_given(
+    judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str, min_risk: float
+) -> list[dict[str, Any]]:
     place, evidence = ISSUES.index(issue), judged.evidence
     risk, flagged = judged.risk[:, place], judged.flagged[:, place]
     likeliest = judged.risk.argmax(axis=1) == place
-    chosen = np.flatnonzero(flagged | (likeliest & (risk >= MIN_RISK)))
+    chosen = np.flatnonzero(flagged | (likeliest & (risk >= min_risk)))
     args = arguments(judged, issue, read.given.label, read.label_ids, state.classes, _n_kept(state))
     codes = codes_of(judged, issue)
     rows = []
@@ -119,10 +123,10 @@ def _of_given(judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str)
     return rows
 
 
-def _missing(judged: Judged, read: BoxesRead, state: BoxNoiseState) -> pa.Table:
+def _missing(judged: Judged, read: BoxesRead, state: BoxNoiseState, min_risk: float) -> pa.Table:
     """Return findings without a label; their ids hold the place, so that an image can miss several boxes."""
     args = arguments(judged, MISSING, read.given.label, read.label_ids, state.classes, _n_kept(state))
-    chosen = np.flatnonzero(judged.missing_flagged | (judged.missing_risk >= MIN_RISK)).tolist()
+    chosen = np.flatnonzero(judged.missing_flagged | (judged.missing_risk >= min_risk)).tolist()
     code = "box_noise_missing"
     rows = []
     for row in chosen:

@@ -27,6 +27,7 @@ STATISTICS = ("n_tracks", "n_missing", "share_with_finding", "share_seen")
 COLUMNS = ("label_id", "sample_id", "label", "bbox", "track_id", "frame", "width_px", "height_px")
 SEQUENCE = "group_video"  # optional: without it, all frames are one sequence
 FLAGS = "flags"  # optional: what the source says of a label
+MIN_RISK = 0.1
 IGNORED = "ignored"  # a flag: the source says not to consider the box; it counts as context and is not judged
 
 
@@ -38,7 +39,7 @@ class TrackParams:
         min_risk: findings below are left out.
     """
 
-    min_risk: float = 0.1
+    min_risk: float = MIN_RISK
 
 
 def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bool) -> Fitted:

@@ -39,6 +39,9 @@ class KindResult:
         n: how many were planted.
         n_in_budget: of these, how many stand among the first `budget` lines.
         recall: n_in_budget / n, with its exact 95 % interval.
+        precision: of the first `budget` lines that are such an error or none that was planted, the share that are; a
+            lower bound, with its exact 95 % interval.
+        precision_without_earlier: the same without the lines that were flagged before anything was planted.
         average_precision: of the ranking of these errors among all labels without a planted one; a lower bound.
         average_precision_without_earlier: the same among those that were not flagged before anything was planted.
     """
@@ -47,6 +50,8 @@ class KindResult:
     n: int
     n_in_budget: int
     recall: Measured
+    precision: Measured
+    precision_without_earlier: Measured
     average_precision: Measured
     average_precision_without_earlier: Measured
 
@@ -57,7 +62,7 @@ class PlantMeasures:
 
     Attributes:
         budget: lines that are looked at.
-        n_listed: lines that there are: rows about which something was found.
+        n_listed: lines that there are: all labels, and the places where one is said to be missing.
         n_planted_in_budget: of these, planted errors among the first `budget`.
         precision: their share; a lower bound, since labels that were not planted may be wrong as well.
         precision_with_earlier: the same with the rows counted as right that were flagged before anything was planted.
@@ -76,16 +81,22 @@ class PlantMeasures:
         return asdict(self)
 
 
-def scores_by_label(findings: pa.Table, policy: Policy, further: pa.Table | None = None) -> dict[str, float]:
+def scores_by_label(
+    findings: pa.Table,
+    policy: Policy,
+    further: pa.Table | None = None,
+    from_risk: Mapping[str, float] | None = None,
+) -> dict[str, float]:
     """Return label id → the highest score of what was found about it, or of `further`.
 
     Args:
         findings: `schema.FINDINGS`.
         policy: what it acts on comes first: see `scored`.
         further: `label_id`, `risk` of labels whatever was found; it orders those about which nothing was.
+        from_risk: see `scored`.
     """
     scores: dict[str, float] = {}
-    tables = [scored(findings, policy).select(["label_id", "score"])]
+    tables = [scored(findings, policy, from_risk).select(["label_id", "score"])]
     tables += (
         [further.select(["label_id", "risk"]).rename_columns(["label_id", "score"])] if further is not None else []
     )
@@ -96,12 +107,22 @@ def scores_by_label(findings: pa.Table, policy: Policy, further: pa.Table | None
     return scores
 
 
-def scored(findings: pa.Table, policy: Policy) -> pa.Table:
+def scored(findings: pa.Table, policy: Policy, from_risk: Mapping[str, float] | None = None) -> pa.Table:
     """Return the findings with a `score` that orders them as a reviewer goes through them.
 
     First what the policy acts on (1 + risk), then what it leaves as it is (risk).
+
+    Args:
+        findings: `schema.FINDINGS`.
+        policy: of the spec.
+        from_risk: check → the risk from which on it tells of what is not flagged; what is told below that is told for
+            its order alone, and the policy never sees it.
     """
-    acts = pc.cast(_acts(findings, policy), pa.float64())
+    acts = _acts(findings, policy)
+    for name, least in (from_risk or {}).items():
+        low = pc.and_(pc.equal(findings["check"], name), pc.less(findings["risk"], least))
+        acts = pc.and_not(acts, pc.and_not(low, pc.fill_null(findings["flagged"], False)))  # noqa: FBT003 - a value
+    acts = pc.cast(acts, pa.float64())
     return findings.append_column("score", pc.add(findings["risk"], acts))
 
 
@@ -138,13 +159,13 @@ def rows_of(
     rows = [Row(one, scores.get(one, 0.0), kinds.get(one), one in before) for one in ids]
     dropped = [row for row in planted.to_pylist() if row["kind"] == "drop"]
     places = sorted(missing.to_pylist(), key=lambda row: (-row["score"], row["finding_id"]))
+    of_image: dict[str, list[dict[str, Any]]] = {}
+    for place in places:
+        of_image.setdefault(place["sample_id"], []).append(place)
     used: set[str] = set()
     for box in dropped:
-        near = [
-            place
-            for place in places
-            if place["sample_id"] == box["sample_id"] and iou(place["suggested_bbox"], box["bbox"]) >= FOUND_IOU
-        ]
+        there = of_image.get(box["sample_id"], [])
+        near = [place for place in there if iou(place["suggested_bbox"], box["bbox"]) >= FOUND_IOU]
         used |= {place["finding_id"] for place in near}
         score = max(near[0]["score"] if near else 0.0, scores.get(box["seen_at"], 0.0))
         rows.append(Row(box["label_id"], score, "drop", before=False))
@@ -156,10 +177,10 @@ def rows_of(
     return rows
 
 
-def missing_places(findings: pa.Table, policy: Policy) -> pa.Table:
+def missing_places(findings: pa.Table, policy: Policy, from_risk: Mapping[str, float] | None = None) -> pa.Table:
     """Return the findings that say where a label is missing, with their `score`."""
     places = pc.and_(pc.is_null(findings["label_id"]), pc.is_valid(findings["suggested_bbox"]))
-    return scored(findings.filter(places), policy)
+    return scored(findings.filter(places), policy, from_risk)
 
 
 def measure(
@@ -175,22 +196,24 @@ def measure(
     """
     n_errors = sum(row.kind is not None for row in rows)
     chosen = budget if budget is not None else max(1, n_errors)
-    listed = sorted((row for row in rows if row.score > 0), key=lambda row: (-row.score, number_of("list", row.id)))
+    listed = sorted(rows, key=lambda row: (-row.score, number_of("list", row.id)))
     top = listed[:chosen]
     hits = sum(row.kind is not None for row in top)
     earlier = sum(row.kind is None and row.before for row in top)
-    in_budget = {row.id for row in top}
-    found = tuple(_of_kind(kind, rows, in_budget, seed) for kind in kinds)
+    found = tuple(_of_kind(kind, rows, top, seed) for kind in kinds)
     return PlantMeasures(chosen, len(listed), hits, _share(hits, len(top)), _share(hits + earlier, len(top)), found)
 
 
-def _of_kind(kind: str, rows: Sequence[Row], in_budget: set[str], seed: int) -> KindResult:
+def _of_kind(kind: str, rows: Sequence[Row], top: Sequence[Row], seed: int) -> KindResult:
     compared = [row for row in rows if row.kind in {kind, None}]
     n = sum(row.kind == kind for row in compared)
-    n_found = sum(row.kind == kind and row.id in in_budget for row in compared)
+    n_found = sum(row.kind == kind for row in top)
+    n_alarms = sum(row.kind is None for row in top)
+    n_fresh = sum(row.kind is None and not row.before for row in top)
     fresh = [row for row in compared if row.kind or not row.before]
     ranked = (_average_precision(chosen, kind, seed) for chosen in (compared, fresh))
-    return KindResult(kind, n, n_found, _share(n_found, n), *ranked)
+    precisions = (_share(n_found, n_found + alarms) for alarms in (n_alarms, n_fresh))
+    return KindResult(kind, n, n_found, _share(n_found, n), *precisions, *ranked)
 
 
 def _average_precision(rows: Sequence[Row], kind: str, seed: int) -> Measured:

@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from curate import config, pipeline, runs, schema
 from curate.audit.ranking import risk_of
+from curate.checks.box_noise import MIN_RISK as BOX_RISK
+from curate.checks.tracks import MIN_RISK as TRACK_RISK
 from curate.errors import ConfigError
 from curate.ingest import Ingested
 from curate.plant.classes import Opinions
@@ -31,8 +33,11 @@ from curate.plant.measure import (
 )
 from curate.state import RunResult
 from curate.teachers.evaluation import Measured
+from curate.teachers.regions.found import MIN_RISK as MASK_RISK
 
 SUFFIX = "-planted"
+# checks that tell of what they flag or doubt: for the order of the rest they are asked about everything
+_TELLS_FROM = {"box_noise": BOX_RISK, "mask_noise": MASK_RISK, "track_noise": TRACK_RISK}
 _SHARED_CACHE = ("scan", "features")  # of the images, which stay as they are
 
 
@@ -92,7 +97,7 @@ def _of_kind(one: KindResult) -> str:
     if not one.n:
         return "none could be planted"
     return (
-        f"{one.n_in_budget:,} of {one.n:,} found: recall {_shown(one.recall)}, "
+        f"{one.n_in_budget:,} of {one.n:,} found: recall {_shown(one.recall)}, precision {_shown(one.precision)}, "
         f"average precision {_shown(one.average_precision)}, without those flagged before "
         f"{_shown(one.average_precision_without_earlier)}; {KINDS[one.kind][1]}"
     )
@@ -164,12 +169,16 @@ def plant(  # noqa: PLR0913 - one keyword for each option
 
     place = first.run_file.parents[2]
     _share_cache(place, place.with_name(f"{place.name}{SUFFIX}"))
-    second = pipeline.run(spec, **common, relabel=relabel, suffix=SUFFIX)
+    everything = {name: {"min_risk": 0.0} for name in _TELLS_FROM}
+    second = pipeline.run(spec, **common, relabel=relabel, suffix=SUFFIX, checks=everything)
     corrupted, classes = made[0]
     findings = second.tables["findings"]
-    scores = scores_by_label(findings, asked.policy, _further_risk(second, corrupted.labels, classes))
+    told = {name: _told_from(asked.checks.get(name), least) for name, least in _TELLS_FROM.items()}
+    scores = scores_by_label(findings, asked.policy, _further_risk(second, corrupted.labels, classes), told)
     before = flagged_labels(first.tables["findings"], asked.policy)
-    rows = rows_of(corrupted.labels, corrupted.planted, scores, missing_places(findings, asked.policy), before)
+    rows = rows_of(
+        corrupted.labels, corrupted.planted, scores, missing_places(findings, asked.policy, told), before
+    )
     found = measure(rows, wanted, budget=budget, seed=seed)
     file = second.run_file.parents[2] / "planted.json"
     result = PlantResult(
@@ -177,6 +186,11 @@ def plant(  # noqa: PLR0913 - one keyword for each option
     )
     runs.write_text(file, schema.canonical_json({**result.to_json(), "planted": corrupted.planted.to_pylist()}))
     return result
+
+
+def _told_from(given: object, least: float) -> float:
+    """Return the risk from which on a check tells of something, by the spec."""
+    return float(given.get("min_risk", least)) if isinstance(given, Mapping) else least
 
 
 def _silent(run: RunResult) -> tuple[str, ...]:
@@ -239,7 +253,7 @@ def _further_risk(second: RunResult, labels: pa.Table, classes: tuple[str, ...])
     ids = labels["label_id"].to_pylist()
     chosen = labels.filter(pa.array([one in judged for one in ids], pa.bool_()))
     named = chosen.select(["label_id", "label"]).rename_columns(["label_id", "given_label"])
-    return risk_of(named, predictions, list(classes), {})
+    return risk_of(named, predictions, list(classes), dict(second.features))
 
 
 def _share_cache(place: Path, other: Path) -> None:

@@ -222,7 +222,7 @@ def test_measures_count_what_a_reviewer_finds_within_the_budget() -> None:
     ]
     rows += [Row("d", 0.6, "uniform", before=False), Row("e", 0.0, "uniform", before=False)]
     found = measure(rows, ["uniform"], budget=3)
-    assert (found.n_listed, found.n_planted_in_budget) == (4, 1)
+    assert (found.n_listed, found.n_planted_in_budget) == (5, 1)
     assert found.precision.value == pytest.approx(1 / 3)
     assert found.precision_with_earlier.value == pytest.approx(2 / 3)
     kind = found.kinds[0]
@@ -233,6 +233,39 @@ def test_measures_count_what_a_reviewer_finds_within_the_budget() -> None:
     assert kind.average_precision.value == pytest.approx((1 + 0.5 + 3 / 5) / 3)
     assert kind.average_precision_without_earlier.value == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
     assert measure(rows, ["uniform"]).budget == 3
+
+
+def test_the_list_goes_on_to_the_budget_by_risk_then_by_hash_and_each_kind_has_its_precision() -> None:
+    rows = [
+        Row("a", 1.9, "swap", before=False),
+        Row("b", 1.8, None, before=True),
+        Row("c", 1.7, None, before=False),
+    ]
+    rows += [Row("d", 0.3, "shift", before=False), Row("e", 0.2, None, before=False)]
+    rows += [Row(f"z{at}", 0.0, None, before=False) for at in range(50)]
+    found = measure(rows, ["swap", "shift"], budget=40)
+    assert found.n_listed == 55
+    assert found.precision.value == pytest.approx(2 / 40)
+    assert measure(rows[::-1], ["swap", "shift"], budget=40) == found
+    swap, shift = measure(rows, ["swap", "shift"], budget=4).kinds
+    assert (swap.precision.value, swap.precision_without_earlier.value) == (
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 2),
+    )
+    assert (shift.precision.value, shift.n_in_budget) == (pytest.approx(1 / 3), 1)
+    assert (swap.precision.low or 0) < 1 / 3 < (swap.precision.high or 0)
+
+
+def test_what_a_check_tells_for_the_order_alone_is_not_acted_on() -> None:
+    base = {"check": "box_noise", "sample_id": "s", "issue": "swap", "reason_code": "x", "reason_args": "{}"}
+    found = [
+        base | {"finding_id": "1", "label_id": "a", "risk": 0.3, "flagged": True},
+        base | {"finding_id": "2", "label_id": "b", "risk": 0.3, "flagged": False},
+        base | {"finding_id": "3", "label_id": "c", "risk": 0.6, "flagged": False},
+    ]
+    policy = Policy(rules=(Rule(issue="swap", action="drop"),))
+    scores = scores_by_label(schema.table_from_rows(found, schema.FINDINGS), policy, None, {"box_noise": 0.5})
+    assert scores == {"a": 1.3, "b": 0.3, "c": 1.6}
 
 
 def test_what_the_policy_acts_on_is_looked_at_first() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from curate import pipeline
 from curate.plant.run import PlantResult, plant
 
 SIDE_PX = 64
@@ -72,6 +73,21 @@ def test_a_detector_that_sees_everything_finds_every_box_that_was_spoiled(tmp_pa
     assert all((value or 0.0) >= least[kind] for kind, value in recall(found).items()), recall(found)
     assert found.measures.precision.low is not None
     assert any("precision at least" in line for line in found.lines())
+    assert found.measures.n_listed >= found.n_labels
+    assert all(one.precision.low is not None for one in found.measures.kinds)
+
+
+def test_every_box_has_a_risk_to_be_ordered_by_and_the_flags_are_the_same(tmp_path: Path) -> None:
+    file = detections(tmp_path, there=True)
+    plain, asked = (
+        pipeline.run(file, workspace=tmp_path / name, until="flag", review=False, checks=checks)
+        for name, checks in (("plain", None), ("asked", {"box_noise": {"min_risk": 0.0}}))
+    )
+    findings = [run.tables["findings"].to_pylist() for run in (plain, asked)]
+    rows = [[row for row in found if row["check"] == "box_noise"] for found in findings]
+    flagged = [{(row["issue"], row["label_id"]) for row in found if row["flagged"]} for found in rows]
+    assert flagged[0] == flagged[1]
+    assert {row["label_id"] for row in rows[1]} >= set(asked.tables["labels"]["label_id"].to_pylist())
 
 
 def test_a_teacher_that_could_not_be_asked_is_named_beside_the_figures(tmp_path: Path) -> None:
