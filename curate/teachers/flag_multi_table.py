@@ -16,6 +16,7 @@ from curate.errors import InputError
 from curate.reasons.label_noise import SENTENCES
 from curate.teachers.disagreement import fit_rows
 from curate.teachers.flag_model import RISK_KIND, TeacherWeight
+from curate.teachers.flag_ranks import RANK, ranking, without_rank
 from curate.teachers.flag_reader import BATCH_CELLS, IDS, LABEL, read_batches
 from curate.teachers.flag_summary import FlagSummary, writing_beside
 from curate.teachers.flag_table import Progress, order_warnings
@@ -34,6 +35,7 @@ _NAMES = pa.list_(pa.string())
 OUT_COLUMNS = (
     pa.field("label", _NAMES),
     pa.field("risk", pa.float64()),  # of the worst class; null = cannot be judged, the reason says why
+    RANK,
     pa.field("flagged", pa.bool_(), nullable=False),
     pa.field("suggested_label", _NAMES),  # the labels with every flagged class turned over
     pa.field("suggested_prob", pa.float64()),  # that the label is wrong about `suspect_class`
@@ -206,15 +208,17 @@ def _write(
     fields = pa.schema([key, *OUT_COLUMNS])
     n = n_flagged = n_unjudged = 0
     about = {"risk_kind": RISK_KIND, "classes": list(classes), "warnings": [dict(one) for one in warnings]}
-    with writing_beside(out, fields, about) as writer:
+    with writing_beside(out, fields, about) as writer, ranking(out, fields) as ranked:
         for batch in _batches(file, columns, classes):
             scores = score_multi_label(model, batch.given, batch.problem == "", names, batch.probs)
-            writer.write_table(_out_table(batch, scores, classes, names, fields))
+            risk = np.where(scores.worst < 0, np.nan, scores.risk)
+            ranked.add(batch.ids, risk, _out_table(batch, scores, classes, names, without_rank(fields)))
             n += len(batch.given)
             n_flagged += int(scores.flagged.sum())
             n_unjudged += int((scores.worst < 0).sum())
             if progress:
                 progress(n, file.metadata.num_rows)
+        ranked.write(writer, fields)
     return n, n_flagged, n_unjudged
 
 

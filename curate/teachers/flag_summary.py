@@ -21,6 +21,7 @@ from curate.teachers.noise import NoiseRate
 _DISTINCT = {
     "sample_id",
     "risk",
+    "rank",
     "suggested_prob",
     "reason",
 }  # next to no value twice: a dictionary only costs time

@@ -17,6 +17,7 @@ from curate.errors import InputError
 from curate.teachers.column_order import Moved, order_warning
 from curate.teachers.disagreement import fit_flags, fit_rows
 from curate.teachers.flag_model import RISK_KIND, FlagModel, Scores
+from curate.teachers.flag_ranks import RANK, ranking, without_rank
 from curate.teachers.flag_reader import IDS, LABEL, LabeledRows, Near, Reader, memory_that_is_kept
 from curate.teachers.flag_rows import TEXT, flag_columns, joined
 from curate.teachers.flag_summary import FlagSummary, refuse_out, writing_beside
@@ -33,6 +34,7 @@ OUT_COLUMNS = pa.schema(
     [
         pa.field("label", TEXT),
         pa.field("risk", pa.float64()),  # null = cannot be judged, the reason says why
+        RANK,
         pa.field("flagged", pa.bool_(), nullable=False),
         pa.field("suggested_label", TEXT),
         pa.field("suggested_prob", pa.float64()),
@@ -230,7 +232,7 @@ def _write(
         about["warnings"] = [dict(warning) for warning in warnings]
     waiting: list[tuple[LabeledRows, Scores]] = []
     scorer = Scorer(model, reader.teachers, workers=os.cpu_count() or 1)
-    with scorer, writing_beside(out, fields, about) as writer:
+    with scorer, writing_beside(out, fields, about) as writer, ranking(out, fields) as ranked:
         for batch in reader.batches():
             scores = scorer.score(batch.rows.given, batch.probs)
             waiting.append((batch.rows, scores))
@@ -238,9 +240,13 @@ def _write(
             n_flagged += int(scores.flagged.sum())
             n_unjudged += int((~scores.judged).sum())
             if n == reader.n_rows or sum(len(rows.given) for rows, _ in waiting) >= OUT_ROWS:
-                columns = flag_columns(*joined(waiting), model, reader.classes, reader.teachers)
-                writer.write_table(pa.Table.from_arrays(columns, schema=fields))
+                rows, scored = joined(waiting)
+                columns = flag_columns(rows, scored, model, reader.classes, reader.teachers)
+                ids = None if rows.ids is None else rows.ids.to_pylist()
+                risk = np.where(scored.judged, scored.risk, np.nan)
+                ranked.add(ids, risk, pa.Table.from_arrays(columns, schema=without_rank(fields)))
                 waiting.clear()
             if progress:
                 progress(n, reader.n_rows)
+        ranked.write(writer, fields)
     return n, n_flagged, n_unjudged

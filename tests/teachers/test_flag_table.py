@@ -71,7 +71,7 @@ def test_every_row_in_order_with_a_reason_and_the_wrong_ones_flagged(tmp_path: P
     source = write(tmp_path / "in.parquet", words(given), probs, true_label=words(truth))
     summary = flag_table(source, tmp_path / "deep" / "flags.parquet")
     out = pq.read_table(tmp_path / "deep" / "flags.parquet")
-    expected = ["sample_id", "label", "risk", "flagged", "suggested_label", "suggested_prob", "reason"]
+    expected = ["sample_id", "label", "risk", "rank", "flagged", "suggested_label", "suggested_prob", "reason"]
     assert out.column_names == expected
     assert out["sample_id"].to_pylist() == list(range(900))
     assert out["label"].to_pylist() == [NAMES[i] for i in given]
