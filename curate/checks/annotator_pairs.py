@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curate.checks.annotator_answers import Answers
-from curate.statistics.agreement import cohen_kappa
+from curate.statistics.agreement import cohen_interval, cohen_kappa
 from curate.statistics.exact import share_interval
 
 INSUFFICIENT = "insufficient data"
@@ -34,7 +34,10 @@ def compared_pairs(answers: Answers, min_shared: int, max_pairs: int) -> list[di
             | {"n": len(seen), "detail": {"classes": classes}}
         )
         kappa = cohen_kappa(first, second, len(answers.classes))
-        told.append({**known_or_why("cohen_kappa", kappa, len(seen), "both gave one class only"), "group": group})
+        row = known_or_why(
+            "cohen_kappa", kappa, len(seen), "both gave one class only", cohen_interval(first, second)
+        )
+        told.append({**row, "group": group})
     return told
 
 
@@ -53,8 +56,11 @@ def _shared_answers(answers: Answers) -> dict[tuple[int, int], list[tuple[int, i
     return shared
 
 
-def known_or_why(name: str, value: float | None, n: int, why: str) -> dict[str, Any]:
-    """Return the row of a statistic, or of one that could not be computed with the reason."""
+def known_or_why(
+    name: str, value: float | None, n: int, why: str, interval: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """Return the row of a statistic with its interval, or of one that could not be computed with the reason."""
     if value is None:
         return {"name": name, "n": n, "outcome": INSUFFICIENT, "detail": {"why": why}}
-    return {"name": name, "value": value, "n": n}
+    ends = {"low": min(interval[0], value), "high": max(interval[1], value)} if interval else {}
+    return {"name": name, "value": value, "n": n, **ends}

@@ -13,7 +13,12 @@ from curate.checks.annotator_answers import COLUMNS, Answers, answers_of, column
 from curate.checks.annotator_pairs import INSUFFICIENT, compared_pairs, known_or_why
 from curate.checks.annotator_prone import StandsOut, stand_out
 from curate.checks.emit import Fitted, score_by_label, summarize
-from curate.statistics.agreement import fleiss_kappa, krippendorff_alpha
+from curate.statistics.agreement import (
+    fleiss_interval,
+    fleiss_kappa,
+    krippendorff_alpha,
+    krippendorff_interval,
+)
 from curate.statistics.exact import share_interval
 from curate.teachers.consensus import Consensus, error_rates, find_consensus
 from curate.teachers.noise import Ints
@@ -78,9 +83,19 @@ def _whole(answers: Answers, found: Consensus) -> list[dict[str, Any]]:
     return [
         {"name": "n_annotators", "value": float(len(answers.names)), "n": len(answers.label)},
         {"name": "n_answers_per_image", "value": float(n_answers.mean()), "n": len(n_answers)},
-        known_or_why("krippendorff_alpha", alpha, int(several.sum()), "no image has two answers"),
         known_or_why(
-            "fleiss_kappa", kappa, len(n_answers), "images do not all have the same number of answers, two or more"
+            "krippendorff_alpha",
+            alpha,
+            int(several.sum()),
+            "no image has two answers",
+            krippendorff_interval(answers.counts),
+        ),
+        known_or_why(
+            "fleiss_kappa",
+            kappa,
+            len(n_answers),
+            "images do not all have the same number of answers, two or more",
+            None if kappa is None else fleiss_interval(answers.counts),
         ),
         known_or_why("share_unanimous", float(agreed.mean()) if len(agreed) else None, len(agreed), "as above")
         | ({"low": low, "high": high} if len(agreed) else {}),

@@ -73,11 +73,11 @@ def annotators(rows: Rows, n_outvoted: int = 0) -> dict[str, Any] | None:
         "n_judged": len(people),
         "unanimous": _share(known, "share_unanimous"),
         "quality": f"{known['consensus_quality']['value']:.2f}" if "consensus_quality" in known else "",
-        "kappa": f"{known['fleiss_kappa']['value']:.2f}" if "fleiss_kappa" in known else "",
+        "kappa": _with_interval(known, "fleiss_kappa"),
         "n_outvoted": n_outvoted,
         "per_image": f"{known['n_answers_per_image']['value']:.2f}",
         "average": percent(known["error_rate"]["value"]) if "error_rate" in known else "",
-        "alpha": f"{known['krippendorff_alpha']['value']:.2f}" if "krippendorff_alpha" in known else "",
+        "alpha": _with_interval(known, "krippendorff_alpha"),
         "worst": [_person(row) for row in _who_err(people)[:N_ANNOTATORS]],
         "n_without": sum(not row["detail"]["n_contradicted"] for row in people),
         "classes": [
@@ -114,6 +114,15 @@ def _person(row: Mapping[str, Any]) -> dict[str, Any]:
     who, _, label = row["group"].removeprefix("annotator=").partition(",class=")
     spread = interval(row["low"], row["high"])
     return {"who": who, "class": label, "share": percent(row["value"]), "interval": spread, "n": row["n"]}
+
+
+def _with_interval(known: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """Return a statistic with its 95 % interval, where there is one; empty where it is not known."""
+    row = known.get(name)
+    if row is None:
+        return ""
+    ends = "" if row["low"] is None else f" ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{row['value']:.2f}{ends}"
 
 
 def _share(known: Mapping[str, Mapping[str, Any]], name: str) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.statistics.exact import ALPHA, share_interval
+
 Ints = NDArray[np.integer[Any]]
+N_RESAMPLES = 1_000
+_CELLS_AT_ONCE = 10_000_000  # resamples times kinds of images
 
 
 def cohen_kappa(one: Ints, other: Ints, n_classes: int) -> float | None:
@@ -64,3 +69,102 @@ def krippendorff_alpha(counts: Ints) -> float | None:
     by_class = paired.sum(axis=0)
     chance = float((by_class * (total - by_class)).sum()) / (total * (total - 1.0))
     return None if chance == 0.0 else 1.0 - disagree / chance
+
+
+def cohen_interval(one: Ints, other: Ints) -> tuple[float, float] | None:
+    """Return the 95 % interval of `cohen_kappa`: the percentile bootstrap over the rows that both labeled.
+
+    Args:
+        one: (N,) class indices.
+        other: (N,) of the same rows.
+
+    Source: Efron, "Bootstrap methods: another look at the jackknife" (1979). Where both always agree, resampling
+    cannot see a disagreement; the lower end is then that of the exact limit of their share (Clopper and Pearson 1934).
+    """
+    if not len(one):
+        return None
+    kinds, n_of = np.unique(np.stack([one, other], axis=1), axis=0, return_counts=True)
+    given, places = np.unique(kinds, return_inverse=True)
+    sides = np.eye(len(given))[places.reshape(kinds.shape)]  # (P, 2, K)
+    same = (kinds[:, 0] == kinds[:, 1]).astype(float)
+
+    def kappas(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        chance = ((weights @ sides[:, 0]) * (weights @ sides[:, 1])).sum(axis=1)
+        return _beyond(weights @ same, chance)
+
+    return _interval(n_of, kappas, kinds[:, 0], n_apart=int((one != other).sum()))
+
+
+def fleiss_interval(counts: Ints) -> tuple[float, float] | None:
+    """Return the 95 % interval of `fleiss_kappa`, see `cohen_interval`; counts as there, for which it is defined."""
+    kinds, n_of = np.unique(counts, axis=0, return_counts=True)
+    n = float(kinds[0].sum()) if len(kinds) else 0.0
+    if n < 2:
+        return None
+    agreed = (kinds * (kinds - 1)).sum(axis=1) / (n * (n - 1))
+
+    def kappas(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _beyond(weights @ agreed, ((weights @ kinds / n) ** 2).sum(axis=1))
+
+    return _interval(n_of, kappas, kinds.argmax(axis=1), n_apart=_n_apart(counts))
+
+
+def krippendorff_interval(counts: Ints) -> tuple[float, float] | None:
+    """Return the 95 % interval of `krippendorff_alpha`, see `cohen_interval`; counts as there."""
+    paired = counts[counts.sum(axis=1) >= 2]
+    if not len(paired):
+        return None
+    kinds, n_of = np.unique(paired, axis=0, return_counts=True)
+    answers = kinds.sum(axis=1).astype(float)
+    apart = ((answers[:, None] - kinds) * kinds / (answers[:, None] - 1.0)).sum(axis=1)
+
+    def alphas(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = weights @ answers * len(paired)
+        by_class = weights @ kinds * len(paired)
+        chance = (by_class * (total[:, None] - by_class)).sum(axis=1) / (total * (total - 1.0))
+        return _beyond(1.0 - weights @ apart * len(paired) / total, 1.0 - chance)
+
+    return _interval(n_of, alphas, kinds.argmax(axis=1), n_apart=_n_apart(paired))
+
+
+def _n_apart(counts: Ints) -> int:
+    return int((counts.max(axis=1) < counts.sum(axis=1)).sum())
+
+
+def _beyond(agreed: NDArray[np.float64], chance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return agreement beyond chance; NaN where chance alone explains all."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(chance < 1.0, (agreed - chance) / (1.0 - chance), np.nan)
+
+
+def _interval(
+    n_of: Ints, statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], class_of: Ints, *, n_apart: int
+) -> tuple[float, float] | None:
+    """Return the percentiles of a statistic of resampled rows; None where it is not defined for most of them.
+
+    Args:
+        n_of: (P,) rows of each kind, in an order that no row order shows in.
+        statistic: (B, P) shares of the kinds → (B,).
+        class_of: (P,) that all say, where they all say the same.
+        n_apart: rows on which not all say the same.
+    """
+    n = int(n_of.sum())
+    random = np.random.default_rng(0)
+    at_once = max(1, _CELLS_AT_ONCE // len(n_of))
+    sizes = [min(at_once, N_RESAMPLES - done) for done in range(0, N_RESAMPLES, at_once)]
+    drawn = [statistic(random.multinomial(n, n_of / n, size=size) / n) for size in sizes]
+    values = np.concatenate(drawn)
+    known = values[np.isfinite(values)]
+    if len(known) < N_RESAMPLES / 2:
+        return None
+    low, high = np.quantile(known, [ALPHA / 2, 1 - ALPHA / 2])
+    if n_apart == 0:  # then 1 - statistic = disagreement / (1 - chance), and disagreement may be as high as this
+        _, most = share_interval(0, n)
+        low = min(low, 1.0 - most / max(_disagreement_by_chance(np.bincount(class_of, n_of)), 1e-12))
+    return max(-1.0, float(low)), float(high)
+
+
+def _disagreement_by_chance(n_of_class: NDArray[np.float64]) -> float:
+    """Return how often two answers would differ by chance where all rows are unanimous."""
+    shares = n_of_class / n_of_class.sum()
+    return float(1.0 - (shares**2).sum())

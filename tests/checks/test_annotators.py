@@ -15,7 +15,14 @@ from curate import schema
 from curate.check import run_check
 from curate.checks.annotators import CHECK
 from curate.reasons import render
-from curate.statistics.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
+from curate.statistics.agreement import (
+    cohen_interval,
+    cohen_kappa,
+    fleiss_interval,
+    fleiss_kappa,
+    krippendorff_alpha,
+    krippendorff_interval,
+)
 from curate.teachers import consensus
 from curate.teachers.consensus import error_rates, find_consensus
 from curate.views import annotations_view
@@ -219,3 +226,39 @@ def test_consensus_is_the_same_bit_for_bit_however_many_images_are_worked_on_at_
     for name in ("probs", "own_prob", "others", "has_reference", "weight_rate"):
         assert np.array_equal(getattr(whole, name), getattr(parts, name))
     assert whole.temperature == parts.temperature
+
+
+def two(n: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    one = random.integers(3, size=n)
+    return one, np.where(random.random(n) < share, random.integers(3, size=n), one)
+
+
+def test_the_interval_of_a_kappa_holds_the_truth_as_often_as_it_says_and_forgets_the_order() -> None:
+    truth = 1 - 0.3  # two who agree unless one answers by chance, with three classes alike
+    ends = [cohen_interval(*two(150, 0.3, seed)) for seed in range(200)]
+    held = [low <= truth <= high for low, high in filter(None, ends)]
+    assert 0.90 <= np.mean(held) <= 0.995
+    one, other = two(80, 0.3, 0)
+    order = np.random.default_rng(5).permutation(80)
+    assert cohen_interval(one, other) == cohen_interval(one[order], other[order])
+
+
+def test_intervals_of_agreement_are_alike_for_two_and_never_a_point_where_all_agree() -> None:
+    one, other = two(400, 0.2, 1)
+    counts = np.zeros((400, 3), int)
+    np.add.at(counts, (np.arange(400), one), 1)
+    np.add.at(counts, (np.arange(400), other), 1)
+    known = [cohen_interval(one, other), fleiss_interval(counts), krippendorff_interval(counts)]
+    kappa = cohen_kappa(one, other, 3)
+    for ends in known:
+        assert ends is not None
+        assert ends == pytest.approx(known[0], abs=0.03)
+        assert ends[0] < (kappa or 0) < ends[1]
+    same = np.arange(30) % 3
+    unanimous = np.eye(3, dtype=int)[same] * 2
+    for ends in (cohen_interval(same, same), fleiss_interval(unanimous), krippendorff_interval(unanimous)):
+        assert ends is not None
+        assert 0.7 < ends[0] < 0.95 < ends[1] == 1.0
+    assert cohen_interval(same[:0], same[:0]) is None
+    assert cohen_interval(np.zeros(20, int), np.zeros(20, int)) is None
