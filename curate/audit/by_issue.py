@@ -60,10 +60,10 @@ def by_issue(design: Design, answers: Mapping[int, Answer], target: float | None
         answers: item → answer; every item has one. "wrong" says that the claim is right: the annotation is wrong.
         target: precision that a threshold has to reach, for each issue.
     """
-    return tuple(_of(design.of_issue(issue), issue, answers, target) for issue in design.issues)
+    return tuple(_issue(design.of_issue(issue), issue, answers, target) for issue in design.issues)
 
 
-def _of(design: Design, issue: str, answers: Mapping[int, Answer], target: float | None) -> IssueResult:
+def _issue(design: Design, issue: str, answers: Mapping[int, Answer], target: float | None) -> IssueResult:
     said = {item.item: answers[item.item] for item in design.items}
     found = estimates(design, said)
     partial = issue in design.partial
@@ -103,19 +103,23 @@ def _lines(one: IssueResult, width: int) -> list[str]:
     known, blank = one.estimates, " " * (width + 2)
     told = [f"  {one.issue.replace('_', ' '):<{width}} {one.n_flagged:,} of {one.n_claims:,} claims are flagged"]
     if one.n_flagged:
-        told.append(f"{blank} precision {shown(known.precision)} of these flags are right")
+        told.append(f"{blank} precision {_of(known.precision, 'of these flags are right')}")
     if one.partial:
         high = known.recall.high
         told.append(f"{blank} recall    not known" + ("" if high is None else f", at most {high:.1%}"))
         told.append(f"{blank} rate      not known")
     else:
-        told.append(f"{blank} recall    {shown(known.recall)} of these errors are flagged")
-        told.append(f"{blank} rate      {shown(known.noise_rate)} of the {one.n_claims:,} have this error")
+        told.append(f"{blank} recall    {_of(known.recall, 'of these errors are flagged')}")
+        told.append(f"{blank} rate      {_of(known.noise_rate, f'of the {one.n_claims:,} have this error')}")
     if one.certificate is not None:
         late = "" if one.certificate.named_before else " (target named after the draw)"
         cut = f"risk {one.certificate.risk:.6g}; " if one.certificate.risk is not None else ""
         told.append(f"{blank} threshold {cut}{one.certificate.why.replace('labels', 'claims')}{late}")
     return told
+
+
+def _of(one: Estimate, what: str) -> str:
+    return shown(one) if one.value is None else f"{shown(one)} {what}"
 
 
 def shown(one: Estimate) -> str:

@@ -160,11 +160,11 @@ def _interval(
     low, high = np.quantile(known, [ALPHA / 2, 1 - ALPHA / 2])
     if n_apart == 0:  # then 1 - statistic = disagreement / (1 - chance), and disagreement may be as high as this
         _, most = share_interval(0, n)
-        low = min(low, 1.0 - most / max(_disagreement_by_chance(np.bincount(class_of, n_of)), 1e-12))
+        low = min(low, 1.0 - most / max(_disagreement_by_chance(np.bincount(class_of, n_of.astype(float))), 1e-12))
     return max(-1.0, float(low)), float(high)
 
 
-def _disagreement_by_chance(n_of_class: NDArray[np.float64]) -> float:
+def _disagreement_by_chance(n_of_class: NDArray[Any]) -> float:
     """Return how often two answers would differ by chance where all rows are unanimous."""
     shares = n_of_class / n_of_class.sum()
     return float(1.0 - (shares**2).sum())
