@@ -20,6 +20,14 @@ def manifests_option(manifests: object) -> str:
     return f" --manifests {shlex.quote(str(manifests))}" if manifests else ""
 
 
+def releases_option(root: object) -> str:
+    """Return ` --manifests ROOT`, quoted for a shell; empty where releases are in the default workspace here."""
+    if isinstance(root, Path):
+        same = root.resolve() == (default_workspace() / "manifests").resolve()
+        return "" if same else manifests_option(shown_path(root))
+    return manifests_option(root)
+
+
 def shown_path(path: Path) -> str:
     """Return a path as short as it can be told here: relative where it lies below the current folder."""
     here = Path.cwd().resolve()

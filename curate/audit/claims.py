@@ -139,9 +139,10 @@ def _joined(*parts: pa.ChunkedArray | pa.Array | str) -> pa.ChunkedArray:
 
 
 def _boxes_text(boxes: pa.ChunkedArray) -> pa.Array:
-    """Return x, y, width, height as text; null where there is no box."""
-    told = [None if box is None else " ".join(f"{value:g}" for value in box) for box in boxes.to_pylist()]
-    return pa.array(told, pa.string())
+    """Return x, y, width, height as text, rounded to hundredths; null where there is no box."""
+    edges = (pc.cast(pc.list_element(boxes, edge), pa.float64()) for edge in range(4))
+    told = pc.binary_join_element_wise(*(pc.cast(pc.round(edge, 2), pa.string()) for edge in edges), " ")
+    return told.combine_chunks() if isinstance(told, pa.ChunkedArray) else told
 
 
 def _of_boxes(table: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
@@ -222,11 +223,11 @@ _MAKERS: Mapping[str, Callable[[pa.Table], dict[str, pa.ChunkedArray | pa.Array]
 
 def _merged(claims: pa.Table) -> pa.Table:
     """Return one row a claim: where the same is claimed twice, the flagged and riskiest row counts."""
+    if pc.count_distinct(claims["label_id"]).as_py() == claims.num_rows:
+        return claims.combine_chunks()
     keys = [("label_id", "ascending"), ("flagged", "descending"), ("risk", "descending")]
     claims = claims.take(pc.sort_indices(claims, sort_keys=keys)).combine_chunks()
     ids = claims["label_id"].combine_chunks()
-    if len(ids) < 2:
-        return claims
     new = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
     return claims.filter(pa.array(np.concatenate([[True], new]))).combine_chunks()
 

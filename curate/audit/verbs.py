@@ -117,8 +117,8 @@ def open_table_audit(
         if not is_audited(table, audit.design):
             raise ConfigError(f"{folder} holds the audit of another table. Name another sheet with --csv.")
         return audit, False
-    subject: dict[str, Any] = {"name": table.name, "table_sha256": runs.digest_file(table)}
     flags = population.read_flags(table)
+    subject: dict[str, Any] = {"name": table.name, "table_sha256": runs.digest_file(table)}
     partial: tuple[str, ...] = ()
     if "issue" in flags.column_names:
         found = claims_of(flags)

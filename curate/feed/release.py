@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.commands import releases_option
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.feed.images import Images, Pixels, Resize
 from curate.feed.map_reader import MapReader
@@ -248,8 +249,8 @@ def _refuse_unfit(
     gone = log.retractions(log.read_log(root, name)).get(version_id)
     if gone and not retracted:
         raise InputError(
-            f"{short} was retracted on {gone.at} (curate log {name} says why). Take another version, or say "
-            f"allow_retracted=True."
+            f"{short} was retracted on {gone.at} (curate log {name}{releases_option(root)} says why). Take another "
+            "version, or say allow_retracted=True."
         )
 
 

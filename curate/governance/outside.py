@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from curate.adapters.object_store import StorePath
+from curate.commands import workspace_option
 from curate.export.record import read_exports
 from curate.governance.targets import Known
 from curate.manifest.place import Place
@@ -66,7 +67,8 @@ def warnings(
         elsewhere = known.samples.filter(pc.equal(known.samples["subject"], subject))["dataset"].to_pylist()
         for other in sorted(set(elsewhere) - {name}):
             told.append(
-                f"{other} has a subject of the same name: curate erase {other} --subject, if it is the same."
+                f"{other} has a subject of the same name: curate erase {other} --subject S{workspace_option(root)}, "
+                "if it is the same."
             )
     if versions:
         told.append("copies of the workspace, backups, and models that were trained are out of reach.")

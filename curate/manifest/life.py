@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from curate.commands import releases_option
 from curate.errors import ConfigError, InputError, VerificationError
 from curate.manifest import log
 from curate.manifest.log import LogEntry
@@ -55,6 +56,7 @@ def retract(root: Place, reference: str, *, why: str) -> tuple[LogEntry | None, 
     if not why.strip():
         raise ConfigError(
             f"Whoever meets the retracted version needs the reason: curate retract {reference} --why …"
+            f"{releases_option(root)}"
         )
     if not wanted:
         raise ConfigError(f"retract needs the version: {name}@vN, {name}@ID or {name}@TAG.")
