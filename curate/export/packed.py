@@ -22,7 +22,7 @@ from curate.export.packed_masks import LABELS, ignored_id, labels_of, map_column
 from curate.export.record import MARKER
 from curate.export.release import safe_folder
 from curate.feed.release import Feed
-from curate.feed.rows import OBJECTNESS
+from curate.feed.soft import OBJECTNESS
 from curate.scan.header import format_of
 
 SHARD_BYTES = 500_000_000

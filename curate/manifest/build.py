@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.ignore import ignored
 from curate.manifest.inputs import digest_answers, digest_teachers
+from curate.manifest.release_statistics import Validate, all_statistics, sorted_statistics
 from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
 from curate.manifest.soft_masks import make_soft_masks
 from curate.manifest.soft_release import SoftLabels, make_soft
@@ -30,8 +30,6 @@ from curate.verdicts import decide
 
 if TYPE_CHECKING:
     from curate.teachers.regions.class_maps import ClassMaps
-
-Validate = Callable[[pa.Table], tuple[pa.Table, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,7 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         soft_masks, maps_head = make_soft_masks(
             data, class_maps, classes, policy, mask_weights, teachers, seed, mask_sharpness
         )
-    given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
+    given, further = all_statistics(statistics, outcomes, data, excluded, validate)
     judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
     inputs = {
@@ -190,25 +188,6 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         soft_masks=soft_masks,
         ignore=ignored(data, excluded, findings, stands, policy),
     )
-
-
-def _all_statistics(
-    statistics: pa.Table | None, outcomes: pa.Table, data: pa.Table, excluded: pa.Table, validate: Validate | None
-) -> tuple[pa.Table, Mapping[str, Any]]:
-    """Return the statistics of the checks, of the release itself and of `validate`, sorted; and its evidence."""
-    given = schema.empty(schema.STATISTICS) if statistics is None else statistics.cast(schema.STATISTICS)
-    parts = [given, *own_statistics(given, outcomes, data, excluded)]
-    further: Mapping[str, Any] = {}
-    if validate is not None:
-        more, further = validate(data)
-        parts.append(more.cast(schema.STATISTICS))
-    return sorted_statistics(pa.concat_tables(parts)), further
-
-
-def sorted_statistics(statistics: pa.Table) -> pa.Table:
-    """Return `schema.STATISTICS` in the order in which they are written."""
-    keys = ("check", "name", "group", "value", "detail")
-    return statistics.sort_by([(name, "ascending") for name in keys]).combine_chunks()
 
 
 def _complete(
@@ -269,32 +248,6 @@ def _counts(
         "n_samples_released": pc.count_distinct(data["sample_id"]).as_py(),
         "by_action": {action: by_action.get(action, 0) for action in schema.ACTIONS},
     }
-
-
-def own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
-    """Return `ingest.share_out` (unless a stage gave it) and `release.share_*`."""
-    # what was erased on request says nothing about how well the source could be read
-    n_erased = pc.sum(pc.equal(pc.list_flatten(excluded["reason_codes"]), "erased")).as_py() or 0
-    n_in = data.num_rows + excluded.num_rows - n_erased
-    readable = outcomes.filter(pc.fill_null(pc.not_equal(outcomes["reason_code"], "erased"), True))  # noqa: FBT003
-    n_out, n_outcomes = pc.sum(pc.equal(readable["outcome"], "out")).as_py() or 0, readable.num_rows
-    waiting = sum(pc.sum(pc.equal(rows["action"], "review")).as_py() or 0 for rows in (data, excluded))
-    changed = pc.sum(pc.equal(data["action"], "relabel")).as_py() or 0
-    parts = {
-        "share_excluded": (excluded.num_rows - n_erased, n_in),
-        "share_waiting_for_review": (waiting, n_in),
-        "share_relabeled": (changed, data.num_rows),
-    }
-    own = [build_statistics("release", [_share(name, *part) for name, part in parts.items()])]
-    if not pc.any(pc.and_(pc.equal(given["check"], "ingest"), pc.equal(given["name"], "share_out"))).as_py():
-        own.append(build_statistics("ingest", [_share("share_out", n_out, n_outcomes)]))
-    return own
-
-
-def _share(name: str, n_part: int, n_whole: int) -> dict[str, Any]:
-    if n_whole == 0:
-        return {"name": name, "n": 0, "outcome": "insufficient data"}
-    return {"name": name, "value": n_part / n_whole, "n": n_whole, "detail": {"n_part": n_part}}
 
 
 def _card(card: Any) -> Any:  # noqa: ANN401 - any JSON value
