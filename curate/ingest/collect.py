@@ -15,6 +15,7 @@ all out: to keep the first would make the result depend on the order of the rows
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.errors import InputError
-from curate.ingest.assemble import Row, label_table, table_of
+from curate.ingest.assemble import label_table
+from curate.ingest.blocks import Rows
 from curate.ingest.boxes import box_problem
 from curate.ingest.classes import ClassNames
 from curate.ingest.collected_images import CollectedImages
@@ -52,12 +54,12 @@ class Collector:
         self.options = options
         self.task = task
         self.locator = locator or Locator(options.root)
-        self._outcomes: list[Row] = []  # in the order of schema.INGEST_OUTCOMES
-        self._labels: list[Row] = []  # in the order of schema.LABELS
+        self._outcomes = Rows(schema.INGEST_OUTCOMES)
+        self._labels = Rows(schema.LABELS)
         self._images = CollectedImages(options, self.locator)
         self._label_at: dict[str, int] = {}  # label_id -> row of labels
         self._label_rows: dict[str, list[int]] = {}  # label_id -> outcomes beyond the first that agree with it
-        self._label_outcome: list[int] = []  # row of labels -> its first outcome
+        self._label_outcome = array("q")  # row of labels -> its first outcome
         self._n_labels_of: dict[str, int] = {}  # sample_id -> labels seen, for ordinals
         self._had_bad_label: set[str] = set()
         self._came_with_label: dict[str, int] = {}  # sample_id -> outcome of the row that brought image and label
@@ -262,15 +264,13 @@ class Collector:
             )
             raise InputError(msg)
         keep, lost = self._settle_conflicts()
-        labeled = {self._labels[at][_SAMPLE] for at in np.flatnonzero(keep).tolist()}
-        self._images.settle_states(labeled, self._had_bad_label)
-        samples = self._images.table(lost)
-        labels = label_table(self._labels, keep)
+        labels = label_table(self._labels.drain(), keep)
+        labeled = pc.unique(labels["sample_id"])
+        samples = self._images.drain(labeled, self._had_bad_label, lost)
         classes = self.options.classes
         if classes is None:
             classes = tuple(sorted(pc.unique(labels["label"]).to_pylist()))
-        outcomes = table_of(self._outcomes, schema.INGEST_OUTCOMES)
-        return Ingested(samples, labels, outcomes, classes)
+        return Ingested(samples, labels, self._outcomes.drain(), classes)
 
     def _settle_conflicts(self) -> tuple[np.ndarray, set[str]]:
         """Put every row of a contradicted label out; return which labels stay and the samples that go with them."""
@@ -286,7 +286,7 @@ class Collector:
             args = schema.canonical_json(problem.args)
             for index in rows:
                 row, kind, *_ = self._outcomes[index]
-                self._outcomes[index] = (row, kind, "out", problem.code, args, sample_id, None)
+                self._outcomes.change(index, (row, kind, "out", problem.code, args, sample_id, None))
             n_left[sample_id] -= 1
             self._had_bad_label.add(sample_id)
             if n_left[sample_id] == 0 and sample_id in self._came_with_label:

@@ -16,7 +16,7 @@ from curate.gates import GateResult, gate_result, judge
 from curate.manifest.ignore import ignored
 from curate.manifest.inputs import digest_answers, digest_teachers
 from curate.manifest.release_statistics import Validate, all_statistics, sorted_statistics
-from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
+from curate.manifest.rows import excluded_by_ingest, joined_rows, share_nulls, with_scan
 from curate.manifest.soft_masks import make_soft_masks
 from curate.manifest.soft_release import SoftLabels, make_soft
 from curate.manifest.stale import refuse_stale_predictions
@@ -27,6 +27,7 @@ from curate.policy import Policy
 from curate.runs import digest_table
 from curate.verdict_people import standing
 from curate.verdicts import decide
+from curate.views import kept
 
 if TYPE_CHECKING:
     from curate.teachers.regions.class_maps import ClassMaps
@@ -129,12 +130,12 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
     said = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS)).combine_chunks()
     stands = said.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
-    rows = joined_rows(samples, labels, verdicts, said, policy, salt)
-    out = _is_out(rows, policy)
-    data = vouched(rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks(), findings, stands)
-    excluded = pa.concat_tables(
-        [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
-    ).combine_chunks()
+    stays, leaves = [excluded_by_ingest(outcomes)], [DATA.empty_table()]
+    for rows in joined_rows(samples, labels, verdicts, said, policy, salt):
+        out = _is_out(rows, policy)
+        leaves.append(share_nulls(rows.filter(pc.invert(out)).select(DATA.names)).cast(DATA))
+        stays.insert(-1, _excluded_by_verdict(rows.filter(out)))
+    data, excluded = vouched(pa.concat_tables(leaves), findings, stands), pa.concat_tables(stays).combine_chunks()
     counts = _counts(labels, samples, outcomes, data, excluded)
     teachers = [_card(card) for card in cards]
     made = SoftLabels.none()
@@ -203,7 +204,7 @@ def _complete(
     bad_ids = bad["sample_id"].combine_chunks()
     bad_labels = labels.filter(pc.is_in(labels["sample_id"], value_set=bad_ids))
     dropped = decide(bad, bad_labels, findings, policy, decisions)
-    good = verdicts.filter(pc.invert(pc.is_in(verdicts["sample_id"], value_set=bad_ids)))
+    good = kept(verdicts, pc.invert(pc.is_in(verdicts["sample_id"], value_set=bad_ids)))
     return pa.concat_tables([good.cast(schema.VERDICTS), dropped])
 
 

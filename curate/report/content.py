@@ -24,9 +24,9 @@ N_BARS = 40
 
 def funnel(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return what came in and what became of it, as bars."""
-    actions = Counter(release.data["action"].to_pylist())
+    actions = counted(release.data["action"])
     verdicts = release.excluded.filter(pc.equal(release.excluded["stage"], "verdict"))
-    waiting = Counter(verdicts["action"].to_pylist())
+    waiting = counted(verdicts["action"])
     n_ingest = release.excluded.num_rows - verdicts.num_rows
     rows = [
         {"label": "rows in", "value": release.data.num_rows + release.excluded.num_rows},
@@ -40,16 +40,20 @@ def funnel(release: LoadedRelease) -> list[dict[str, Any]]:
     return rows
 
 
+def counted(column: pa.ChunkedArray) -> Counter[str]:
+    """Return how often each value stands in a column, in the order in which they come."""
+    return Counter({item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()})
+
+
 def came_in(release: LoadedRelease) -> tuple[int, int]:
     """Return how many images and how many labels came in, those that could not be used included."""
-    images, n_labels = set(), 0
-    for table in (release.data, release.excluded):
-        images |= {one for one in table["sample_id"].to_pylist() if one}
-        n_labels += len(table) - table["label_id"].null_count
+    tables = (release.data, release.excluded)
+    images = pa.chunked_array([chunk for table in tables for chunk in table["sample_id"].chunks], pa.string())
+    n_labels = sum(len(table) - table["label_id"].null_count for table in tables)
     lost = release.excluded.filter(pc.equal(release.excluded["stage"], "ingest"))
     lost = lost.filter(pc.is_null(lost["label_id"]))
     kinds = Counter(lost["kind"].to_pylist())
-    n_images = len(images) + sum(
+    n_images = pc.count_distinct(images, mode="only_valid").as_py() + sum(
         kind == "image" and sample is None
         for kind, sample in zip(lost["kind"].to_pylist(), lost["sample_id"].to_pylist(), strict=True)
     )
@@ -58,8 +62,7 @@ def came_in(release: LoadedRelease) -> tuple[int, int]:
 
 def n_outvoted(release: LoadedRelease) -> int:
     """Return how many given labels the annotators and teachers of their image outvote."""
-    issues: list[str] = release.findings["issue"].to_pylist()
-    return issues.count("annotators_outvote")
+    return counted(release.findings["issue"])["annotators_outvote"]
 
 
 def risk_by_group(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -155,9 +158,8 @@ def confusion(release: LoadedRelease) -> str:
     """Return which class is taken for which, from flagged labels, as a heat map of the classes concerned."""
     found = release.findings.filter(pc.equal(release.findings["issue"], "mislabel"))
     found = found.filter(pc.fill_null(found["flagged"], False))  # noqa: FBT003 - pyarrow's fill value
-    given = _given_labels(release)
-    ids, suggested = found["label_id"].to_pylist(), found["suggested_label"].to_pylist()
-    pairs = Counter((given.get(one), label) for one, label in zip(ids, suggested, strict=True))
+    given, suggested = _given_labels(release, found["label_id"]).to_pylist(), found["suggested_label"].to_pylist()
+    pairs = Counter(zip(given, suggested, strict=True))
     totals: Counter[str] = Counter()
     for (one, other), count in pairs.items():
         if one and other:
@@ -171,11 +173,15 @@ def confusion(release: LoadedRelease) -> str:
     return charts.matrix(names, cells, title="flagged labels: given class (rows) against suggested class (columns)")
 
 
-def _given_labels(release: LoadedRelease) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for table in (release.data, release.excluded):
-        pairs |= dict(zip(table["label_id"].to_pylist(), table["given_label"].to_pylist(), strict=True))
-    return pairs
+def _given_labels(release: LoadedRelease, wanted: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the given label of each of the wanted label ids; null where there is none."""
+    both = pa.concat_tables(
+        [table.select(["label_id", "given_label"]) for table in (release.data, release.excluded)]
+    )
+    both = both.filter(pc.is_in(both["label_id"], value_set=pc.unique(wanted), skip_nulls=True))
+    return both["given_label"].take(
+        pc.index_in(wanted, value_set=both["label_id"].combine_chunks(), skip_nulls=True)
+    )
 
 
 def statistics(release: LoadedRelease) -> list[dict[str, Any]]:
@@ -219,21 +225,21 @@ def held_back(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def class_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return how many rows of each class are released, in the order of the classes; an empty one is a bar of 0."""
-    counted = Counter(release.data["released_label"].to_pylist())
-    return [{"label": name, "value": counted.get(name, 0)} for name in release.manifest["classes"]]
+    found = counted(release.data["released_label"])
+    return [{"label": name, "value": found.get(name, 0)} for name in release.manifest["classes"]]
 
 
 def split_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return how many rows of each split are released."""
-    counted = Counter(release.data["split"].to_pylist())
-    return [{"label": name or "none", "value": count} for name, count in sorted(counted.items(), key=str)]
+    found = counted(release.data["split"])
+    return [{"label": name or "none", "value": count} for name, count in sorted(found.items(), key=str)]
 
 
 def issue_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return how many findings there are of each issue, flagged ones apart."""
-    told: Counter[str] = Counter(release.findings["issue"].to_pylist())
+    told = counted(release.findings["issue"])
     flagged = release.findings.filter(pc.fill_null(release.findings["flagged"], False))  # noqa: FBT003 - fill value
-    cut = Counter(flagged["issue"].to_pylist())
+    cut = counted(flagged["issue"])
     return [{"issue": issue, "n": n, "n_flagged": cut.get(issue, 0)} for issue, n in told.most_common()]
 
 

@@ -7,10 +7,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from curate.manifest.read import LoadedRelease
 from curate.report import balance, charts, content, galleries, people, tags
 from curate.report.pictures import ReadImages
-from curate.report.wording import file_names, interval, percent, quantity, sentence
+from curate.report.wording import FileNames, interval, percent, quantity, sentence
 
 SECTIONS = (
     ("flow", "In and out"),
@@ -75,7 +77,7 @@ CHARTED = {"funnel", "confusion", "noise_by_class", "given_classes", "classes", 
 def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
     """Return everything that the template shows."""
     rows = content.statistics(release)
-    names = file_names(release)
+    names = FileNames(release)
     noise = content.one(rows, "label_noise", "noise_rate")
     ran, applies = (content.one(rows, "label_noise", name) for name in ("ran", "applies"))
     usable = noise is not None and noise["value"] is not None
@@ -140,7 +142,7 @@ def _facts(
 ) -> list[tuple[str, str, str]]:
     """Return number, what it counts and, where there is more to say, a smaller line."""
     n_in = release.data.num_rows + release.excluded.num_rows
-    n_images = len(set(release.data["sample_id"].to_pylist()))
+    n_images = pc.count_distinct(release.data["sample_id"]).as_py()
     n_images_in, n_labels_in = content.came_in(release)
     agreed = noise if noise and not noise["detail"].get("insufficient") else None
     spread = interval(agreed["low"], agreed["high"]) if agreed else "estimates disagree" if noise else ""
@@ -150,7 +152,7 @@ def _facts(
         (f"{n_images_in:,}", "images in", f"{n_labels_in:,} labels"),
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
-        (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
+        (f"{content.counted(release.data['action'])['relabel']:,}", "labels changed", ""),
         *(
             [(audited["value"], "of labels wrong (audit)", audited["interval"])]
             if audited
