@@ -127,8 +127,8 @@ def near_duplicate_links(view: pa.Table, params: SimilarityParams | None = None)
     pictures = find_pictures(view.to_batches(), params or SimilarityParams())
     if pictures is None:
         return np.zeros((0, 2), dtype=np.int64)
-    position = {sample_id: i for i, sample_id in enumerate(view["sample_id"].to_pylist())}
-    rows = np.asarray([position[sample_id] for sample_id in pictures.sample_id], dtype=np.int64)
+    ids = view["sample_id"].combine_chunks()
+    rows = pc.index_in(pa.array(pictures.sample_id, pa.string()), value_set=ids).to_numpy().astype(np.int64)
     kept = rows[pictures.kept]
     same = np.stack([rows, kept[pictures.picture]], axis=1)
     compared = np.flatnonzero(pictures.node >= 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from curate import schema
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.ignore import ignored
-from curate.manifest.inputs import digest_answers, digest_teachers
+from curate.manifest.inputs import digest_answered
 from curate.manifest.release_statistics import Validate, all_statistics, sorted_statistics
 from curate.manifest.rows import excluded_by_ingest, joined_rows, share_nulls, with_scan
 from curate.manifest.soft_masks import make_soft_masks
@@ -24,7 +24,6 @@ from curate.manifest.stream import RowStream
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.manifest.vouched import vouched
 from curate.policy import Policy
-from curate.runs import digest_table
 from curate.verdict_people import standing
 from curate.verdicts import decide
 from curate.views import kept
@@ -130,19 +129,11 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
     said = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS)).combine_chunks()
     stands = said.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
-    stays, leaves = [excluded_by_ingest(outcomes)], [DATA.empty_table()]
-    for rows in joined_rows(samples, labels, verdicts, said, policy, salt):
-        out = _is_out(rows, policy)
-        leaves.append(share_nulls(rows.filter(pc.invert(out)).select(DATA.names)).cast(DATA))
-        stays.insert(-1, _excluded_by_verdict(rows.filter(out)))
-    data, excluded = vouched(pa.concat_tables(leaves), findings, stands), pa.concat_tables(stays).combine_chunks()
+    data, excluded = _parted(joined_rows(samples, labels, verdicts, said, policy, salt), policy, outcomes)
+    data = vouched(data, findings, stands)
     counts = _counts(labels, samples, outcomes, data, excluded)
     teachers = [_card(card) for card in cards]
-    made = SoftLabels.none()
-    if policy.soft_labels and (schema.teacher_columns(predictions) or places is not None):
-        if predictions is not None:
-            refuse_stale_predictions(predictions, data, classes, teachers)
-        made = make_soft(data, predictions, places, classes, policy, teacher_weights, teachers, seed)
+    made = _soft_labels(data, predictions, places, classes, policy, teacher_weights, teachers, seed)
     soft_masks, maps_head = None, None
     if policy.soft_labels and class_maps:
         soft_masks, maps_head = make_soft_masks(
@@ -151,16 +142,6 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     given, further = all_statistics(statistics, outcomes, data, excluded, validate)
     judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
-    inputs = {
-        **(digests or {}),
-        "decisions": _digest(stands.to_pylist()),
-        "policy": _digest(policy.model_dump(mode="json")),
-        "predictions": digest_answers(predictions, teachers),
-        **({} if places is None else {"detectors": digest_table(places)}),
-        **({"class_maps": _digest([[m.teacher, m.digest, m.longest] for m in class_maps])} if class_maps else {}),
-        "seed": str(seed),
-        "teachers": digest_teachers(teachers),
-    }
     return Release(
         data=data,
         soft=made.rows,
@@ -179,7 +160,13 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
             "classes": list(classes),
             "counts": counts,
             "gates": gates.outcome,
-            "inputs": inputs,
+            "inputs": {
+                **(digests or {}),
+                "decisions": _digest(stands.to_pylist()),
+                "policy": _digest(policy.model_dump(mode="json")),
+                "seed": str(seed),
+                **digest_answered(predictions, places, class_maps, teachers),
+            },
             "soft": made.head,
             **({"soft_masks": maps_head} if maps_head else {}),
         },
@@ -189,6 +176,34 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
         soft_masks=soft_masks,
         ignore=ignored(data, excluded, findings, stands, policy),
     )
+
+
+def _parted(blocks: Iterable[pa.Table], policy: Policy, outcomes: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return what is released and what is not, from blocks of rows; with what ingest left out."""
+    leave, stay = [DATA.empty_table()], []
+    for rows in blocks:
+        out = _is_out(rows, policy)
+        leave.append(share_nulls(rows.filter(pc.invert(out)).select(DATA.names)).cast(DATA))
+        stay.append(_excluded_by_verdict(rows.filter(out)))
+    return pa.concat_tables(leave), pa.concat_tables([*stay, excluded_by_ingest(outcomes)]).combine_chunks()
+
+
+def _soft_labels(
+    data: pa.Table,
+    predictions: pa.Table | None,
+    places: pa.Table | None,
+    classes: Sequence[str],
+    policy: Policy,
+    weights: Mapping[str, float] | None,
+    teachers: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> SoftLabels:
+    """Return the soft labels of released rows, none where the policy or the teachers give none; see `make_soft`."""
+    if not policy.soft_labels or not (schema.teacher_columns(predictions) or places is not None):
+        return SoftLabels.none()
+    if predictions is not None:
+        refuse_stale_predictions(predictions, data, classes, teachers)
+    return make_soft(data, predictions, places, classes, policy, weights, teachers, seed)
 
 
 def _complete(
