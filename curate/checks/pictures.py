@@ -104,7 +104,9 @@ def find_pictures(batches: Batches, params: SimilarityParams) -> Pictures | None
     if not table.num_rows:
         return None
     table = table.sort_by("sample_id").combine_chunks()
-    split = np.asarray(table["split"].to_pylist(), dtype=object)
+    names = pc.dictionary_encode(table["split"].combine_chunks())
+    words = np.asarray([*names.dictionary.to_pylist(), None], dtype=object)  # a name is one object, not one a row
+    split = words[np.asarray(pc.fill_null(names.indices, len(words) - 1))]
     rank = _ranks(table["split"], params.split_order)
     picture = families(
         table["sample_id"],
