@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, did_you_mean
-from curate.feed.masks import MapReader
+from curate.feed.map_reader import MapReader
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.read import load_evidence, load_table
 from curate.manifest.soft_layout import Layout
