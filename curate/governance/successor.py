@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.gates import gate_result, judge
 from curate.governance.traces import Traces
-from curate.manifest.build import Release, own_statistics, sorted_statistics
+from curate.manifest.build import Release
 from curate.manifest.ignore import ignored
 from curate.manifest.inputs import UNKNOWN
 from curate.manifest.read import LoadedRelease, load_table
+from curate.manifest.release_statistics import own_statistics, sorted_statistics
 from curate.manifest.stream import RowStream
 from curate.policy import Policy
 from curate.runs import digest_json

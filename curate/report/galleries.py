@@ -26,7 +26,7 @@ DUPLICATES = (
     "leakage_near_duplicate",
     "near_duplicate",
 )
-_FACTS = ["sample_id", "label_id", "uri", "given_label", "action", "split", "bbox", "given_bbox"]
+FACTS = ["sample_id", "label_id", "uri", "given_label", "action", "split", "bbox", "given_bbox"]
 
 Known = dict[str, dict[str | None, dict[str, Any]]]
 
@@ -161,7 +161,7 @@ def _about(release: LoadedRelease, samples: set[str]) -> Known:
     known: Known = {sample: {} for sample in samples}
     wanted = pa.array(sorted(samples), pa.string())
     for table in (release.data, release.excluded):
-        names = [name for name in _FACTS if name in table.column_names]
+        names = [name for name in FACTS if name in table.column_names]
         for row in table.select(names).filter(pc.is_in(table["sample_id"], value_set=wanted)).to_pylist():
             known[row["sample_id"]][row["label_id"]] = row
     return known
