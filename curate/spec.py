@@ -13,6 +13,7 @@ from curate.feature_names import unknown_features
 from curate.policy import Policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+MISSING = "???"  # what `curate init` leaves where only a person can say
 Classifier = Literal["linear", "kernel", "neighbours", "network"]  # keys of `teachers.classifiers.CLASSIFIERS`
 ROUNDING = 0.01  # published shares are rounded, and their sum is not quite 1
 

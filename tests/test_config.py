@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from curate import config
+from curate.check import discover
+from curate.check_params import params_of
 from curate.config import load_spec
 from curate.errors import ConfigError
 
@@ -66,6 +69,13 @@ def test_a_good_spec_loads_and_paths_are_relative_to_it(tmp_path: Path) -> None:
         ("name: again", 7, ["'name' stands twice", "line 1"]),
         ("classes2: !!python/object/apply:os.system [ls]", 7, ["python/object"]),
         ("license: ???", 7, ["still blank"]),
+        ("checks:\n  image_qualty: {}", 8, ["Did you mean 'image_quality'?"]),
+        ("checks:\n  image_quality:\n    dark_mx: 0.3", 9, ["'dark_mx'", "Did you mean 'dark_max'?"]),
+        ("checks:\n  image_quality: {dark_max: dark}", 8, ["image_quality.dark_max", "'dark'"]),
+        ("checks:\n  image_quality: {dark_max: true}", 8, ["image_quality.dark_max", "True"]),
+        ("checks:\n  image_quality: {dark_max: .nan}", 8, ["image_quality.dark_max", "finite"]),
+        ("checks:\n  leakage: {split_order: test}", 8, ["leakage.split_order", "'test'"]),
+        ("checks:\n  class_balance: {min_per_class: 2.5}", 8, ["class_balance.min_per_class", "2.5"]),
         ("aliases: {kitty: cow}", 7, ["aliases"]),
     ],
 )
@@ -135,3 +145,13 @@ def test_a_spec_that_is_not_there_names_the_nearest_one(tmp_path: Path) -> None:
         load_spec(tmp_path / "digitz.yaml")
     with pytest.raises(ConfigError, match=r"no spec at .*pets\.yaml\. Write one with: curate init"):
         load_spec(tmp_path / "nowhere" / "pets.yaml")
+
+
+def test_what_a_spec_says_to_a_check_has_the_types_that_the_check_declares() -> None:
+    leakage = discover()["leakage"]
+    assert params_of(leakage, {"split_order": ["val", "test"], "max_tone_difference": 1}) == {
+        "split_order": ("val", "test"),
+        "max_tone_difference": 1.0,
+    }
+    with pytest.raises(ConfigError, match="leakage takes no parameters; given: max_related"):
+        params_of(replace(leakage, params=None), {"max_related": 3})

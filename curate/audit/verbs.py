@@ -17,6 +17,7 @@ from curate.audit.sheet import read_sheet, write_sheet
 from curate.audit.store import Audit
 from curate.audit.written_back import is_audited, write_back
 from curate.errors import ConfigError
+from curate.manifest.place import Place
 from curate.review import ledger
 
 
@@ -56,6 +57,7 @@ def open_audit(
     seed: int = 0,
     target_precision: float | None = None,
     new: bool = False,
+    root: Place | None = None,
 ) -> tuple[Audit, bool]:
     """Return the audit of a dataset that is still open, or draw one; and whether it was drawn now.
 
@@ -66,6 +68,7 @@ def open_audit(
         seed: of the draw.
         target_precision: see `draw.draw`.
         new: draw another one though one is open or done.
+        root: where releases are; None = the workspace's own.
 
     Raises:
         ConfigError: nothing was published, or the latest audit is complete and no new one was asked for.
@@ -86,7 +89,7 @@ def open_audit(
         )
     from curate.audit.ranking import rest_risk  # noqa: PLC0415 - pulls in SciPy
 
-    release = load_release(log.resolve(Path(workspace) / "manifests", name))
+    release = load_release(log.resolve(root or Path(workspace) / "manifests", name))
     labels = population.of_release(release, rest_risk(runs.Workspace(Path(workspace), plain), release))
     number = int(held[-1].name) + 1 if held else 1
     subject = {"name": plain, "version": release.id, "number": number}
@@ -134,14 +137,14 @@ def latest_audit(workspace: Path, name: str) -> Audit:
     return store.read(held[-1])
 
 
-def audited_classes(workspace: Path, audit: Audit) -> tuple[str, ...]:
+def audited_classes(workspace: Path, audit: Audit, root: Place | None = None) -> tuple[str, ...]:
     """Return the classes of the version that is audited; none where it is not there any more."""
     from curate.manifest import log  # noqa: PLC0415 - only where a version is read
     from curate.manifest.read import load_manifest  # noqa: PLC0415 - as above
 
     subject = audit.design.subject
     try:
-        version = log.resolve(Path(workspace) / "manifests", f"{subject['name']}@{subject['version']}")
+        version = log.resolve(root or Path(workspace) / "manifests", f"{subject['name']}@{subject['version']}")
     except ConfigError:
         return ()
     return tuple(load_manifest(version)[0]["classes"])

@@ -10,16 +10,19 @@ import typer
 
 from curate.cli.terminal import (
     JsonOption,
+    ManifestsOption,
     QuietOption,
     Terminal,
     WorkspaceOption,
     place_of,
+    releases_at,
     terminal_for,
 )
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
     from curate.audit.store import Audit
+    from curate.manifest.place import Place
 
 
 def audit(
@@ -40,6 +43,7 @@ def audit(
     port: Annotated[int | None, typer.Option(help="Port of the App. Default: 5151, or a free one.")] = None,
     reviewer: Annotated[str | None, typer.Option(help="Who answers (self-declared).")] = None,
     workspace: WorkspaceOption = None,
+    manifests: ManifestsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -54,16 +58,16 @@ def audit(
     if table is not None:
         _audit_table(terminal, table, budget, seed, target_precision, csv, answers, reviewer)
         return
-    place, known = place_of(workspace), name or ""
+    place, root, known = place_of(workspace), releases_at(workspace, manifests), name or ""
     if result:
         _tell_result(terminal, place, known.partition("@")[0], target_precision)
     elif answers is not None or pull:
-        _take(terminal, place, known.partition("@")[0], answers, reviewer, target_precision)
+        _take(terminal, place, root, known.partition("@")[0], answers, reviewer, target_precision)
     else:
         from curate.audit.verbs import open_audit  # noqa: PLC0415 - `curate --help` needs none of it
 
         drawn, is_new = open_audit(
-            place, known, budget=budget, seed=seed, target_precision=target_precision, new=new
+            place, known, budget=budget, seed=seed, target_precision=target_precision, new=new, root=root
         )
         _hand_out(terminal, place, drawn, csv, port, is_new=is_new)
 
@@ -79,6 +83,7 @@ def _tell_result(terminal: Terminal, place: Path, name: str, target_precision: f
 def _take(
     terminal: Terminal,
     place: Path,
+    root: Place,
     name: str,
     answers: Path | None,
     reviewer: str | None,
@@ -102,7 +107,7 @@ def _take(
             answers,
             reviewer=reviewer,
             ledger_folder=decided,
-            classes=verbs.audited_classes(place, asked),
+            classes=verbs.audited_classes(place, asked, root),
             target_precision=target_precision,
         )
     terminal.tell(taken.to_json(), taken.lines)
