@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 
+from curate.reasons.tracks import FOLLOWS
 from curate.teachers.tracks.boxes import NONE, Ints
 from curate.teachers.tracks.changes import Change
 from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of
@@ -35,20 +37,12 @@ def who_is_who(scene: Scene, changes: Sequence[Change]) -> list[Found]:
             if not change.comes_back:
                 giver = int(boxes.track[change.other]) if change.other >= 0 else NONE
                 now = before.get(giver, giver) if giver >= 0 else NONE
-            name = _name_of(scene, now)
             if change.odds < 1:
                 found.append(_found(change, risk, None))
                 continue
             starts.setdefault(track, []).append((change.box, now, change))
             who[track] = now
-            if now == track:
-                args = {**change.args, "track": scene.name(change.box)}
-                found.append(
-                    Found(change.box, "id_switch", risk * SECOND, flagged=False, code="track_id_returns", args=args)
-                )
-            else:
-                found.append(_found(change, risk, name))
-    return found + [after for track in sorted(starts) for after in _afterwards(scene, track, starts[track])]
+    return found + [one for track in sorted(starts) for one in _stretches(scene, track, starts[track])]
 
 
 def _found(change: Change, risk: float, name: str | None) -> Found:
@@ -63,25 +57,30 @@ def _name_of(scene: Scene, track: int) -> str | None:
     return scene.name(int(np.searchsorted(scene.boxes.track, track)))
 
 
-def _afterwards(scene: Scene, track: int, starts: Sequence[tuple[int, int, Change]]) -> Iterator[Found]:
+def _stretches(scene: Scene, track: int, starts: Sequence[tuple[int, int, Change]]) -> Iterator[Found]:
+    """Return each change of hands of an id, with how many boxes come after it until the next, and these boxes."""
     boxes = scene.boxes
     end = int(np.searchsorted(boxes.track, track, side="right"))
     stops = [*(box for box, _, _ in starts[1:]), end]
     for (start, now, change), stop in zip(starts, stops, strict=True):
+        risk = risk_of(change.odds)
         if now == track:
+            args = {**change.args, "track": scene.name(start)}
+            yield Found(start, "id_switch", risk * SECOND, flagged=False, code="track_id_returns", args=args)
             continue
-        name, risk = _name_of(scene, now), risk_of(change.odds) * SECOND
+        name = _name_of(scene, now)
+        after = [box for box in range(start + 1, stop) if not scene.motion.is_extra[box]]
+        told = {"n_after": len(after), "frame_last": scene.number(after[-1])} if after else {}
+        yield _found(replace(change, args={**change.args, **told}), risk, name)
         args = {"track": scene.name(start), "frame": scene.number(start), "other": name}
         code = "track_id_after_switch" if name is not None else "track_id_after_change"
-        for box in range(start + 1, stop):
-            if not scene.motion.is_extra[box]:
-                yield Found(box, "id_switch", risk, flagged=True, code=code, args=args, suggested_id=name)
+        for box in after:
+            yield Found(box, "id_switch", risk * SECOND, flagged=True, code=code, args=args, suggested_id=name)
 
 
 def switched_boxes(found: Sequence[Found]) -> Ints:
     """Return the boxes at which an id changes hands, as flagged or as coming back."""
-    codes = ("track_id_after_switch", "track_id_after_change")
-    rows = {one.box for one in found if one.issue == "id_switch" and one.code not in codes}
+    rows = {one.box for one in found if one.issue == "id_switch" and one.code not in FOLLOWS}
     rows -= {
         one.box for one in found if one.issue == "id_switch" and not one.flagged and one.code != "track_id_returns"
     }

@@ -158,3 +158,10 @@ def test_whichever_ids_leave_in_one_frame_and_wherever_they_go_no_tail_is_put_in
     found = flags(tmp_path_factory.mktemp("any"), moved(walk(), sorted(ids), [frame], by))
     assert not {one for one in told(found) if one[1] != frame}
     assert {one for _, _, one in told(found)} == ids
+
+
+def test_the_first_box_after_a_change_of_hands_tells_how_many_are_in_doubt_with_it(tmp_path: Path) -> None:
+    found = flags(tmp_path, exchanged(walk(), 3, 4, 20, 39))
+    (first,) = (r for r in found if (r["frame"], r["id"], r["issue"]) == (20, 3, "id_switch"))
+    assert first["reason"].endswith("19 more box(es) of the id, up to frame 39, are in doubt with this one.")
+    assert sum(r["flagged"] and r["id"] == 3 for r in found) == 20
