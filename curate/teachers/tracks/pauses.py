@@ -75,7 +75,8 @@ def _rates(n_events: Ints, n_others: Ints, guess: tuple[float, float]) -> Floats
 
 def _one(kind: int, n_kinds: int) -> Ints:
     """Return (K,) a single one, at a class."""
-    return (np.arange(n_kinds) == kind).astype(np.int64)
+    one: Ints = (np.arange(n_kinds) == kind).astype(np.int64)
+    return one
 
 
 def _missing(boxes: TrackBoxes, motion: Motion, links: Ints) -> _Missing:
