@@ -118,7 +118,8 @@ def _about(findings: pa.Table, sample_ids: pa.Array) -> pa.ChunkedArray:
 def _decided(version: LoadedRelease) -> set[tuple[str, str]]:
     """Return (sample, track) of every place of a version at which a person answered whether the track misses a box."""
     names = ["sample_id", "content_sha256"]
-    samples = pa.concat_tables([version.data.select(names), version.excluded.select(names)])
+    parts = [version.data.select(names), version.excluded.select(names)]
+    samples = pa.concat_tables(parts, promote_options="permissive")
     return decided_places(standing(version.decisions), samples.combine_chunks())
 
 
