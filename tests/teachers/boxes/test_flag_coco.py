@@ -15,7 +15,7 @@ import pytest
 from box_world import CLASSES, World, labels_of, make_world, plant, write
 
 from curate.errors import CurateError, InputError
-from curate.teachers.boxes import flag_coco
+from curate.teachers.boxes import arrange
 from curate.teachers.boxes.coco import read_detections, read_labels
 from curate.teachers.boxes.flag_coco import flag_boxes
 from curate.teachers.boxes.flag_summary import BoxFlagSummary
@@ -211,7 +211,7 @@ def test_resolution_leaves_no_trace(
 def test_images_are_judged_alike_however_many_are_judged_together(
     world: World, found: tuple[pa.Table, BoxFlagSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flag_coco, "CELLS_AT_ONCE", 500)
+    monkeypatch.setattr(arrange, "CELLS_AT_ONCE", 500)
     table, _ = flags(tmp_path, labels_of(world), world.detections)
     assert keyed(table) == keyed(found[0])
 
