@@ -17,7 +17,8 @@ from curate.teachers.boxes.contrast import KINDS
 from curate.teachers.boxes.evidence import gather, match
 from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Floats, Ints
-from curate.teachers.boxes.logistic import Contrast, cut_for_f1, fit_contrast, labeled_share
+from curate.teachers.boxes.logistic import cut_for_f1, labeled_share
+from curate.teachers.boxes.mixture import Contrast, fit_contrast
 from curate.teachers.boxes.places import PLAIN_NUMBERS, look_at_places
 from curate.teachers.boxes.teachers import BoxTeacher, judge_teachers, kept_of, prepared
 from curate.teachers.boxes.trees import Blend, blend
