@@ -15,7 +15,7 @@ from curate.checks.emit import Fitted, score_by_sample, summarize
 from curate.teachers.boxes import arrange
 from curate.teachers.boxes.from_view import BoxesRead, labels_in, read_boxes
 from curate.teachers.boxes.judge import ISSUES, MISSING, Judged, judge
-from curate.teachers.boxes.model import AT_LIMIT, PLAIN, BoxModel, fit_boxes
+from curate.teachers.boxes.model import AT_LEAST, AT_LIMIT, BIASED, PLAIN, BoxModel, fit_boxes
 from curate.teachers.boxes.sentences import Args, arguments, codes_of, row_arguments
 
 NAME = "box_noise"
@@ -138,18 +138,7 @@ def _statistics(model: BoxModel | None, n_flagged: Mapping[str, int], n_boxes: i
         }
         for issue in (MISSING, *ISSUES)
     ]
-    rates = model.rates if model is not None else {}
-    rows += [
-        {
-            "name": "error_rate",
-            "group": f"issue={issue}",
-            "value": rates.get(issue),
-            "n": n_boxes,
-            "outcome": INSUFFICIENT if rates.get(issue) is None else None,
-            "detail": {"why": AT_LIMIT if issue in rates and rates[issue] is None else why},
-        }
-        for issue in (MISSING, *ISSUES)
-    ]
+    rows += [_rate(model, issue, n_boxes, why) for issue in (MISSING, *ISSUES)]
     rows += [
         {
             "name": "teacher_weight",
@@ -164,6 +153,21 @@ def _statistics(model: BoxModel | None, n_flagged: Mapping[str, int], n_boxes: i
     return rows
 
 
+def _rate(model: BoxModel | None, issue: str, n_boxes: int, why: str) -> dict[str, Any]:
+    """Return the estimated rate of an issue; an interval from 0 or to 1 says that this end is not known."""
+    rates = model.rates if model is not None else {}
+    row: dict[str, Any] = {"name": "error_rate", "group": f"issue={issue}", "value": rates.get(issue), "n": n_boxes}
+    if model is None or rates.get(issue) is None:
+        return {**row, "outcome": INSUFFICIENT, "detail": {"why": AT_LIMIT if issue in rates else why}}
+    low, high = model.rate_bounds[issue]
+    return {
+        **row,
+        "low": low,
+        "high": high,
+        "detail": {"why": why, "interval": AT_LEAST if issue == MISSING else BIASED},
+    }
+
+
 def _columns(names: Sequence[str]) -> list[str]:
     return [*COLUMNS, *(name for name in names if name.startswith(schema.BOXES_PREFIX))]
 
@@ -176,7 +180,7 @@ def _teachers(names: Sequence[str]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=5,
+    version=6,
     view="boxes",
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",

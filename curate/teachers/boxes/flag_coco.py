@@ -229,6 +229,7 @@ def _summary(
         n_rows=_by_issue(table.filter(pc.is_valid(table["risk"]))),
         n_images_flagged=pc.count_distinct(flagged["image_id"]).as_py(),
         rates=model.rates,
+        rate_bounds=model.rate_bounds,
         regime=model.regime,
         why=model.why,
         teachers=tuple(one.to_json() for one in model.teachers),

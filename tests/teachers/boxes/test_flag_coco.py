@@ -101,6 +101,16 @@ def test_rates_are_near_the_planted_ones(found: tuple[pa.Table, BoxFlagSummary])
     assert all(0.01 < rate < 0.12 for rate in known.values()), rates
 
 
+def test_what_is_not_known_of_a_rate_is_no_bound(found: tuple[pa.Table, BoxFlagSummary]) -> None:
+    summary = found[1]
+    known = {issue for issue, rate in summary.rates.items() if rate is not None}
+    assert set(summary.rate_bounds) == known
+    low, high = summary.rate_bounds["missing"]
+    assert 0 < low < (summary.rates["missing"] or 0)
+    assert high == 1.0
+    assert {summary.rate_bounds[issue] for issue in known - {"missing"}} <= {(0.0, 1.0)}
+
+
 def test_a_rate_at_the_limit_is_not_told_as_a_number(tmp_path: Path) -> None:
     world = plant(make_world(), share=0.2)
     _, summary = flags(tmp_path, labels_of(world), world.detections)
