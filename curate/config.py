@@ -11,10 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from curate.errors import ConfigError, did_you_mean
-from curate.spec import TEACHER_SPECS, SourceSpec, Spec, unknown_kind
+from curate.spec import MISSING, TEACHER_SPECS, SourceSpec, Spec, unknown_kind
 from curate.yaml_lines import LocatedYaml, load_yaml
-
-MISSING = "???"  # what `curate init` leaves where only a person can say
 
 
 @dataclass(frozen=True)
@@ -87,15 +85,20 @@ def _refuse_unknown_options(located: LocatedYaml) -> None:
 
 
 def _refuse_unknown_checks(located: LocatedYaml) -> None:
-    """Check the names under `checks` against the checks there are."""
+    """Check the names under `checks` against the checks there are, and what is said to each against its parameters."""
     from curate.check import discover, select  # noqa: PLC0415 - checks are plug-ins; loaded when a spec names one
+    from curate.check_params import params_of  # noqa: PLC0415 - as above
 
     named = located.data.get("checks")
-    for name in named if isinstance(named, dict) else ():
+    for name, given in named.items() if isinstance(named, dict) else ():
+        loc: tuple[str, ...] = ("checks", name)
         try:
-            select([str(name)], discover())
+            [check] = select([str(name)], discover())
+            for key, value in given.items() if isinstance(given, dict) else ():
+                loc = ("checks", name, key)
+                params_of(check, {key: value})
         except ConfigError as error:
-            msg = f"{located.where(('checks', name))}: {error}"
+            msg = f"{located.where(loc)}: {error}"
             raise ConfigError(msg) from error
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from curate.config import MISSING
 from curate.errors import ConfigError, InputError
 from curate.ingest import BUILTIN, source_named, source_names
 from curate.runs import write_text
+from curate.spec import MISSING
 
 _COLUMNS = "role -> column of the table: image, label, split, annotator, reference_label, license, …"
 

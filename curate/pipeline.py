@@ -21,7 +21,7 @@ from curate.ingest import Ingested
 from curate.ingest.media import open_media
 from curate.manifest.build import Release
 from curate.manifest.place import place_of
-from curate.manifest.publish import Published, publish
+from curate.manifest.publish import Published, publish, require_writable
 from curate.reasons import render
 from curate.review.tags import added_tags
 from curate.stages import Context, check, examine, read, teach
@@ -81,6 +81,8 @@ def run(  # noqa: PLR0913 - one keyword for each option
     )
     context = dataclasses.replace(context, relabel=relabel)
     try:
+        if until in STAGES[STAGES.index("manifest") :]:  # a store that refuses does so before the work
+            require_writable(context.run.workspace.published_at, context.run.workspace.name)
         result = _run_stages(context, until=until, with_review=review)
     except KeyboardInterrupt as interrupt:
         context.run.finish("interrupted")

@@ -8,21 +8,19 @@ a little differently. Kinds: `reject` (the label stands there), `accept` (the pi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.ingest.rle import decode_mask, encode_mask
+from curate.ingest.rle import encode_mask
+from curate.teachers.regions.doubt import doubt_of, pixels_of
 from curate.verdict_rows import Mask, take_or_null
 
 SAME_REGION = 0.5  # IoU from which on a decision and a finding, or two decisions, are about the same region
 CHECK = "mask_noise"
-DOUBT = "in_doubt"  # key in the arguments of a finding: its pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +38,6 @@ class Decided:
     kind: str
     to_label: str | None
     pixels: Mask
-
-
-def pixels_to_json(pixels: Mask) -> dict[str, Any]:
-    """Return JSON values of (H, W) pixels: size and COCO's compressed run lengths."""
-    return {"size": list(pixels.shape), "counts": encode_mask(pixels)["counts"].decode("ascii")}
-
-
-def pixels_of(told: Mapping[str, Any]) -> Mask:
-    """Return the (H, W) pixels of `pixels_to_json`."""
-    height, width = told["size"]
-    mask = {"height_px": height, "width_px": width, "counts": told["counts"].encode("ascii")}
-    return np.asarray(decode_mask(mask), dtype=np.bool_)
 
 
 def about_regions(decisions: pa.Table) -> Mask:
@@ -102,9 +88,9 @@ def answered_regions(findings: pa.Table, decisions: pa.Table, samples: pa.Table)
     of_sample = pc.is_in(findings["sample_id"], value_set=pa.array(sorted(decided), pa.string()))
     asked = pc.and_(of_sample, pc.equal(findings["check"], CHECK)).to_numpy(zero_copy_only=False)
     for at in np.flatnonzero(asked).tolist():
-        told = json.loads(findings["reason_args"][at].as_py()).get(DOUBT)
-        if told:
-            own, pixels = findings["label_id"][at].as_py(), pixels_of(told)
+        pixels = doubt_of(findings["reason_args"][at].as_py())
+        if pixels is not None:
+            own = findings["label_id"][at].as_py()
             settled[at] = any(_same(one, own, pixels) for one in decided[findings["sample_id"][at].as_py()])
     return settled
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ def _make_importable(file: Path) -> None:
 
 _make_importable(Path(__file__).with_name("end_to_end.py"))
 _make_importable(Path(__file__).with_name("s3_server.py"))
+_make_importable(Path(__file__).with_name("azure_server.py"))
 _make_importable(Path(__file__).with_name("region_scenes.py"))
 _make_importable(Path(__file__).with_name("ingest") / "awkward.py")
 
@@ -44,6 +45,22 @@ def _ctrl_c() -> None:
     """Let what a test starts hear Ctrl-C: a command line that ended in this process, or a shell, may have it ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., e2e.Done]:
+    """Return a function that runs the command line in this process: for many calls that each do little."""
+    from curate.cli import main  # noqa: PLC0415 - most tests need none of it
+
+    def call(*arguments: str | Path) -> e2e.Done:
+        monkeypatch.setattr(sys, "argv", ["curate", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(own_process=False)
+        said = capsys.readouterr()
+        return e2e.Done(int(ended.value.code or 0), said.out, said.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 SETTINGS = {
@@ -47,3 +48,31 @@ def make_bucket(address: str, name: str) -> None:
     """Make a bucket."""
     made = urllib.request.Request(f"{address}/{name}", method="PUT")  # noqa: S310 - our own server
     urllib.request.urlopen(made).close()  # noqa: S310 - as above
+
+
+def make_users(address: str, allowed: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Make users who may do what is named (`s3:GetObject`, …) and nothing else; return the environment of each.
+
+    From then on the server asks everybody who they are.
+    """
+    import boto3  # noqa: PLC0415 - only where rights are tested
+
+    anybody = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    iam = boto3.client("iam", endpoint_url=address, region_name="us-east-1", **anybody)
+    users = {}
+    for name, actions in allowed.items():
+        iam.create_user(UserName=name)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        users[name] = settings_for(address) | {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+        statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+        if actions:
+            told = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=told)
+    asking = urllib.request.Request(  # noqa: S310 - our own server
+        f"{address}/moto-api/reset-auth", data=b"0", headers={"Content-Type": "text/plain"}, method="POST"
+    )
+    urllib.request.urlopen(asking).close()  # noqa: S310 - as above
+    return users

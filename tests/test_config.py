@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from curate import config
+from curate.check import discover
+from curate.check_params import params_of
 from curate.config import load_spec
 from curate.errors import ConfigError
 
@@ -49,6 +52,15 @@ def test_a_good_spec_loads_and_paths_are_relative_to_it(tmp_path: Path) -> None:
         ),
         ("policy:\n  gates:\n  - {statistic: label_noise.nonsense_*, max: 1}", 9, ["'label_noise.nonsense_*'"]),
         ("teachers:\n  - {kind: probes, features: efficientnet-lite9}", 8, ["Did you mean 'efficientnet-lite0'?"]),
+        ("policy:\n  gates:\n  - {statistic: ingest.shareout, max: 1}", 9, ["Did you mean 'ingest.share_out'?"]),
+        ("policy:\n  gates:\n  - {statistic: release.excluded, max: 1}", 9, ["mean 'release.share_excluded'?"]),
+        ("policy:\n  gates:\n  - {statistic: teachers.map5, min: 1}", 9, ["Did you mean 'teachers.map50'?"]),
+        ("policy:\n  gates:\n  - {statistic: audit.presision, min: 1}", 9, ["Did you mean 'audit.precision'?"]),
+        ("policy:\n  gates:\n  - {statistic: expectations.lables, min: 1}", 9, ["mean 'expectations.labels'?"]),
+        ("policy:\n  gates:\n  - {statistic: removal_cap.n_held, max: 1}", 9, ["mean 'removal_cap.n_held_back'?"]),
+        ("policy:\n  gates:\n  - {statistic: evaluation.f2, min: 1}", 9, ["Did you mean 'evaluation.f1'?"]),
+        ("teachers:\n  - {kind: probes, classifiers: [linear, netwrk]}", 8, ["Did you mean 'network'?"]),
+        ("teachers:\n  - {kind: probes, classifiers: []}", 8, ["classifiers", "at least 1"]),
         ("teachers:\n  - kind: probe", 8, ["Did you mean 'probes'?"]),
         ("teachers:\n  - kind: probes\n    fold: 3", 9, ["fold", "Did you mean 'folds'?"]),
         ("seed: many", 7, ["seed", "'many'"]),
@@ -57,6 +69,13 @@ def test_a_good_spec_loads_and_paths_are_relative_to_it(tmp_path: Path) -> None:
         ("name: again", 7, ["'name' stands twice", "line 1"]),
         ("classes2: !!python/object/apply:os.system [ls]", 7, ["python/object"]),
         ("license: ???", 7, ["still blank"]),
+        ("checks:\n  image_qualty: {}", 8, ["Did you mean 'image_quality'?"]),
+        ("checks:\n  image_quality:\n    dark_mx: 0.3", 9, ["'dark_mx'", "Did you mean 'dark_max'?"]),
+        ("checks:\n  image_quality: {dark_max: dark}", 8, ["image_quality.dark_max", "'dark'"]),
+        ("checks:\n  image_quality: {dark_max: true}", 8, ["image_quality.dark_max", "True"]),
+        ("checks:\n  image_quality: {dark_max: .nan}", 8, ["image_quality.dark_max", "finite"]),
+        ("checks:\n  leakage: {split_order: test}", 8, ["leakage.split_order", "'test'"]),
+        ("checks:\n  class_balance: {min_per_class: 2.5}", 8, ["class_balance.min_per_class", "2.5"]),
         ("aliases: {kitty: cow}", 7, ["aliases"]),
     ],
 )
@@ -126,3 +145,13 @@ def test_a_spec_that_is_not_there_names_the_nearest_one(tmp_path: Path) -> None:
         load_spec(tmp_path / "digitz.yaml")
     with pytest.raises(ConfigError, match=r"no spec at .*pets\.yaml\. Write one with: curate init"):
         load_spec(tmp_path / "nowhere" / "pets.yaml")
+
+
+def test_what_a_spec_says_to_a_check_has_the_types_that_the_check_declares() -> None:
+    leakage = discover()["leakage"]
+    assert params_of(leakage, {"split_order": ["val", "test"], "max_tone_difference": 1}) == {
+        "split_order": ("val", "test"),
+        "max_tone_difference": 1.0,
+    }
+    with pytest.raises(ConfigError, match="leakage takes no parameters; given: max_related"):
+        params_of(replace(leakage, params=None), {"max_related": 3})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.main import get_command
 
 from curate import spec
 from curate.check import BUILTIN as CHECKS
+from curate.check import discover
 from curate.cli import app
 from curate.ingest import source_named, source_names
 from curate.policy import DEFAULT_GATES, DEFAULT_RULES, Gate, Policy, Rule
@@ -120,3 +122,34 @@ def test_every_dependency_has_its_reason() -> None:
     flat = [one or other for one, other in names]
     assert "torch" in flat
     assert [name for name in flat if f"`{name}`" not in reasons] == []
+
+
+def rows_of_checks() -> dict[tuple[str, str], str]:
+    """Return (check, parameter) -> default, as the page of checks has them."""
+    found: dict[tuple[str, str], str] = {}
+    checks: list[str] = []
+    for line in (ROOT / "docs" / "checks.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and "`" in line:
+            checks = re.findall(r"`(\w+)`", cells[0]) or checks
+            found |= {(check, cells[1].strip("`")): cells[2] for check in checks}
+    return found
+
+
+FROM_A_RUN = {"classes", "attributes", "features", "independent", "segmenters", "region_noise_rate"}
+
+
+def shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "none" if value is None else str(round(value, 3) if isinstance(value, float) else value)
+
+
+def test_every_parameter_of_a_check_stands_in_its_page_with_its_default() -> None:
+    fields = {
+        (check.name, field.name): shown(getattr(check.params, field.name))
+        for check in discover().values()
+        for field in dataclasses.fields(check.params)
+        if field.name not in FROM_A_RUN
+    }
+    assert rows_of_checks() == fields

@@ -42,8 +42,8 @@ from curate.manifest.vouched import vouched
 from curate.policy import Policy
 from curate.review import ledger
 from curate.state import RunResult
+from curate.teachers.regions.doubt import pixels_to_json
 from curate.verdict_people import standing
-from curate.verdict_regions import pixels_to_json
 from curate.verdicts import decide
 
 

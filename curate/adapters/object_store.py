@@ -8,27 +8,25 @@ from the environment (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `GO
 from __future__ import annotations
 
 import io
+import itertools
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from curate.errors import ConfigError, StageError
+from curate.adapters.store_answers import Answer, StoreError, asked, telling
+from curate.errors import ConfigError
+
+__all__ = ["SCHEMES", "Found", "StoreError", "StorePath", "open_store"]
 
 SCHEMES = ("s3", "gs", "az")
 _RETRY = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 _CHUNK_BYTES = 8 << 20
 _AT_ONCE = 16
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
-
-
-class StoreError(StageError, OSError):
-    """An object store that did not do what was asked: no permission, no answer, no such bucket."""
 
 
 class Found(NamedTuple):
@@ -63,13 +61,15 @@ class StorePath:
         """What this is in."""
         return StorePath(self.root, posixpath.dirname(self.key), self.store)
 
+    def _asked(self, doing: str, call: Callable[[], Answer]) -> Answer:
+        return asked(self.root, self, doing, call)
+
     def is_file(self) -> bool:
         """Whether there is an object."""
         import obstore  # noqa: PLC0415 - only remote releases need it
 
         try:
-            with _told(self):
-                obstore.head(self.store, self.key)
+            self._asked("look at", lambda: obstore.head(self.store, self.key))
         except FileNotFoundError:
             return False
         return True
@@ -82,31 +82,31 @@ class StorePath:
         """Return the object."""
         import obstore  # noqa: PLC0415 - as above
 
-        with _told(self):
-            return bytes(obstore.get(self.store, self.key).bytes())
+        return self._asked("read", lambda: bytes(obstore.get(self.store, self.key).bytes()))
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the object in pieces; it is never in memory as a whole."""
         import obstore  # noqa: PLC0415 - as above
 
-        with _told(self):
-            for chunk in obstore.get(self.store, self.key).stream(min_chunk_size=_CHUNK_BYTES):
+        answer = self._asked("read", lambda: obstore.get(self.store, self.key))
+        with telling(self.root, self, "read"):
+            for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
 
     def open(self) -> io.RawIOBase:
         """Return a file that reads ranges, for Parquet."""
         import obstore  # noqa: PLC0415 - as above
 
-        with _told(self):
-            return _Ranges(self, int(obstore.head(self.store, self.key)["size"]))
+        return _Ranges(self, self._asked("read", lambda: int(obstore.head(self.store, self.key)["size"])))
 
     def below(self) -> Iterator[Found]:
         """Yield every object below this place, by path."""
         import obstore  # noqa: PLC0415 - as above
 
         prefix = f"{self.key}/" if self.key else ""
-        with _told(self):
-            for page in obstore.list(self.store, prefix or None):
+        pages = self._asked("list", lambda: _begun(obstore.list(self.store, prefix or None)))
+        with telling(self.root, self, "list"):
+            for page in pages:
                 for item in page:
                     yield Found(item["path"].removeprefix(prefix), item["size"], item["last_modified"])
 
@@ -114,8 +114,7 @@ class StorePath:
         """Return the names of what lies directly below, folders included, sorted."""
         import obstore  # noqa: PLC0415 - as above
 
-        with _told(self):
-            listed = obstore.list_with_delimiter(self.store, self.key or None)
+        listed = self._asked("list", lambda: obstore.list_with_delimiter(self.store, self.key or None))
         inside = [*listed["common_prefixes"], *(item["path"] for item in listed["objects"])]
         return sorted(posixpath.basename(path.rstrip("/")) for path in inside)
 
@@ -133,26 +132,26 @@ class StorePath:
         import obstore  # noqa: PLC0415 - as above
         from obstore.exceptions import AlreadyExistsError, PreconditionError  # noqa: PLC0415 - as above
 
-        with _told(self):
+        def create() -> bool:
             try:
                 obstore.put(self.store, self.key, content, mode="create")
             except (AlreadyExistsError, PreconditionError):
-                return self.read_bytes() == content
-        return True
+                return False
+            return True
+
+        return self._asked("write", create) or self.read_bytes() == content
 
     def put(self, content: bytes | Path) -> None:
         """Write the object, a file in pieces; one that is there is replaced in one step."""
         import obstore  # noqa: PLC0415 - as above
 
-        with _told(self):
-            obstore.put(self.store, self.key, content, mode="overwrite")
+        self._asked("write", lambda: obstore.put(self.store, self.key, content, mode="overwrite"))
 
     def delete(self) -> None:
         """Remove the object; none there is fine."""
         import obstore  # noqa: PLC0415 - as above
 
-        with _told(self):
-            obstore.delete(self.store, self.key)
+        self._asked("delete", lambda: obstore.delete(self.store, self.key))
 
 
 class _Ranges(io.RawIOBase):
@@ -180,15 +179,17 @@ class _Ranges(io.RawIOBase):
         end = min(self._at + len(buffer), self._n_bytes)
         if end <= self._at:
             return 0
-        with _told(self._place):
-            part = bytes(obstore.get_range(self._place.store, self._place.key, start=self._at, end=end))
+        place, ends = self._place, {"start": self._at, "end": end}
+        part = asked(place.root, place, "read", lambda: bytes(obstore.get_range(place.store, place.key, **ends)))
         buffer[: len(part)] = part
         self._at += len(part)
         return len(part)
 
 
 def open_store(url: str) -> StorePath:
-    """Return the place that a URL names: s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix.
+    """Return the place that a URL names: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.
+
+    Azure's account comes from the environment, as its key does: `AZURE_STORAGE_ACCOUNT_NAME`.
 
     Raises:
         ConfigError: a URL that no store has, or one with credentials in it.
@@ -200,7 +201,7 @@ def open_store(url: str) -> StorePath:
     if parts.scheme not in SCHEMES or not parts.netloc or parts.username or parts.query:
         shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
         raise ConfigError(
-            f"Releases live in a folder or at s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://ACCOUNT/CONTAINER/PREFIX; "
+            f"Releases live in a folder or at s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX; "
             f"given: {shown}. Credentials come from the environment, not from the URL."
         )
     root = url.rstrip("/")
@@ -212,27 +213,10 @@ def open_store(url: str) -> StorePath:
         ) from error
 
 
-@contextmanager
-def _told(place: StorePath) -> Iterator[None]:
-    """Turn the store's errors into one that names the place; what is not there is a FileNotFoundError."""
-    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415 - as above
-
-    try:
-        yield
-    except (FileNotFoundError, BaseError) as error:
-        if any(code in str(error) for code in _NO_BUCKET):
-            raise StoreError(f"There is no bucket of {place.root}. Make it first.") from error
-        if isinstance(error, FileNotFoundError):
-            raise FileNotFoundError(f"{place} is not there") from error
-        denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-        if denied or any(
-            f"status code: {code}" in str(error) for code in (401, 403)
-        ):  # a refused listing has no type
-            raise StoreError(
-                f"{place}: permission denied. The credentials in the environment need to read, list and (to publish) "
-                f"write there: {_first_line(error)}"
-            ) from error
-        raise StoreError(f"{place}: the store did not answer as it should: {_first_line(error)}") from error
+def _begun(pages: Iterable[Any]) -> Iterator[Any]:
+    """Return the pages with the first one asked for already, so that a refusal comes here."""
+    rest = iter(pages)
+    return itertools.chain(list(itertools.islice(rest, 1)), rest)
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from curate import runs, schema
 from curate.audit.answers import Answer, by_item, latest, unanswered, unknown_looks
 from curate.audit.design import Design
-from curate.errors import ConfigError, InputError
+from curate.errors import ConfigError, InputError, writing
 
 DESIGN = "design.json"
 MEMBERSHIP = "bands.parquet"
@@ -77,6 +77,7 @@ def record(folder: Path, design: Design, membership: pa.Table) -> Audit:
 
     Raises:
         ConfigError: there is an audit already, or the folder cannot be written.
+        StageError: the disk is full.
     """
     if folder.exists():
         raise ConfigError(
@@ -84,10 +85,11 @@ def record(folder: Path, design: Design, membership: pa.Table) -> Audit:
         )
     beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
-        beside.mkdir(parents=True)
-        _write(beside / DESIGN, schema.canonical_json({"sha256": design.digest, "design": design.to_json()}))
-        pq.write_table(membership, beside / MEMBERSHIP)
-        beside.rename(folder)
+        with writing(folder):
+            beside.mkdir(parents=True)
+            _write(beside / DESIGN, schema.canonical_json({"sha256": design.digest, "design": design.to_json()}))
+            pq.write_table(membership, beside / MEMBERSHIP)
+            beside.rename(folder)
     except OSError as error:
         raise ConfigError(f"The audit could not be written to {folder} ({error.strerror or error}).") from error
     finally:
@@ -144,7 +146,8 @@ def append(audit: Audit, answers: Sequence[Answer]) -> tuple[Audit, list[Answer]
             return held, []
         numbers = [int(file.stem.removeprefix("answers-")) for file in _answer_files(audit.folder)]
         file = audit.folder / f"answers-{max(numbers, default=0) + 1:06d}.json"
-        _write(file, schema.canonical_json([answer.to_json() for answer in fresh]))
+        with writing(file):
+            _write(file, schema.canonical_json([answer.to_json() for answer in fresh]))
     return read(audit.folder), fresh
 
 
@@ -168,8 +171,11 @@ def _json(file: Path) -> Any:  # noqa: ANN401 - any JSON value
 
 def _write(file: Path, text: str) -> None:
     beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
-    with beside.open("w", encoding="utf-8") as stream:
-        stream.write(text + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)

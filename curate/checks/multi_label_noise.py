@@ -19,7 +19,7 @@ from curate.checks.label_noise_rates import moved_row
 from curate.teachers.disagreement import fit_rows
 from curate.teachers.label_columns import label_indices, prob_matrix
 from curate.teachers.multi_label import CellScores, MultiLabelModel, fit_multi_label, score_cells
-from curate.teachers.noise import BOUND_IF_SURE, INSUFFICIENT, Bools, Floats, Ints, binomial_rate
+from curate.teachers.noise import BOUND_IF_SURE, INSUFFICIENT, Bools, Floats, Ints, NoiseRate, binomial_rate
 from curate.teachers.sampling import SmallestRows, order_keys
 
 NAME = "multi_label_noise"
@@ -165,45 +165,30 @@ def summarize(state: MultiLabelNoiseState, _params: MultiLabelNoiseParams) -> pa
             {"name": "n_flagged", "group": f"issue={issue}", "value": float(hit), "n": n, "outcome": missing}
         )
     for at, (name, model) in enumerate(zip(state.classes, state.model.models, strict=True)):
-        if model is None:
-            continue
-        rows += _of_class(name, state.judged[at], state.flagged[at])
-        if model.noise_rate.estimate is not None:
-            own = model.noise_rate
-            rows.append(
-                {
-                    "name": "noise_rate",
-                    "group": f"class={name}",
-                    "value": own.estimate,
-                    "low": own.low,
-                    "high": own.high,
-                }
-                | {"n": int(state.judged[at].sum()), "detail": {"method": own.method}}
-            )
+        if model is not None:
+            rows += _of_class(name, model.noise_rate, state.judged[at], state.flagged[at])
     rows += _weights(models, state.names, missing)
     rows += [moved_row(moved, state.classes) for moved in state.model.moved]
     return build_statistics(NAME, rows)
 
 
-def _of_class(name: str, judged: Ints, flagged: Ints) -> list[dict[str, Any]]:
-    """Return which share of a class's labels is flagged, and how many labels were left out for each that is there."""
+def _of_class(name: str, rate: NoiseRate, judged: Ints, flagged: Ints) -> list[dict[str, Any]]:
+    """Return shares flagged as wrongly there and as left out, of the images judged, and the noise rate, of a class."""
+    group = f"class={name}"
     rows: list[dict[str, Any]] = []
     for has, what in ((1, "share_extra"), (0, "share_left_out")):
         n = int(judged[has])
-        if not n:
-            continue
-        share = binomial_rate(flagged[has] / n, n, "share of judged images")
-        rows.append(
-            {
-                "name": what,
-                "group": f"class={name}",
-                "value": share.estimate,
-                "low": share.low,
-                "high": share.high,
-                "n": n,
-            }
-        )
+        if n:
+            share = binomial_rate(flagged[has] / n, n, "share of judged images")
+            rows.append({"name": what, "group": group, **_interval(share), "n": n})
+    if rate.estimate is not None:
+        about = {"n": int(judged.sum()), "detail": {"method": rate.method}}
+        rows.append({"name": "noise_rate", "group": group, **_interval(rate), **about})
     return rows
+
+
+def _interval(rate: NoiseRate) -> dict[str, Any]:
+    return {"value": rate.estimate, "low": rate.low, "high": rate.high}
 
 
 def _weights(models: Sequence[Any], names: Sequence[str], missing: str | None) -> list[dict[str, Any]]:

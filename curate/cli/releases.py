@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,9 +72,12 @@ def diff(
 
     terminal = terminal_for(as_json, quiet)
     root = releases_at(workspace, manifests)
-    result = verbs.diff_versions(
-        root, a, b, limit=limit, html=html, workspace=place_of(workspace), soft_from=soft_from
-    )
+    result = verbs.diff_versions(root, a, b, limit=limit, soft_from=soft_from)
+    if html is not None:
+        from curate.report.diff_page import write_diff_page  # noqa: PLC0415 - jinja2 and pictures are needed here only
+
+        page = write_diff_page(result.diff, a.partition("@")[0], html, place_of(workspace))
+        result = replace(result, page=page)
     terminal.tell(result.to_json(), result.lines)
 
 
@@ -149,21 +153,25 @@ def erase(
         manifests=manifests,
     )
     if dry_run:
-        terminal.tell(
-            {"erased": False, **plan.to_json()}, lambda: [*plan.lines(), "Nothing was erased (--dry-run)."]
-        )
+        told = {"erased": False, **plan.to_json()}
+        terminal.tell(told, lambda: [*plan.lines(), "Nothing was erased (--dry-run)."])
         return
     if not as_json:
         for line in plan.lines():
             terminal.line(line)
     erasing.refuse_out_of_reach(plan, reachable_only=reachable_only)
     if not yes:
-        if as_json or not sys.stdin.isatty():
-            raise ConfigError("Nothing was erased: look at the plan (--dry-run), then give --yes.")
-        typer.confirm("Erase this for good?", abort=True)
+        _ask_for_good(as_json)
     with listening(terminal) as listener:
         done = erasing.erase(place, plan, reachable_only=reachable_only, listener=listener)
     terminal.tell({**plan.to_json(), **done.to_json()}, done.lines)
+
+
+def _ask_for_good(as_json: bool) -> None:
+    """Ask a person whether the plan they see is to be done; who cannot be asked has to say --yes."""
+    if as_json or not sys.stdin.isatty():
+        raise ConfigError("Nothing was erased: look at the plan (--dry-run), then give --yes.")
+    typer.confirm("Erase this for good?", abort=True)
 
 
 def export(

@@ -16,7 +16,7 @@ from curate.errors import ConfigError, InputError, did_you_mean
 from curate.export import coco, mot, table, voc, yolo
 from curate.export.folder import refuse_foreign, written_beside
 from curate.export.record import MARKER
-from curate.export.release import Image, LeftOut, class_order, released_images
+from curate.export.release import Image, LeftOut, class_order, released_images, without_empty
 from curate.ingest.source import Media
 
 __all__ = ["FORMATS", "MARKER", "ExportResult", "export"]
@@ -85,6 +85,34 @@ def export(  # noqa: PLR0913 - a keyword for each thing that an export says
         ConfigError: unknown format, no media, or `out` holds something else.
         InputError: `data` lacks a needed column, or the format can hold none of its rows.
     """
+    _refuse_request(format, images, media)
+    refuse_foreign(out)
+    left_out = LeftOut()
+    released = everything = released_images(data, labels, ignored)
+    if format != "csv":  # which says what is in a mask and what is not, as the version does
+        released = without_empty(released, left_out)
+    files: Mapping[str, Path] = {}
+    if images != "none" and media is not None:
+        files, released = _find_files(data, released, media, left_out)
+    with written_beside(out) as beside:
+        held = FORMATS[format](beside, released, class_order(released, classes), left_out)
+        _refuse_empty(format, data, held, left_out)
+        for image in held if files else ():
+            _place(files[image.sample_id], beside / image.file, link=images == "link")
+        if format != "csv":
+            table.write_rows(beside / "curate.csv", everything, {image.sample_id: image.file for image in held})
+        table.write_left_out(beside / "left_out.csv", left_out)
+        n_labels = sum(len(image.labels) for image in held)
+        told = {"format": format, **(about or {}), "n_images": len(held), "n_labels": n_labels}
+        told["classes"] = list(classes or [])
+        (beside / MARKER).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        names = {image.file for image in held}
+        paths = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
+    written = tuple(sorted(out / path for path in paths if path.as_posix() not in names))
+    return ExportResult(len(held), n_labels, written, left_out.table())
+
+
+def _refuse_request(format: str, images: str, media: Media | None) -> None:  # noqa: A002 - as above
     if format not in FORMATS:
         known = [*FORMATS, "hf", "webdataset"]
         raise ConfigError(
@@ -96,28 +124,6 @@ def export(  # noqa: PLR0913 - a keyword for each thing that an export says
         raise ConfigError(
             f"To {images} images, an export needs to know where they are: give media, or images='none'."
         )
-    refuse_foreign(out)
-    left_out = LeftOut()
-    released = everything = released_images(data, labels, ignored)
-    if images != "none" and media is not None:
-        files, released = _find_files(data, released, media, left_out)
-    with written_beside(out) as beside:
-        held = FORMATS[format](beside, released, class_order(released, classes), left_out)
-        _refuse_empty(format, data, held, left_out)
-        if images != "none":
-            for image in held:
-                _place(files[image.sample_id], beside / image.file, link=images == "link")
-        if format != "csv":
-            table.write_rows(beside / "curate.csv", everything, {image.sample_id: image.file for image in held})
-        table.write_left_out(beside / "left_out.csv", left_out)
-        n_labels = sum(len(image.labels) for image in held)
-        marker = {"format": format, **(about or {}), "n_images": len(held), "n_labels": n_labels}
-        marker |= {"classes": list(classes or [])}
-        (beside / MARKER).write_text(json.dumps(marker, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        names = {image.file for image in held}
-        paths = [path.relative_to(beside) for path in beside.rglob("*") if path.is_file()]
-    written = tuple(sorted(out / path for path in paths if path.as_posix() not in names))
-    return ExportResult(len(held), n_labels, written, left_out.table())
 
 
 def _refuse_empty(name: str, data: pa.Table, held: list[Image], left_out: LeftOut) -> None:

@@ -3,9 +3,10 @@
 A sequence is the group `video` where the release holds it (`attributes_released`), else the folder of its images,
 without `img1`; where two are called alike, the path tells them apart. A frame keeps its number, counted from 1: what was
 not released leaves a hole. Pixels are rounded to 9 decimals. The eighth column is a class's line in `labels.txt`; what
-nobody vouches for has 0 in the seventh, under an id of its own. Nothing says how visible a thing is or how fast frames
-follow each other: the ninth column is 1 everywhere, and `frameRate` is left out. Ids that are no whole numbers get
-numbers; `curate.csv` has every id.
+nobody vouches for has 0 in the seventh, under an id of its own; where there is nothing but 0, `seqinfo.ini` says that it
+is meant (`zeroIsIgnored=1`), since files without such marks look the same. Nothing says how visible a thing is or how
+fast frames follow each other: the ninth column is 1 everywhere, and `frameRate` is left out. Ids that are no whole
+numbers get numbers; `curate.csv` has every id.
 """
 
 from __future__ import annotations
@@ -112,27 +113,26 @@ def _write_sequence(
     tracks = _track_numbers(frames.values())
     free = max(tracks.values(), default=0) + 1
     lines: list[str] = []
-    # a file with nothing but 0 in the seventh column is read as one without such marks
-    marks = any(not label.is_to_ignore for image in frames.values() for label in image.labels)
     for number, image in frames.items():
         image.file = f"{name}/img1/{number:06d}{posixpath.splitext(image.uri)[1]}"
         rows = [(tracks[label.track_id or ""], not label.is_to_ignore, label) for label in image.labels]
         for label in image.labels:
-            _say_what_is_lost(
-                image, label, tracks[label.track_id or ""], left_out, held=schema.TO_IGNORE if marks else ()
-            )
+            _say_what_is_lost(image, label, tracks[label.track_id or ""], left_out)
         for place in image.ignored:
-            if not marks or place.bbox is None or (place.name and place.name not in numbers):
+            if place.bbox is None or (place.name and place.name not in numbers):
                 left_out.add(image, place, "ignore", "places_to_ignore", format=_FORMAT)
                 continue
             rows.append((free, False, place))
             free += 1
         rows.sort(key=lambda row: (row[0], row[2].label_id))
         lines += [_line(number, image, *row, numbers.get(row[2].name, 1)) for row in rows]
+    only_ignored = bool(lines) and all(label.is_to_ignore for image in frames.values() for label in image.labels)
     (home / "gt").mkdir(parents=True)
     (home / "gt" / "gt.txt").write_text("".join(lines), encoding="ascii")
     (home / "gt" / "labels.txt").write_text("".join(f"{one}\n" for one in classes), encoding="utf-8")
-    (home / "seqinfo.ini").write_text(_ini(posixpath.basename(name), frames), encoding="utf-8")
+    (home / "seqinfo.ini").write_text(
+        _ini(posixpath.basename(name), frames, only_ignored=only_ignored), encoding="utf-8"
+    )
 
 
 def _track_numbers(images: Any) -> dict[str, int]:  # noqa: ANN401 - the values of a mapping
@@ -151,18 +151,20 @@ def _line(frame: int, image: Image, track: int, considered: bool, label: Label, 
     return ",".join(map(str, [frame, track, *box, int(considered), number, 1])) + "\n"
 
 
-def _say_what_is_lost(image: Image, label: Label, number: int, left_out: LeftOut, *, held: Sequence[str]) -> None:
-    """`held`: the flags that the sequence can hold."""
+def _say_what_is_lost(image: Image, label: Label, number: int, left_out: LeftOut) -> None:
     lost = [part for part in _PARTS if getattr(label, part)]
-    lost += ["weight"] * (label.weight != 1) + ["flags"] * bool(set(label.flags) - set(held))
+    lost += ["weight"] * (label.weight != 1) + ["flags"] * bool(set(label.flags) - set(schema.TO_IGNORE))
     for part in lost:
         left_out.add(image, label, part, "export_part_not_held", format=_FORMAT, part=part)
     if label.track_id != str(number):
         left_out.add(image, label, "track_id", "export_track_numbered", track=label.track_id, number=number)
 
 
-def _ini(name: str, frames: Mapping[int, Image]) -> str:
-    """Return `seqinfo.ini`; size and ending are those of all its frames, or are not said."""
+def _ini(name: str, frames: Mapping[int, Image], *, only_ignored: bool) -> str:
+    """Return `seqinfo.ini`; size and ending are those of all its frames, or are not said.
+
+    `only_ignored`: whether every line has 0 in the seventh column.
+    """
     sizes = {(image.width_px, image.height_px) for image in frames.values()}
     endings = {posixpath.splitext(image.uri)[1] for image in frames.values()}
     lines = ["[Sequence]", f"name={name}", "imDir=img1", f"seqLength={max(frames)}"]
@@ -170,4 +172,5 @@ def _ini(name: str, frames: Mapping[int, Image]) -> str:
         ((width, height),) = sizes
         lines += [f"imWidth={width}", f"imHeight={height}"] if width and height else []
     lines += [f"imExt={next(iter(endings))}"] if len(endings) == 1 else []
+    lines += ["zeroIsIgnored=1"] if only_ignored else []
     return "\n".join(lines) + "\n"

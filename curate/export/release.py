@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.errors import InputError
+from curate.ingest.rle import runs_of
 
 NEEDED = ("sample_id", "label_id", "uri", "task", "released_label")
 GEOMETRY = ("bbox", "mask", "polygons", "track_id", "given_track_id", "frame", "annotator", "flags", "source_key")
+_LONGEST_EMPTY = 32  # run lengths of a mask without a pixel are one or two numbers
 
 LEFT_OUT = pa.schema(
     [
@@ -175,6 +177,29 @@ def say_unheld(images: Iterable[Image], left_out: LeftOut, format_name: str) -> 
     for image in images:
         for label in image.ignored:
             left_out.add(image, label, "ignore", "places_to_ignore", format=format_name)
+
+
+def without_empty(images: Iterable[Image], left_out: LeftOut) -> list[Image]:
+    """Return the images without labels whose mask has no pixel: people gave all of it away, or nobody vouches for any.
+
+    An image that loses all its labels so goes out: left in, it would say that nothing is to be seen on it.
+    """
+    kept: list[Image] = []
+    for image in images:
+        empty = [label for label in image.labels if label.mask is not None and _is_empty(label.mask)]
+        for label in empty:
+            left_out.add(image, label, "label", "export_mask_empty")
+        if empty and len(empty) == len(image.labels):
+            left_out.add(image, None, "image", "export_no_label_held")
+            continue
+        gone = {id(label) for label in empty}
+        kept.append(replace(image, labels=[one for one in image.labels if id(one) not in gone]) if gone else image)
+    return kept
+
+
+def _is_empty(mask: Mapping[str, Any]) -> bool:
+    runs = runs_of(mask["counts"]) if len(mask["counts"]) < _LONGEST_EMPTY else None
+    return runs is not None and not runs[1::2].sum()
 
 
 def class_order(images: Iterable[Image], classes: Sequence[str] | None) -> list[str]:

@@ -29,6 +29,7 @@ _WORDS = {  # reason codes that say nothing to people by themselves, and parts o
     "export_no_label_held": "images that lose all their labels",
     "export_holds_no_unlabeled": "unlabeled images",
     "export_no_whole_image_class": "classes of whole images",
+    "export_mask_empty": "labels whose mask has no pixel left",
     "export_no_masks": "labels that are masks",
     "export_no_track": "labels without a track",
     "export_track_numbered": "track ids with a new number",
@@ -84,6 +85,20 @@ def export_version(
     standing = {"gates": gates, "retracted": {"at": gone.at, "why": gone.why} if gone else None}
     if format in PACKED:
         return _export_packed(workspace, root, reference, format=format, out=out, standing=standing)
+    return _export_plain(workspace, name, version, format=format, out=out, images=images, standing=standing)
+
+
+def _export_plain(
+    workspace: Path,
+    name: str,
+    version: Place,
+    *,
+    format: str,  # noqa: A002 - as above
+    out: Path,
+    images: str,
+    standing: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write labels in files, images beside them; files, gates and retraction were looked at by the caller."""
     release = load_release(version)
     media = None
     if images != "none":

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from curate.feed.map_reader import Half, MapReader
 from curate.feed.warp import Frame, nearest, sampled_linearly
 from curate.ingest.polygons import filled
 from curate.ingest.rle import decode_mask
-from curate.manifest.place import Place, parquet_file
-from curate.manifest.soft_layout import Layout
-from curate.manifest.soft_masks import dense_maps
 from curate.teachers.regions.cells import grid_size
 
 IGNORE = -100  # what PyTorch's cross entropy passes over unless it is told another number
 COLUMNS = ("mask", "polygons")
-_HELD_GROUPS = 16
-
-Half = NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -79,70 +71,6 @@ def _drawn(row: Mapping[str, Any]) -> NDArray[np.bool_] | None:
     if not row["polygons"]:
         return None
     return filled(row["polygons"], row["height_px"], row["width_px"])
-
-
-class MapReader:
-    """Class maps of a version, read as they are asked for; the last few row groups are held, for all threads.
-
-    Args:
-        parts: Parquet files of `soft_masks/`.
-        layout: of the version.
-        temperature: that they are stored at.
-        longest: cells on the longer side of an image.
-        teacher: one of those that are stored alone; None = the ensemble.
-    """
-
-    def __init__(
-        self, parts: list[Place], layout: Layout, temperature: float, longest: int, teacher: str | None = None
-    ) -> None:
-        self.layout, self.temperature, self.longest = layout, temperature, longest
-        self._parts, self._teacher = parts, teacher
-        self._names = ["n_rows", "n_columns", *(field.name for field in layout.fields(teacher))]
-        self._open()
-
-    def _open(self) -> None:
-        self._lock = threading.Lock()
-        self._files: dict[int, pq.ParquetFile] = {}
-        self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
-        self._place: dict[str, tuple[int, int, int]] = {}
-        for part, path in enumerate(self._parts):
-            file = parquet_file(path)
-            for group in range(file.metadata.num_row_groups):
-                ids = file.read_row_group(group, columns=["sample_id"])["sample_id"].to_pylist()
-                self._place |= {one: (part, group, at) for at, one in enumerate(ids)}
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("layout", "temperature", "longest", "_parts", "_teacher", "_names")
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
-
-    def read(self, sample_id: str) -> tuple[Half, Half | None] | None:
-        """Return (K, rows, columns) probabilities, and (rows, columns) of a cut-off tail; None without a map."""
-        if sample_id not in self._place:
-            return None
-        part, group, at = self._place[sample_id]
-        with self._lock:
-            if (part, group) not in self._held:
-                if part not in self._files:
-                    self._files[part] = parquet_file(self._parts[part])
-                self._held[part, group] = self._files[part].read_row_group(
-                    group, columns=self._names, use_threads=False
-                )
-                while len(self._held) > _HELD_GROUPS:
-                    self._held.popitem(last=False)
-            self._held.move_to_end((part, group))
-            table = self._held[part, group]
-        row = {name: _value(table[name][at]) for name in self._names}
-        return dense_maps(row, self.layout, self._teacher)
-
-
-def _value(scalar: pa.Scalar) -> Any:  # noqa: ANN401 - a number, an array or None
-    if not scalar.is_valid:
-        return None
-    return scalar.values.to_numpy(zero_copy_only=False) if pa.types.is_list(scalar.type) else scalar.as_py()
 
 
 def framed(mask: Painted, frame: Frame) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.feed.images import Images, Pixels, Resize
-from curate.feed.masks import MapReader
+from curate.feed.map_reader import MapReader
 from curate.feed.rows import Rows, rows_of, soft_arrays, with_teacher_boxes
 from curate.feed.warp import Warp
 from curate.manifest import life, log

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curate.errors import ConfigError, InputError, did_you_mean
+from curate.feed.map_reader import MapReader
 from curate.feed.masks import COLUMNS as MASK_COLUMNS
-from curate.feed.masks import MapReader
 from curate.feed.regions import regions, to_ignore, with_boxes
 from curate.manifest.soft_layout import Layout
 from curate.manifest.tables import IGNORE

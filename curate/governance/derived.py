@@ -25,7 +25,7 @@ from curate.governance.traces import Traces
 from curate.incremental import forget_rows
 from curate.review.ledger import ledger_folder
 from curate.runs import Workspace, write_table, write_text
-from curate.teachers.features import feature_keys
+from curate.teachers.feature_cache import feature_keys
 
 _GENERATED_ROWS = {".csv", ".jsonl"}  # a row a line, of sources that write their own files (`ingest.generated`)
 KEPT_CACHES = ("ingest", "scan", "features")  # rewritten row by row; every other stage is computed again

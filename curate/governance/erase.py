@@ -7,12 +7,10 @@ of the workspace finds nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +20,9 @@ from curate.adapters.object_store import StorePath
 from curate.errors import ConfigError, StageError, VerificationError
 from curate.export.record import MARKER
 from curate.governance import database, derived
+from curate.governance.erased import Erased
 from curate.governance.journal import Erasure, journal_file, read_journal, write_journal
-from curate.governance.plan import Plan
+from curate.governance.planned import Plan
 from curate.governance.secret import ensure_secret, keyed
 from curate.governance.successor import successor
 from curate.governance.suppression import add_to_suppression, subject_value
@@ -35,63 +34,6 @@ from curate.manifest.read import load_release
 from curate.manifest.store import MANIFEST
 from curate.manifest.tombstone import Tombstone, read_tombstone, write_tombstone
 from curate.runs import Listener, Silent, Workspace
-
-
-@dataclass(frozen=True)
-class Erased:
-    """What an erasure did.
-
-    Attributes:
-        n_samples: that are gone.
-        successors: dataset -> old ID -> ID of the version in its place.
-        n_swept_files: files of the dataset's folder that were deleted beyond what the steps knew of.
-        left: files in the workspace that are not curate's to change and still name something: sources, exports.
-        out_of_reach: places of releases that nothing was taken out of, each with who names it.
-        n_places: folders and stores of releases outside the workspace that were gone through.
-        sign_again: dataset -> IDs of versions in the place of signed ones; a signature is about one ID and stays behind.
-    """
-
-    n_samples: int
-    successors: Mapping[str, Mapping[str, str | None]]
-    n_swept_files: int
-    left: Sequence[Place]
-    sign_again: Mapping[str, Sequence[str]]
-    out_of_reach: Sequence[str] = ()
-    n_places: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it for machines; `erased` only where no release is out of reach."""
-        return {
-            "erased": not self.out_of_reach,
-            "out_of_reach": list(self.out_of_reach),
-            "n_samples": self.n_samples,
-            "successors": {name: dict(pairs) for name, pairs in self.successors.items()},
-            "n_swept_files": self.n_swept_files,
-            "left": [str(file) for file in self.left],
-            "sign_again": {name: list(ids) for name, ids in self.sign_again.items()},
-        }
-
-    def lines(self) -> list[str]:
-        """Return it for people."""
-        where = " from what is in reach" if self.out_of_reach else ""
-        told = [f"Erased{where}: {self.n_samples:,} sample{'s' * (self.n_samples != 1)}"]
-        for name, pairs in self.successors.items():
-            told += [f"  {name} {old[:7]} → {new[:7] if new else 'gone'}" for old, new in pairs.items()]
-        told += [
-            f"  was signed; sign it again: curate sign {name}@{one[:12]} --key FILE"
-            for name, ids in self.sign_again.items()
-            for one in ids
-        ]
-        told += [f"warning: {file} is not curate's to change and still names them" for file in self.left]
-        places = f" and of {self.n_places} place{'s' * (self.n_places != 1)} of releases" if self.n_places else ""
-        clean = f"Every file of the workspace{places} was decoded: nothing names them any more."
-        return [
-            *told,
-            *([] if self.left else [clean]),
-            *(f"NOT ERASED from {place}: versions there may still hold them." for place in self.out_of_reach),
-            "No run brings them back.",
-            f"next: curate run SPEC (checks and teachers anew) · curate verify {next(iter(self.successors), 'NAME')}",
-        ]
 
 
 def refuse_out_of_reach(plan: Plan, *, reachable_only: bool) -> None:
@@ -156,27 +98,7 @@ def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
     for place in erasure.places:
         if isinstance(place, Path) and not place.is_dir():
             raise StageError(f"Releases in {place} were to be erased from, and it is not there any more. Mount it.")
-    secret = ensure_secret(root)
-    places = [Workspace(root, name) for name in erasure.datasets]
-    listed = [("sample", one) for one in erasure.sample_ids] + [("content", one) for one in erasure.content_sha256]
-    if erasure.subject is not None:
-        listed += [("subject", subject_value(source, erasure.subject)) for source in erasure.sources]
-    steps: list[tuple[str, Callable[[], object]]] = [
-        ("suppress", lambda: add_to_suppression(root, listed)),
-        ("successors", lambda: _successors(root, erasure, secret)),
-        ("old versions", lambda: _delete_versions(root, erasure)),
-        ("ledger", lambda: [derived.clear_ledger(place, erasure, secret) for place in places]),
-        ("stages", lambda: [derived.clear_stages(place) for place in places]),
-        ("features", lambda: [derived.clear_features(place, erasure) for place in places]),
-        ("scan", lambda: [derived.clear_scan(place, erasure) for place in places]),
-        ("ingest", lambda: [derived.clear_ingest(place, erasure) for place in places]),
-        ("media", lambda: [derived.clear_media(place, erasure) for place in places]),
-        ("reports", lambda: [derived.clear_reports(place) for place in places]),
-        ("audits", lambda: [derived.clear_audits(place, erasure) for place in places]),
-        ("runs", lambda: [derived.clear_runs(place, erasure) for place in places]),
-        ("database", lambda: database.clear_database(root, erasure)),
-    ]
-    for name, step in steps:
+    for name, step in _steps(root, erasure):
         began_s = time.monotonic()
         listener.stage_started(name)
         step()
@@ -203,6 +125,30 @@ def _finish(root: Path, erasure: Erasure, listener: Listener) -> Erased:
         out_of_reach=tuple(erasure.out_of_reach),
         n_places=len(erasure.elsewhere),
     )
+
+
+def _steps(root: Path, erasure: Erasure) -> list[tuple[str, Callable[[], object]]]:
+    """Return what is done, by name and in order: each step may be repeated, and needs those before it."""
+    secret = ensure_secret(root)
+    places = [Workspace(root, name) for name in erasure.datasets]
+    listed = [("sample", one) for one in erasure.sample_ids] + [("content", one) for one in erasure.content_sha256]
+    if erasure.subject is not None:
+        listed += [("subject", subject_value(source, erasure.subject)) for source in erasure.sources]
+    return [
+        ("suppress", lambda: add_to_suppression(root, listed)),
+        ("successors", lambda: _successors(root, erasure, secret)),
+        ("old versions", lambda: _delete_versions(root, erasure)),
+        ("ledger", lambda: [derived.clear_ledger(place, erasure, secret) for place in places]),
+        ("stages", lambda: [derived.clear_stages(place) for place in places]),
+        ("features", lambda: [derived.clear_features(place, erasure) for place in places]),
+        ("scan", lambda: [derived.clear_scan(place, erasure) for place in places]),
+        ("ingest", lambda: [derived.clear_ingest(place, erasure) for place in places]),
+        ("media", lambda: [derived.clear_media(place, erasure) for place in places]),
+        ("reports", lambda: [derived.clear_reports(place) for place in places]),
+        ("audits", lambda: [derived.clear_audits(place, erasure) for place in places]),
+        ("runs", lambda: [derived.clear_runs(place, erasure) for place in places]),
+        ("database", lambda: database.clear_database(root, erasure)),
+    ]
 
 
 def _successors(root: Path, erasure: Erasure, secret: bytes) -> None:
@@ -269,9 +215,11 @@ def _sweep(root: Path, erasure: Erasure) -> tuple[int, list[Place]]:
     """
     n_swept, left = 0, list[Place]()
     own = [root / name for name in erasure.datasets]
-    sources = [Path(one) for one in erasure.roots if not any(Path(one) == place / "media" for place in own)]
+    media = [place / "media" for place in own]
+    sources = [one for one in map(Path, erasure.roots) if one.is_relative_to(root) and one not in (root, *media)]
     for part in root.rglob(".*.part"):  # what a killed writer left beside its place
-        part.unlink(missing_ok=True)
+        if not any(map(part.is_relative_to, sources)):
+            part.unlink(missing_ok=True)
     for file, of_release in leftovers(root, erasure):
         if of_release or not isinstance(file, Path):
             raise VerificationError(

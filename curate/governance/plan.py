@@ -1,11 +1,10 @@
-"""What an erasure would take out, counted without touching anything: for a person to read and say yes to."""
+"""Plan an erasure: everything that it would take out, counted without touching anything."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,10 +15,10 @@ from curate.governance import database, derived
 from curate.governance.journal import Erasure
 from curate.governance.outside import kept_by_the_bucket, training_runs, warnings
 from curate.governance.places import Elsewhere, elsewhere
+from curate.governance.planned import AffectedVersion, Plan
 from curate.governance.successor import named_in
 from curate.governance.targets import (
     Known,
-    NearDuplicate,
     dataset_names,
     gather,
     named_samples,
@@ -31,112 +30,6 @@ from curate.manifest import log
 from curate.manifest.read import load_release
 from curate.manifest.signatures import n_signatures
 from curate.runs import Workspace
-
-_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class AffectedVersion:
-    """A version that holds something of what goes; `number` None: no entry of the log names it.
-
-    `n_signatures` lie beside it; none of them is about its successor. `place` is the folder of releases that it is in,
-    empty for the workspace's own.
-    """
-
-    dataset: str
-    id: str
-    number: int | None
-    n_data: int
-    n_excluded: int
-    n_signatures: int = 0
-    place: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What would go.
-
-    Attributes:
-        name: of the dataset that was asked about.
-        samples: sample_id, dataset and uri of each sample that goes.
-        n_same_bytes: of these, how many were added since they are copies, byte by byte.
-        near: pictures that look like them and stay, unless they are chosen.
-        versions: that get a successor and a tombstone.
-        derived: dataset -> what was derived -> how many.
-        n_documents: of FiftyOne's datasets.
-        training_runs: that are recorded to have used one of the versions.
-        warnings: what is outside and stays: exports, datasets of others, open runs.
-        erasure: the same for the machine.
-    """
-
-    name: str
-    samples: Sequence[Mapping[str, str]]
-    n_same_bytes: int
-    near: Sequence[NearDuplicate]
-    versions: Sequence[AffectedVersion]
-    derived: Mapping[str, Mapping[str, int]]
-    n_documents: int
-    training_runs: Sequence[str]
-    warnings: Sequence[str]
-    erasure: Erasure
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it for machines."""
-        return {
-            "name": self.name,
-            "samples": list(self.samples),
-            "n_same_bytes": self.n_same_bytes,
-            "near_duplicates": [one.to_json() for one in self.near],
-            "versions": [asdict(version) for version in self.versions],
-            "derived": {name: dict(counts) for name, counts in self.derived.items()},
-            "n_documents": self.n_documents,
-            "training_runs": list(self.training_runs),
-            "manifests": list(self.erasure.elsewhere),
-            "out_of_reach": list(self.erasure.out_of_reach),
-            "warnings": list(self.warnings),
-        }
-
-    def lines(self) -> list[str]:
-        """Return it for people."""
-        n = len(self.samples)
-        told = [f"To erase from {self.name}: {n:,} sample{'s' * (n != 1)}"]
-        told += [f"  {one['dataset']}: {one['uri']} ({one['sample_id']})" for one in self.samples[:_SHOWN]]
-        told += [f"  … and {n - _SHOWN:,} more (--json lists all)"] if n > _SHOWN else []
-        if self.n_same_bytes:
-            told.append(f"  {self.n_same_bytes:,} of them were not named: their bytes are the same")
-        told.append("Versions: a successor without the rows, a tombstone, and the old data is deleted")
-        for version in self.versions:
-            number = f"v{version.number}" if version.number else "not in the log"
-            told.append(
-                f"  {version.dataset} {number} ({version.id[:7]}): {version.n_data:,} released and "
-                f"{version.n_excluded:,} excluded rows"
-                f"{f', in {version.place}' if version.place else ''}"
-                f"{'; SIGNED: sign its successor again' if version.n_signatures else ''}"
-            )
-        told += [] if self.versions else ["  none holds them"]
-        told.append("Derived, deleted or rewritten")
-        for name, counts in self.derived.items():
-            told.append(
-                f"  {name}: " + (", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "nothing")
-            )
-        told.append(f"  FiftyOne: {self.n_documents:,} samples, and the database's files are written anew")
-        if self.training_runs:
-            told.append("Training runs that used these versions (what they learnt stays in their weights)")
-            told += [f"  {run}" for run in self.training_runs]
-        if self.near:
-            told.append("Near duplicates that stay: add --near-duplicates for all, or --sample for one")
-            told += [_near_line(one) for one in self.near[:_SHOWN]]
-            told += [f"  … and {len(self.near) - _SHOWN:,} more (--json)"] if len(self.near) > _SHOWN else []
-        told += [
-            f"OUT OF REACH: {place}; what is published there is not touched" for place in self.erasure.out_of_reach
-        ]
-        told += [f"warning: {warning}" for warning in self.warnings]
-        return told
-
-
-def _near_line(one: NearDuplicate) -> str:
-    how = "the same pixels in other bytes" if one.same_pixels else f"{one.distance_bits} of 64 bits differ"
-    return f"  {one.dataset}: {one.uri} ({one.sample_id}): {how}"
 
 
 def plan_erasure(
@@ -184,22 +77,13 @@ def plan_erasure(
     if erasure.traces.hits(why) or (subject is not None and subject in why.split()):
         raise ConfigError("--why goes into the tombstones for good; it must not name what is erased.")
     versions, finding_ids = _versions(root, erasure)
-    by_dataset: dict[str, list[str]] = {}
-    signed: dict[str, list[str]] = {}
-    for version in versions:
-        if version.id not in by_dataset.setdefault(version.dataset, []):  # it may be in several places
-            by_dataset[version.dataset].append(version.id)
-        if version.n_signatures and version.id not in signed.get(version.dataset, ()):
-            signed.setdefault(version.dataset, []).append(version.id)
-    datasets = sorted({*erasure.datasets, *by_dataset})
-    erasure = Erasure(
-        **{
-            **asdict(erasure),
-            "finding_ids": finding_ids,
-            "versions": by_dataset,
-            "datasets": datasets,
-            "signed": signed,
-        }
+    by_dataset = _ids_by_dataset(versions)
+    erasure = replace(
+        erasure,
+        finding_ids=finding_ids,
+        versions=by_dataset,
+        datasets=sorted({*erasure.datasets, *by_dataset}),
+        signed=_ids_by_dataset([one for one in versions if one.n_signatures]),
     )
     found = database.look(root, erasure)
     return Plan(
@@ -208,16 +92,25 @@ def plan_erasure(
         n_same_bytes=len(ids - named),
         near=near,
         versions=versions,
-        derived={one: _derived(Workspace(root, one), erasure) for one in datasets},
+        derived={one: _derived(Workspace(root, one), erasure) for one in erasure.datasets},
         n_documents=found.n_documents,
         training_runs=training_runs(erasure.releases(root), by_dataset),
         warnings=[
             *(f"run {one} does not say where it published; name the folder: --manifests" for one in places.unknown),
             *(kept_by_the_bucket(place) for place in erasure.places if isinstance(place, StorePath)),
-            *warnings(root, known, datasets, by_dataset, subject, found.others, name),
+            *warnings(root, known, erasure.datasets, by_dataset, subject, found.others, name),
         ],
         erasure=erasure,
     )
+
+
+def _ids_by_dataset(versions: Sequence[AffectedVersion]) -> dict[str, list[str]]:
+    """Return dataset -> IDs of its versions, each once: one may be in several places."""
+    ids: dict[str, list[str]] = {}
+    for version in versions:
+        if version.id not in ids.setdefault(version.dataset, []):
+            ids[version.dataset].append(version.id)
+    return ids
 
 
 def _erasure(

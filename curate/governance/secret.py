@@ -13,7 +13,7 @@ import os
 import secrets
 from pathlib import Path
 
-from curate.errors import ConfigError
+from curate.errors import ConfigError, writing
 
 KEY_FILE = "CURATE_ERASURE_KEY"
 KEY_BYTES = 32
@@ -51,11 +51,11 @@ def ensure_secret(root: Path) -> bytes:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         beside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            stream.write(secrets.token_hex(KEY_BYTES) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
         try:
+            with writing(file), os.fdopen(handle, "w", encoding="ascii") as stream:
+                stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
             file.hardlink_to(beside)  # of several at once one wins, and nobody sees half a key
         except FileExistsError:
             pass

@@ -7,9 +7,11 @@ import hashlib
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +26,7 @@ from curate.manifest.place import Place
 _DATABASES = ("mongo", "mongo.rebuilt", "mongo.old")  # decoded as collections, not as files
 _CHUNK_BYTES = 1 << 22
 _OVERLAP_BYTES = 1 << 12
+_TORN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
 
 
 def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[tuple[Place, bool]]:
@@ -102,15 +105,11 @@ def holds(file: Path, traces: Traces) -> bool:
         start = stream.read(4)
     if start == b"PAR1":
         return _parquet_holds(file, traces)
-    if start[:2] == b"PK" and zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            return any(
-                traces.hits(name) or traces.hits(archive.read(name).decode("utf-8", "ignore"))
-                for name in archive.namelist()
-            )
-    if start[:2] == b"\x1f\x8b":
-        with gzip.open(file) as unpacked:
-            return traces.hits(unpacked.read().decode("utf-8", "ignore"))
+    if start[:2] in {b"PK", b"\x1f\x8b"}:
+        try:
+            return _packed_holds(file, traces)
+        except (*_TORN, RuntimeError):  # torn, locked or packed in a way that nobody here unpacks: read as text
+            return _text_holds(file, traces)
     if file.suffix == ".json":
         try:
             return traces.json_hits(json.loads(file.read_bytes()))
@@ -119,24 +118,41 @@ def holds(file: Path, traces: Traces) -> bool:
     return _text_holds(file, traces)
 
 
+def _packed_holds(file: Path, traces: Traces) -> bool:
+    """Return whether what is packed in a zip or gzip names something erased; raises where it cannot be unpacked."""
+    if not zipfile.is_zipfile(file):
+        with gzip.open(file) as unpacked:
+            return _stream_holds(unpacked, traces)
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as unpacked:
+                if traces.hits(name) or _stream_holds(unpacked, traces):
+                    return True
+    return False
+
+
 def _parquet_holds(file: Path, traces: Traces) -> bool:
     try:
-        parquet = pq.ParquetFile(file)
-        about = parquet.schema_arrow.metadata or {}
-        if any(traces.hits(value.decode("utf-8", "ignore")) for value in about.values()):
-            return True
-        return any(any(traces.rows(pa.Table.from_batches([batch]))) for batch in parquet.iter_batches())
+        with pq.ParquetFile(file) as parquet:
+            about = parquet.schema_arrow.metadata or {}
+            if any(traces.hits(value.decode("utf-8", "ignore")) for value in about.values()):
+                return True
+            return any(any(traces.rows(pa.Table.from_batches([batch]))) for batch in parquet.iter_batches())
     except (OSError, pa.ArrowException):
         return _text_holds(file, traces)
 
 
 def _text_holds(file: Path, traces: Traces) -> bool:
     with file.open("rb") as stream:
-        before = b""
-        while chunk := stream.read(_CHUNK_BYTES):
-            if traces.hits((before + chunk).decode("utf-8", "ignore")):
-                return True
-            before = chunk[-_OVERLAP_BYTES:]
+        return _stream_holds(stream, traces)
+
+
+def _stream_holds(stream: IO[bytes] | gzip.GzipFile, traces: Traces) -> bool:
+    before = b""
+    while chunk := stream.read(_CHUNK_BYTES):
+        if traces.hits((before + chunk).decode("utf-8", "ignore")):
+            return True
+        before = chunk[-_OVERLAP_BYTES:]
     return False
 
 

@@ -15,10 +15,9 @@ all out: to keep the first would make the result depend on the order of the rows
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 
 from curate import schema
@@ -27,14 +26,9 @@ from curate.ingest.assemble import Row, label_table, table_of
 from curate.ingest.boxes import box_problem
 from curate.ingest.classes import ClassNames
 from curate.ingest.collected_images import CollectedImages
-from curate.ingest.location import Locator, Problem, shown
+from curate.ingest.collected_labels import LABEL_EXTRAS, CollectedLabels
+from curate.ingest.location import Locator, Problem
 from curate.ingest.source import Ingested, ReadOptions
-
-_LABEL_EXTRAS = tuple(schema.LABELS.names[4:])  # bbox, mask, … after label_id, sample_id, task and label
-_ANNOTATOR = _LABEL_EXTRAS.index("annotator")
-_N_CONTENT = 5  # the first extras of a label, bbox … frame, are what it says
-# places in a row of labels, in the order of its schema
-_SAMPLE, _TASK, _LABEL, _SOURCE_KEY = 1, 2, 3, 10
 
 
 class Collector:
@@ -53,15 +47,10 @@ class Collector:
         self.task = task
         self.locator = locator or Locator(options.root)
         self._outcomes: list[Row] = []  # in the order of schema.INGEST_OUTCOMES
-        self._labels: list[Row] = []  # in the order of schema.LABELS
         self._images = CollectedImages(options, self.locator)
-        self._label_at: dict[str, int] = {}  # label_id -> row of labels
-        self._label_rows: dict[str, list[int]] = {}  # label_id -> outcomes beyond the first that agree with it
-        self._label_outcome: list[int] = []  # row of labels -> its first outcome
-        self._n_labels_of: dict[str, int] = {}  # sample_id -> labels seen, for ordinals
+        self._labels = CollectedLabels(self._outcomes)
         self._had_bad_label: set[str] = set()
         self._came_with_label: dict[str, int] = {}  # sample_id -> outcome of the row that brought image and label
-        self._conflicting: set[str] = set()  # label ids
         self._class_names = ClassNames(options.classes, options.aliases)
 
     # -- images ---------------------------------------------------------------------------------------------
@@ -140,8 +129,8 @@ class Collector:
             self._had_bad_label.add(sample_id)
             self._out(row, "label", problem or Problem("label_missing"), sample_id)
             return None
-        extras = tuple(map(columns.get, _LABEL_EXTRAS))
-        return self._label(row, "label", sample_id, name, task or self.task, key, extras)
+        extras = tuple(map(columns.get, LABEL_EXTRAS))
+        return self._labels.add(row, "label", sample_id, name, task or self.task, key, extras)
 
     def add_labeled_image(  # noqa: PLR0913 - one argument a column
         self,
@@ -188,41 +177,10 @@ class Collector:
         if reference_label:
             reference_label = self.options.aliases.get(reference_label, reference_label)
         extras = (None, None, None, None, None, annotator, source_key, reference_label, None)
-        self._label(row, "image" if is_new else "label", sample_id, name, "classification", annotator or "", extras)
+        self._labels.add(
+            row, "image" if is_new else "label", sample_id, name, "classification", annotator or "", extras
+        )
         return sample_id
-
-    def _label(
-        self,
-        row: str,
-        kind: str,
-        sample_id: str,
-        label: str,
-        task: str,
-        key: str | None,
-        extras: tuple[Any, ...],
-    ) -> str | None:
-        ordinal = self._n_labels_of.get(sample_id, 0)
-        if key is None:
-            key = (extras[_ANNOTATOR] or "") if task == "classification" else str(ordinal)
-        label_id = schema.label_id_of(sample_id, task, key)
-        at = self._label_at.get(label_id)
-        if at is not None:
-            return self._same_label(row, label_id, at, label, extras)
-        self._n_labels_of[sample_id] = ordinal + 1
-        self._label_at[label_id] = len(self._labels)
-        self._label_outcome.append(len(self._outcomes))
-        self._labels.append((label_id, sample_id, task, label, *extras))
-        self._outcomes.append((row, kind, "added", None, None, sample_id, label_id))
-        return label_id
-
-    def _same_label(self, row: str, label_id: str, at: int, label: str, extras: tuple[Any, ...]) -> str | None:
-        first = self._labels[at]
-        agrees = first[_LABEL] == label and all(map(_same, first[_LABEL + 1 :], extras[:_N_CONTENT]))
-        self._label_rows.setdefault(label_id, []).append(len(self._outcomes))
-        self._outcomes.append((row, "label", "already present", None, None, first[_SAMPLE], label_id))
-        if not agrees:
-            self._conflicting.add(label_id)
-        return label_id if agrees else None
 
     # -- rows that are out ----------------------------------------------------------------------------------
 
@@ -261,47 +219,14 @@ class Collector:
                 f"Check source.path and source.format, or let `curate init` look at it."
             )
             raise InputError(msg)
-        keep, lost = self._settle_conflicts()
-        labeled = {self._labels[at][_SAMPLE] for at in np.flatnonzero(keep).tolist()}
-        self._images.settle_states(labeled, self._had_bad_label)
+        keep, left = self._labels.settle_conflicts(self._images.uri_of)
+        self._had_bad_label |= left.keys()
+        lost = {one for one, n_left in left.items() if n_left == 0 and one in self._came_with_label}
+        self._images.settle_states(self._labels.samples_of(keep), self._had_bad_label)
         samples = self._images.table(lost)
-        labels = label_table(self._labels, keep)
+        labels = label_table(self._labels.rows, keep)
         classes = self.options.classes
         if classes is None:
             classes = tuple(sorted(pc.unique(labels["label"]).to_pylist()))
         outcomes = table_of(self._outcomes, schema.INGEST_OUTCOMES)
         return Ingested(samples, labels, outcomes, classes)
-
-    def _settle_conflicts(self) -> tuple[np.ndarray, set[str]]:
-        """Put every row of a contradicted label out; return which labels stay and the samples that go with them."""
-        keep = np.ones(len(self._labels), dtype=bool)
-        n_left = dict(self._n_labels_of) if self._conflicting else {}
-        lost: set[str] = set()
-        for label_id in sorted(self._conflicting):
-            at = self._label_at[label_id]
-            keep[at] = False
-            sample_id = self._labels[at][_SAMPLE]
-            rows = [self._label_outcome[at], *self._label_rows[label_id]]
-            problem = self._conflict(at, len(rows))
-            args = schema.canonical_json(problem.args)
-            for index in rows:
-                row, kind, *_ = self._outcomes[index]
-                self._outcomes[index] = (row, kind, "out", problem.code, args, sample_id, None)
-            n_left[sample_id] -= 1
-            self._had_bad_label.add(sample_id)
-            if n_left[sample_id] == 0 and sample_id in self._came_with_label:
-                lost.add(sample_id)
-        return keep, lost
-
-    def _conflict(self, at: int, n_rows: int) -> Problem:
-        label = self._labels[at]
-        if label[_TASK] != "classification":
-            return Problem("duplicate_id", {"id": shown(label[_SOURCE_KEY] or label[0])})
-        uri = self._images.uri_of(label[_SAMPLE])
-        return Problem("conflicting_labels", {"path": shown(uri), "n_rows": n_rows})
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, Sequence) and not isinstance(one, str | bytes) and isinstance(other, Sequence):
-        return list(one) == list(other)
-    return one == other

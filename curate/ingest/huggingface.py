@@ -20,13 +20,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.config import MISSING
 from curate.errors import ConfigError, CurateError, InputError
 from curate.ingest.source import Ingested, ReadOptions
 from curate.ingest.splits import split_of_shard
 from curate.ingest.table import read_table, shards_of
 from curate.ingest.table_guess import LABEL_NAMES, guess_columns
 from curate.ingest.table_rows import is_parquet, table_files
+from curate.spec import MISSING
 
 _NOT_A_LABEL = "-1"
 
@@ -70,7 +70,7 @@ class HuggingFace:
     option_names = ("given",)
 
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
-        """Return the columns if the (first) Parquet file declares an image; an unsure label is `config.MISSING`."""
+        """Return the columns if the (first) Parquet file declares an image; an unsure label is `spec.MISSING`."""
         features = _first_features(path)
         if features is None:
             return None

@@ -9,7 +9,7 @@ What is read as what:
 - boxes reach beyond the picture where things do: they are cut at its edge and get the flag "truncated"; one that is
   wholly outside is out;
 - 0 in the seventh column says not to consider a box: it is kept with the flag "ignored". A file with nothing but 0
-  there is taken to have no such mark;
+  there is taken to have no such mark, unless `seqinfo.ini` says `zeroIsIgnored=1` (our own export does);
 - classes are those of MOT16 and MOT17 (1 = pedestrian, …) unless `class_names`, or else a file `gt/labels.txt` with a
   name a line, gives others: class 1, 2, … in order; a line with a number beyond those names is out. Without either, a
   number beyond MOT17's is a class of that name. A file without an eighth column is about class 1;
@@ -179,7 +179,7 @@ def _read_sequence(
         )
         sizes[number] = size or tree.size_px(name)
     if labels:
-        _read_labels(tree, collector, path, frames, sizes, names)
+        _read_labels(tree, collector, path, frames, sizes, names, only_ignored=ini.get("zeroisignored") == "1")
 
 
 def _ini(tree: Tree, home: str) -> Mapping[str, str]:
@@ -211,6 +211,8 @@ def _read_labels(
     frames: Mapping[int, str | None],
     sizes: Mapping[int, tuple[int, int] | None],
     names: _Names,
+    *,
+    only_ignored: bool,
 ) -> None:
     try:
         text = tree.read_text(path)
@@ -226,7 +228,7 @@ def _read_labels(
             collector.put_out(f"{path} line {number}", "label", parsed.code, parsed.args)
         else:
             lines.append(parsed)
-    is_marked = any(line.consider != 0 for line in lines)
+    is_marked = only_ignored or any(line.consider != 0 for line in lines)
     times: Counter[tuple[int, int]] = Counter()
     for line in sorted(lines, key=lambda one: (one.frame, one.track, one.box, one.class_number, one.number)):
         row = f"{path} line {line.number}"

@@ -31,7 +31,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.config import MISSING
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.ingest.annotators import choose_given
 from curate.ingest.collect import Collector
@@ -53,6 +52,7 @@ from curate.ingest.table_rows import (
 )
 from curate.ingest.tags import OPTIONS as TAG_OPTIONS
 from curate.ingest.tags import SINGLE, TagFormat, add_tagged_image, is_list_of_labels, translated
+from curate.spec import MISSING
 
 ROLES = ("image", "name", "label", "split", "annotator", "reference_label", "license", "subject_id")
 _ROW_ROLES = ("label", "split", "annotator", "reference_label", "license", "subject_id")
@@ -77,7 +77,7 @@ class Table:
     def recognises(self, path: Path) -> Mapping[str, Any] | None:
         """Return the columns that can be told from their names and content, or None if it is no table of images.
 
-        A label is taken only from a column called like one; else it stays `config.MISSING`, and `comments` lists
+        A label is taken only from a column called like one; else it stays `spec.MISSING`, and `comments` lists
         the candidates.
         """
         columns = guess_columns(path)

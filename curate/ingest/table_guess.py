@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.config import MISSING
 from curate.errors import CurateError
 from curate.ingest.listing import is_image_name
 from curate.ingest.parquet_images import image_columns
@@ -23,6 +22,7 @@ from curate.ingest.table_rows import (
     text_header,
 )
 from curate.ingest.tags import is_list_of_labels, lists_as_text
+from curate.spec import MISSING
 
 LABEL_NAMES = ("label", "labels", "tags", "class", "category", "target", "y")
 _PATH_NAMES = ("image", "image_path", "path", "file", "filename", "file_name", "filepath", "img", "uri", "name")
@@ -38,7 +38,7 @@ _MAX_CANDIDATE_VALUES = 100
 
 
 def guess_columns(path: Path) -> dict[str, str] | None:
-    """Return role -> column for a table of images, None if it is none; an unsure label is `config.MISSING`."""
+    """Return role -> column for a table of images, None if it is none; an unsure label is `spec.MISSING`."""
     head = _head(path)
     if head is None:
         return None

@@ -71,20 +71,31 @@ def publish(release: Release, root: str | Place, name: str, *, succeeds: str | N
         entry, written = log.append(place, name, version_id, gates=gates, counts=counts)
         if repaired and written is None:
             log.add(place, name, lambda _: {"kind": "repair", "id": version_id, "gates": gates})
+    except StageError as error:  # names the file
+        raise StageError(f"{error} Nothing was published.") from error
     except OSError as error:
         why = error.strerror or str(error)
         msg = (
             f"Publishing needs a place that can be written and has room; {base} gave: {why}. Nothing was published."
         )
         raise StageError(msg) from error
-    except StageError as error:  # names the file
-        raise StageError(f"{error} Nothing was published.") from error
     gone = log.retractions(log.read_log(place, name)).get(version_id)
     target: Any = base / "versions" / version_id
     return Published(
         version_id, entry.number, target, written == "publish", gates, repaired, gone.why if gone else "",
         is_latest_again=written == "republish",
     )  # fmt: skip
+
+
+def require_writable(root: str | Place, name: str) -> None:
+    """Refuse a store that would refuse the publication, before the work that leads to it; folders are not asked.
+
+    Raises:
+        StoreError: it cannot be reached, listed or written.
+    """
+    place = place_of(root)
+    if isinstance(place, StorePath):
+        publish_store.require_writable(log.release_folder(place, name))
 
 
 def _put(release: Release, base: Place, name: str) -> tuple[str, bool]:

@@ -67,12 +67,13 @@ def collect(base: StorePath, dead_after: timedelta = DEAD_AFTER) -> list[str]:
     a file since. Time is the store's own. Parts of a file whose upload was cut off are invisible to a listing:
     give the bucket a lifecycle rule for them.
     """
+    _require_deletable(base)
     removed: list[str] = []
     with _announced(base, "collect", "") as announced:
         now = next(found.written for found in announced.parent.below() if found.path == announced.name)
         busy = set()
         for found in (base / "staging").below():
-            if found.path == announced.name:
+            if found.path in {announced.name, "probe.json"}:
                 continue
             if now - found.written > dead_after:
                 (base / "staging" / found.path).delete()
@@ -104,6 +105,29 @@ def _is_whole(target: StorePath, there: dict[str, int], sizes: dict[str, int], c
 def _upload(staged: Path, target: StorePath, paths: list[str]) -> None:
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
         list(pool.map(lambda path: (target / path).put(staged / path), paths))
+
+
+def require_writable(base: StorePath) -> None:
+    """Write and remove a small object, so that a refusal comes before any work and not after it.
+
+    Raises:
+        StoreError: the store refuses to be listed or written; removing what was written may be refused.
+    """
+    probe = _probed(base)
+    with suppress(OSError):
+        probe.delete()
+
+
+def _require_deletable(base: StorePath) -> None:
+    """Raise where nothing may be removed: a collector that cannot take back its word would hold up publishers."""
+    _probed(base).delete()
+
+
+def _probed(base: StorePath) -> StorePath:
+    (base / "log").names()
+    probe = base / "staging" / "probe.json"  # one key: where nothing may be removed, no more than one stays
+    probe.put(b"{}")
+    return probe
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import schema
-from curate.errors import ConfigError, MissingExtraError
+from curate.errors import ConfigError, MissingExtraError, StageError, writing
 from curate.manifest.place import Place, names_in, put_new, read_all
 from curate.manifest.promise import Promise
 
@@ -121,6 +121,7 @@ def new_keys(out: Path) -> tuple[Path, Path, str]:
     Raises:
         ConfigError: a file is there already.
         MissingExtraError: the extra `sign` is not installed.
+        StageError: the disk is full; no key is left.
     """
     _need()
     from cryptography.hazmat.primitives import serialization as pem  # noqa: PLC0415 - extra `sign`
@@ -133,11 +134,16 @@ def new_keys(out: Path) -> tuple[Path, Path, str]:
     signer = CryptoSigner.generate_ed25519()
     private_key = pem.load_pem_private_key(signer.private_bytes, None)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(signer.private_bytes)
-    public.write_bytes(
-        private_key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
-    )
+    told = private_key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo)
+    try:
+        with writing(out), os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(signer.private_bytes)
+        with writing(public):
+            public.write_bytes(told)
+    except StageError:  # half a pair is none
+        out.unlink(missing_ok=True)
+        public.unlink(missing_ok=True)
+        raise
     return out, public, str(signer.public_key.keyid)
 
 

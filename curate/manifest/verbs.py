@@ -135,8 +135,6 @@ def diff_versions(
     after: str,
     *,
     limit: int,
-    html: Path | None = None,
-    workspace: Path | None = None,
     soft_from: float = LEAST,
 ) -> ShownDiff:
     """Return what changed from one version to another.
@@ -146,8 +144,6 @@ def diff_versions(
         before: NAME, NAME@ID, NAME@vN or NAME@TAG.
         after: the same, or only what stands after the @.
         limit: rows of each kind that are written out for people.
-        html: file to write a page with pictures to.
-        workspace: where the last run found the images; None = a page without pictures.
         soft_from: distance from which a soft label is told.
 
     Raises:
@@ -156,12 +152,7 @@ def diff_versions(
     """
     name = before.partition("@")[0]
     later = after if "@" in after or log.read_log(root, after) else f"{name}@{after}"
-    found = diff(log.resolve(root, before), log.resolve(root, later), soft_from=soft_from)
-    if html is not None:
-        from curate.report.diff_page import write_diff_page  # noqa: PLC0415 - jinja2 and pictures are needed here only
-
-        write_diff_page(found, name, html, workspace)
-    return ShownDiff(found, limit, html)
+    return ShownDiff(diff(log.resolve(root, before), log.resolve(root, later), soft_from=soft_from), limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ SENTENCES: dict[str, str] = {
     "export_frame_twice": "Another image of its folder is frame {frame} too. Several videos in one folder? Then "
     "release the group that tells them apart: policy: {{attributes_released: [video]}}.",
     "export_track_numbered": "The format has whole numbers for ids; the id {track} is {number} there.",
+    "export_mask_empty": "Nobody vouches for any pixel of the label's mask, or people gave all of it to other labels.",
     "export_no_masks": "{format} holds boxes; the label has only a mask or several polygons.",
     "export_name_not_held": "{format} cannot hold the class name {label!r}.",
     "export_part_not_held": "{format} does not hold {part}; it is in curate.csv.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from curate.errors import ConfigError, did_you_mean
 from curate.review import regions, suggested
-from curate.review.documents import FIELDS, GROUND_TRUTH, LABEL_FIELDS, TEACHER_PREFIX
+from curate.review.fields import FIELDS, GROUND_TRUTH, LABEL_FIELDS, TEACHER_PREFIX
 
 PREFIX = "curate-"
 MARK = "curate"  # key of dataset.info that says who made it

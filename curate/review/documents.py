@@ -16,52 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.ingest.rle import decode_mask
-from curate.review import masks, regions, rows, suggested
+from curate.review import regions, rows, suggested
+from curate.review.fields import GROUND_TRUTH, TEACHER_PREFIX, UNREADABLE_TAG
+from curate.review.label_documents import answer, classification, detection
 from curate.review.rows import Said, Spoken
 
-UNREADABLE_TAG = "unreadable"
-GROUND_TRUTH = "ground_truth"
-TEACHER_PREFIX = "teacher_"
-
-# name → FiftyOne type of every field that is always there
-FIELDS: dict[str, str] = {
-    "uri": "string",
-    "source": "string",
-    "container": "string",
-    "split": "string",
-    "license": "string",
-    "label_state": "string",
-    "content_sha256": "string",
-    "format": "string",
-    "risk": "float",
-    "label_risk": "float",
-    "action": "string",
-    "actions": "strings",
-    "suggested_label": "string",
-    "suggested_prob": "float",
-    "missing_labels": "strings",
-    "issues": "strings",
-    "reasons": "strings",
-    "quality": "strings",
-    "read_error": "string",
-    "exact_family": "string",
-    "near_family": "string",
-    "leakage_family": "string",
-}
-# name → type of what each label carries beside FiftyOne's own attributes
-LABEL_FIELDS: dict[str, str] = {
-    "risk": "float",
-    "action": "string",
-    "released_label": "string",
-    "suggested_label": "string",
-    "suggested_prob": "float",
-    "issues": "strings",
-    "reasons": "strings",
-    "annotator": "string",
-    "track_id": "string",
-    "suggested_id": "string",
-}
 _FAMILIES = (
     ("exact_family", rows.EXACT_ISSUES),
     ("near_family", (*rows.NEAR_ISSUES, *rows.EXACT_ISSUES)),
@@ -156,7 +115,7 @@ class Builder:
         for name, family in self._families:
             document[name] = family.get(identity)
         for teacher, answers in self._answers.items():
-            document[TEACHER_PREFIX + teacher] = _answer(identity, teacher, answers.get(identity))
+            document[TEACHER_PREFIX + teacher] = answer(identity, teacher, answers.get(identity))
         built, given = self._labels(labels, scan, spoken)
         document[GROUND_TRUTH] = built
         document = {name: value for name, value in document.items() if value is not None}
@@ -174,11 +133,12 @@ class Builder:
     ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         """Return the ground truth and, for each label, what was given."""
         kind = self._tables.kind
-        build = self._detection if kind == "Detections" else _classification
-        built = [build(row, scan, spoken.labels.get(row["label_id"], Said())) for row in labels]
-        given = []
-        for document, row in zip(built, labels, strict=True):
+        built, given = [], []
+        for row in labels:
             said = spoken.labels.get(row["label_id"], Said())
+            boxed = kind == "Detections"
+            document = detection(row, scan, said, self._track_index) if boxed else classification(row, said)
+            built.append(document)
             one = {"id": row["label_id"], "label": row["label"], "bbox": document.get("bounding_box")}
             one |= {"finding": said.finding_id, "suggested": said.suggested_label}
             one |= {"extra": True} if said.extra else {}
@@ -189,22 +149,6 @@ class Builder:
         if kind == "Classifications":
             return ({"_cls": "Classifications", "classifications": built} if built else None), given
         return (built[0] if built else None), given
-
-    def _detection(self, row: dict[str, Any], scan: dict[str, Any], said: Said) -> dict[str, Any]:
-        from bson import ObjectId  # noqa: PLC0415 - see above
-
-        document: dict[str, Any] = {"_id": ObjectId(row["label_id"]), "_cls": "Detection"}
-        document |= {"attributes": {}, "tags": [], "label": row["label"]}
-        bbox = [float(v) for v in row["bbox"]] if row["bbox"] is not None else None
-        mask = _mask(row, scan)
-        if bbox is None and mask is not None:
-            bbox = masks.box_of(mask)
-        document["bounding_box"] = bbox or [0.0, 0.0, 1.0, 1.0]  # a label about the whole image
-        if mask is not None and mask.any():
-            document["mask"] = masks.to_bytes(masks.crop_to_box(mask, document["bounding_box"]))
-        if row["track_id"] is not None:
-            document["index"] = self._track_index[row["track_id"]]
-        return document | _said_of_label(row, said)
 
 
 def _with_suggestions(
@@ -255,48 +199,3 @@ def _said_of_sample(said: Said, kind: str) -> dict[str, Any]:
         "reasons": said.reasons or None,
         "quality": sorted(said.issues & set(rows.QUALITY_ISSUES)) or None,
     }
-
-
-def _said_of_label(row: Mapping[str, Any], said: Said) -> dict[str, Any]:
-    found = {
-        "risk": said.risk,
-        "action": said.action,
-        "released_label": said.released_label,
-        "suggested_label": said.suggested_label,
-        "suggested_prob": said.suggested_prob,
-        "issues": sorted(said.issues) or None,
-        "reasons": said.reasons or None,
-        "annotator": row["annotator"],
-        "track_id": row["track_id"],
-        "suggested_id": said.suggested_id,
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _classification(row: dict[str, Any], scan: dict[str, Any], said: Said) -> dict[str, Any]:  # noqa: ARG001
-    from bson import ObjectId  # noqa: PLC0415 - see above
-
-    document: dict[str, Any] = {"_id": ObjectId(row["label_id"]), "_cls": "Classification"}
-    return document | {"tags": [], "label": row["label"]} | _said_of_label(row, said)
-
-
-def _answer(sample_id: str, teacher: str, answer: tuple[str, float] | None) -> dict[str, Any] | None:
-    from bson import ObjectId  # noqa: PLC0415 - see above
-
-    if answer is None:
-        return None
-    identity = ObjectId(schema.stable_id("answer", teacher, sample_id))
-    return {"_id": identity, "_cls": "Classification", "tags": [], "label": answer[0], "confidence": answer[1]}
-
-
-def _mask(row: Mapping[str, Any], scan: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an array or None
-    """Return the mask over the whole image, or None; one that cannot be decoded is what the mask check reports."""
-    try:
-        if row["mask"] is not None and row["mask"]["counts"] is not None:
-            return decode_mask(row["mask"])
-        if row["polygons"]:
-            width, height = scan.get("width_px") or 1, scan.get("height_px") or 1
-            return masks.draw_polygons(row["polygons"], width / height)
-    except (ValueError, TypeError):
-        return None
-    return None

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate import schema
-from curate.errors import ConfigError
+from curate.errors import ConfigError, writing
 from curate.verdict_people import WITHDRAWS
 
 DECISION_KINDS = ("accept", "reject", "relabel", "drop", "keep", "ignore", "note")
@@ -69,6 +69,7 @@ def append(
 
     Raises:
         ConfigError: a decision of an unknown kind, or a folder that cannot be written.
+        StageError: the disk is full; nothing was recorded.
     """
     if not rows:
         return schema.empty(schema.DECISIONS)
@@ -88,7 +89,8 @@ def append(
     ]
     table = schema.table_from_rows(full, schema.DECISIONS)
     try:
-        _put(folder, table, nonce)
+        with writing(folder):
+            _put(folder, table, nonce)
     except OSError as error:
         msg = (
             f"The decisions could not be written to {folder} ({error}). Nothing was recorded; free space and retry."
@@ -161,13 +163,16 @@ def _put(folder: Path, table: pa.Table, nonce: str) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f"{nonce}.tmp"
-    with beside.open("wb") as stream:
-        pq.write_table(table, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    with filelock.FileLock(folder / "append.lock", timeout=_LOCK_TIMEOUT_S):
-        numbers = [int(file.stem) for file in _files(folder)]
-        beside.replace(folder / f"{max(numbers, default=0) + 1:010d}.parquet")
+    try:
+        with beside.open("wb") as stream:
+            pq.write_table(table, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        with filelock.FileLock(folder / "append.lock", timeout=_LOCK_TIMEOUT_S):
+            numbers = [int(file.stem) for file in _files(folder)]
+            beside.replace(folder / f"{max(numbers, default=0) + 1:010d}.parquet")
+    finally:
+        beside.unlink(missing_ok=True)
     _sync_folder(folder)
 
 

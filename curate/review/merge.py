@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from curate.review import regions, suggested
-from curate.review.documents import GROUND_TRUTH, LABEL_FIELDS, UNREADABLE_TAG
+from curate.review.fields import GROUND_TRUTH, LABEL_FIELDS, UNREADABLE_TAG
 from curate.review.signals import (
     ACCEPT_ID,
     TAG_PREFIX,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from curate.adapters.mongod import ensure_database
 from curate.review import dataset as datasets
 from curate.review import ledger, regions, suggested
-from curate.review.documents import GROUND_TRUTH
+from curate.review.fields import GROUND_TRUTH
 from curate.review.merge import Held, held_signals, shown_signals, sole_label
 from curate.review.signals import (
     Signal,

@@ -25,9 +25,9 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.review import masks, rows
 from curate.review.signals import REGION_SIGNALS, TAG_PREFIX, Signal, Standing, Target, region_id
-from curate.teachers.regions.doubt import SHARE
+from curate.teachers.regions.doubt import DOUBT, SHARE
 from curate.teachers.regions.shapes import Shape, shape_of
-from curate.verdict_regions import CHECK, DOUBT
+from curate.verdict_regions import CHECK
 
 FIELD = "regions"
 # name → type of what each region carries beside FiftyOne's own attributes

@@ -20,9 +20,9 @@ Render = Callable[[str, Mapping[str, Any]], str]
 QUALITY_ISSUES = ("dark", "bright", "blurry", "low_information", "gray", "odd_size", "odd_aspect", "blank")
 EXACT_ISSUES = ("exact_duplicate",)
 NEAR_ISSUES = ("near_duplicate",)
-LEAK_ISSUES = ("leakage_duplicate",)
+LEAK_ISSUES = ("leakage_duplicate", "leakage_near_duplicate")
 _ABOUT_THE_IMAGE = frozenset(
-    {*QUALITY_ISSUES, *EXACT_ISSUES, *NEAR_ISSUES, *LEAK_ISSUES, "leakage_group", "unreadable"}
+    {*QUALITY_ISSUES, *EXACT_ISSUES, *NEAR_ISSUES, *LEAK_ISSUES, "leakage_group", "not_compared", "unreadable"}
 )
 _STRENGTH = ("keep", "soften", "relabel", "review", "drop")  # of several labels' actions the last one is shown
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from curate.review import baseline as baselines
 from curate.review import dataset as datasets
-from curate.review.documents import GROUND_TRUTH
+from curate.review.fields import GROUND_TRUTH
 
 _TIMEOUT_MS = 10_000
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from curate.review import regions, suggested
 from curate.review.dataset import ground_truth_kind
-from curate.review.documents import GROUND_TRUTH
+from curate.review.fields import GROUND_TRUTH
 
 SUSPECTS = "suspect labels"
 WAITING = "waiting for review"
@@ -33,6 +33,8 @@ TRACK_VIEWS = {  # view -> issue of a label on a track
 }
 CLASS_PREFIX = "class "
 VIDEO = "group_video"
+_Maker = tuple[tuple[str, ...], Callable[[], Any]]  # the fields that a view reads, and what makes it
+_BOXED = (suggested.FIELD, "label_risk")
 _MAX_CLASS_VIEWS = 200  # a list of a thousand views helps nobody: filter by label in the sidebar instead
 
 DESCRIPTIONS = {
@@ -42,7 +44,7 @@ DESCRIPTIONS = {
     MISPLACED_BOXES: "boxes that detectors place elsewhere, with the suggested place",
     SWAPPED_BOXES: "boxes that detectors give another class, with the suggested one",
     WRONG_REGIONS: "parts of masks in doubt, worst first; tag one curate:accept, curate:keep or curate:ignore",
-    CROSS_SPLIT: "copies of one picture in several splits, family by family",
+    CROSS_SPLIT: "copies and near copies of one picture in several splits, family by family",
     NEAR: "pictures that look alike, family by family",
     EXACT: "the same picture more than once, family by family",
     UNREADABLE: "files that could not be decoded, with the reason in read_error",
@@ -76,44 +78,38 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
     """Return name → view; a view that reads a field which is not there is left out."""
     from fiftyone import ViewField as F  # noqa: PLC0415 - costs seconds to import; F is its usual name
 
-    def family(name: str) -> Any:  # noqa: ANN401 - a view
-        return dataset.match(F(name).exists()).sort_by(name)
+    has_labels = dataset.has_sample_field(GROUND_TRUTH)
+    is_list = has_labels and ground_truth_kind(dataset) != "Classification"
+    makers = _of_labels(dataset, is_list=is_list) | _of_boxes(dataset) | _of_images(dataset)
+    if is_list and dataset.has_sample_field(VIDEO):
+        makers |= _of_tracks(dataset)
+    views: dict[str, Any] = {
+        name: make() for name, (fields, make) in makers.items() if all(dataset.has_sample_field(f) for f in fields)
+    }
+    for label in list(classes)[:_MAX_CLASS_VIEWS] if has_labels else ():
+        views[CLASS_PREFIX + label] = dataset.filter_labels(GROUND_TRUTH, F("label") == label)
+    return views
 
-    is_list = dataset.has_sample_field(GROUND_TRUTH) and ground_truth_kind(dataset) != "Classification"
 
-    def only_labels(view: Any, condition: Any) -> Any:  # noqa: ANN401 - views
+def _of_labels(dataset: Any, *, is_list: bool) -> dict[str, _Maker]:  # noqa: ANN401 - see above
+    from fiftyone import ViewField as F  # noqa: PLC0415 - see above
+
+    def only(view: Any, condition: Any) -> Any:  # noqa: ANN401 - views
         """Show of an image with many labels those that it is about; the image stays where a label is missing."""
         return view.filter_labels(GROUND_TRUTH, condition, only_matches=False) if is_list else view
 
-    def boxes(issue: str) -> Any:  # noqa: ANN401 - a view
-        chosen = dataset.filter_labels(suggested.FIELD, F("issue") == issue)
-        return chosen.sort_by("label_risk", reverse=True)
-
-    def on_tracks(issue: str, field: str = GROUND_TRUTH) -> Any:  # noqa: ANN401 - a view
-        is_it = F("issues").contains(issue) if field == GROUND_TRUTH else F("issue") == issue
-        chosen = dataset.filter_labels(field, is_it)
-        return chosen.sort_by([(VIDEO, 1), ("uri", 1)])
-
     # such an image is released, with its labels; the place where one may be missing waits
     lacks_a_label = F("issues").exists().if_else(F("issues").contains(list(LEFT_OUT)), False)  # noqa: FBT003
-    boxed = (suggested.FIELD, "label_risk")
-    makers: dict[str, tuple[tuple[str, ...], Callable[[], Any]]] = {
+    waits = F("actions").contains("review") | lacks_a_label
+    return {
         SUSPECTS: (
             ("label_risk",),
-            lambda: only_labels(
-                dataset.match(F("label_risk") > 0).sort_by("label_risk", reverse=True), F("risk") > 0
-            ),
+            lambda: only(dataset.match(F("label_risk") > 0).sort_by("label_risk", reverse=True), F("risk") > 0),
         ),
         WAITING: (
             ("actions", "issues", "risk"),
-            lambda: only_labels(
-                dataset.match(F("actions").contains("review") | lacks_a_label).sort_by("risk", reverse=True),
-                F("action") == "review",
-            ),
+            lambda: only(dataset.match(waits).sort_by("risk", reverse=True), F("action") == "review"),
         ),
-        MISSING_BOXES: (boxed, lambda: boxes("missing")),
-        MISPLACED_BOXES: (boxed, lambda: boxes("location")),
-        SWAPPED_BOXES: (boxed, lambda: boxes("swap")),
         WRONG_REGIONS: (
             (regions.FIELD, "label_risk"),
             # without the ground truth, which covers every pixel: the regions are of it
@@ -123,22 +119,45 @@ def build_views(dataset: Any, classes: Sequence[str]) -> dict[str, Any]:  # noqa
                 .exclude_fields(GROUND_TRUTH)
             ),
         ),
-        CROSS_SPLIT: (("leakage_family",), lambda: family("leakage_family")),
-        NEAR: (("near_family",), lambda: family("near_family")),
-        EXACT: (("exact_family",), lambda: family("exact_family")),
+    }
+
+
+def _of_boxes(dataset: Any) -> dict[str, _Maker]:  # noqa: ANN401 - see above
+    from fiftyone import ViewField as F  # noqa: PLC0415 - see above
+
+    def suggested_for(issue: str) -> Any:  # noqa: ANN401 - a view
+        return dataset.filter_labels(suggested.FIELD, F("issue") == issue).sort_by("label_risk", reverse=True)
+
+    issues = {MISSING_BOXES: "missing", MISPLACED_BOXES: "location", SWAPPED_BOXES: "swap"}
+    return {name: (_BOXED, partial(suggested_for, issue)) for name, issue in issues.items()}
+
+
+def _of_tracks(dataset: Any) -> dict[str, _Maker]:  # noqa: ANN401 - see above
+    from fiftyone import ViewField as F  # noqa: PLC0415 - see above
+
+    def in_order(field: str, is_it: Any) -> Any:  # noqa: ANN401 - a view
+        return dataset.filter_labels(field, is_it).sort_by([(VIDEO, 1), ("uri", 1)])
+
+    made: dict[str, _Maker] = {
+        name: ((), partial(in_order, GROUND_TRUTH, F("issues").contains(issue)))
+        for name, issue in TRACK_VIEWS.items()
+    }
+    missed = partial(in_order, suggested.FIELD, F("issue") == suggested.TRACK_MISSES)
+    return made | {TRACK_MISSES: (_BOXED, missed)}
+
+
+def _of_images(dataset: Any) -> dict[str, _Maker]:  # noqa: ANN401 - see above
+    from fiftyone import ViewField as F  # noqa: PLC0415 - see above
+
+    def family(name: str) -> Any:  # noqa: ANN401 - a view
+        return dataset.match(F(name).exists()).sort_by(name)
+
+    families = {CROSS_SPLIT: "leakage_family", NEAR: "near_family", EXACT: "exact_family"}
+    return {
+        **{name: ((field,), partial(family, field)) for name, field in families.items()},
         UNREADABLE: (("read_error",), lambda: dataset.match(F("read_error").exists())),
         QUALITY: (("quality",), lambda: dataset.match(F("quality").length() > 0)),
     }
-    if is_list and dataset.has_sample_field(VIDEO):
-        makers |= {name: ((), partial(on_tracks, issue)) for name, issue in TRACK_VIEWS.items()}
-        makers[TRACK_MISSES] = (boxed, partial(on_tracks, suggested.TRACK_MISSES, suggested.FIELD))
-    views: dict[str, Any] = {
-        name: make() for name, (fields, make) in makers.items() if all(dataset.has_sample_field(f) for f in fields)
-    }
-    if dataset.has_sample_field(GROUND_TRUTH):
-        for label in list(classes)[:_MAX_CLASS_VIEWS]:
-            views[CLASS_PREFIX + label] = dataset.filter_labels(GROUND_TRUTH, F("label") == label)
-    return views
 
 
 def _slug(name: str) -> str | None:

@@ -8,6 +8,7 @@ import multiprocessing
 import tempfile
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,26 @@ def scan_folder(
         raise InputError(f"{root} holds no images. Give a folder, a tar or a zip that does.")
     uris = [shown(entry.path, 4096) for entry in entries]
     ids = [schema.sample_id_of(source, uri) for uri in uris]
-    usable = [
+    sound = [at for at, entry in enumerate(entries) if entry.problem is None]
+    with tempfile.TemporaryDirectory(prefix="curate-scan-") as scratch:  # for what a compressed tar unpacks to
+        scanned = scan(
+            _samples([entries[at] for at in sound], [ids[at] for at in sound], source),
+            open_media(root, Path(scratch)),
+            max_pixels=max_pixels,
+            workers=workers,
+            engine=engine,
+            progress=progress,
+        )
+    damaged = [at for at, entry in enumerate(entries) if entry.problem is not None]
+    out = [{"sample_id": ids[at], **_problem(entries[at])} for at in damaged]
+    table = pa.concat_tables([scanned, schema.table_from_rows(out, schema.SCAN)])
+    names = pa.array([uris[at] for at in (*sound, *damaged)], pa.string())
+    return table.add_column(1, "uri", names).sort_by([("uri", "ascending")]).combine_chunks()
+
+
+def _samples(entries: Sequence[Entry], ids: Sequence[str], source: str) -> pa.Table:
+    """Return `schema.SAMPLES` of files that are not in a spec."""
+    rows = [
         {
             "sample_id": sample_id,
             "source": source,
@@ -153,26 +173,13 @@ def scan_folder(
             "label_state": "unlabeled",
         }
         for entry, sample_id in zip(entries, ids, strict=True)
-        if entry.problem is None
     ]
-    with tempfile.TemporaryDirectory(prefix="curate-scan-") as scratch:  # for what a compressed tar unpacks to
-        scanned = scan(
-            schema.table_from_rows(usable, schema.SAMPLES),
-            open_media(root, Path(scratch)),
-            max_pixels=max_pixels,
-            workers=workers,
-            engine=engine,
-            progress=progress,
-        )
-    out = [
-        {"sample_id": sample_id, **_error(Damage(entry.problem.code, entry.problem.args), entry.path)}
-        for entry, sample_id in zip(entries, ids, strict=True)
-        if entry.problem is not None
-    ]
-    table = pa.concat_tables([scanned, schema.table_from_rows(out, schema.SCAN)])
-    names = [uri for uri, entry in zip(uris, entries, strict=True) if entry.problem is None]
-    names += [uri for uri, entry in zip(uris, entries, strict=True) if entry.problem is not None]
-    return table.add_column(1, "uri", pa.array(names, pa.string())).sort_by([("uri", "ascending")]).combine_chunks()
+    return schema.table_from_rows(rows, schema.SAMPLES)
+
+
+def _problem(entry: Entry) -> dict[str, Any]:
+    assert entry.problem is not None  # noqa: S101 - the caller asks about damaged ones
+    return _error(Damage(entry.problem.code, entry.problem.args), entry.path)
 
 
 def _is_wanted(entry: Entry, root: Path) -> bool:

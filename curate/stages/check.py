@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate import check as plug
 from curate import runs, schema
 from curate.check import Check, CheckResult
-from curate.errors import ConfigError, did_you_mean
+from curate.check_params import params_of
 from curate.spec import Spec
 from curate.stages.context import Context
 from curate.views import without_reference
@@ -80,19 +80,13 @@ def with_params(check: Check, spec: Spec, facts: Mapping[str, Any]) -> Check:
     A params field that is called like a fact (classes, attributes, …) gets it, unless the spec sets it.
 
     Raises:
-        ConfigError: the spec gives a parameter that the check does not have.
+        ConfigError: the spec gives a parameter that the check does not have, or a value of another type.
     """
-    given = spec.checks.get(check.name) or {}
+    given = params_of(check, spec.checks.get(check.name) or {})
     if not dataclasses.is_dataclass(check.params) or isinstance(check.params, type):
         return check
     fields = {field.name for field in dataclasses.fields(check.params)}
-    for name in given:
-        if name not in fields:
-            raise ConfigError(
-                f"checks.{check.name} has no parameter {name!r}. Parameters: {', '.join(sorted(fields))}. "
-                f"{did_you_mean(name, fields)}".rstrip()
-            )
-    chosen = {name: value for name, value in facts.items() if name in fields} | dict(given)
+    chosen = {name: value for name, value in facts.items() if name in fields} | given
     return dataclasses.replace(check, params=dataclasses.replace(check.params, **chosen))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from curate import runs, schema
 from curate.adapters.execution import map_shards, slices
 from curate.errors import ConfigError, InputError
-from curate.governance.suppression import load_suppression, suppress, suppress_bytes
-from curate.incremental import forget_rows, known_keys, reuse_rows
+from curate.governance.suppression import Suppression, load_suppression, suppress, suppress_bytes
+from curate.incremental import KEY, forget_rows, known_keys, reuse_rows
 from curate.ingest import Ingested, Media, ReadOptions, read_rows, source_named
 from curate.ingest.media import open_media
 from curate.splits import assign_splits
@@ -30,63 +30,88 @@ _PLACE = (
     "container_offset",
     "n_bytes",
 )  # where erased bytes lie in an archive, and nothing else of them
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 SCAN_VERSION = 1
 
 
 def ingest(context: Context) -> Ingested:
     """Read rows and labels, give each sample a split, and keep at most `limit` of them."""
     options = read_options(context)
-    source = source_named(context.spec.source.format)
+    erased = load_suppression(context.run.workspace.root)
+    names = ("samples", "labels", "outcomes", "classes", "annotations", *(("withheld",) if erased else ()))
+    key = _ingest_key(context, options) | ({"erased": erased.digest} if erased else {})
+    read_once = cache(partial(_read_source, context, options, erased))
+    if options.root.is_file():
+        key |= _named_files(context, key, read_once)
+    tables = context.run.stage("ingest", key, names, read_once)
+    if erased:
+        open_media(context.source_root, context.run.workspace.media).withhold(tables["withheld"])
+    samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
+    if context.spec.license is not None:  # of images for which the source names none
+        licenses = pc.fill_null(samples["license"], context.spec.license)
+        at = samples.schema.get_field_index("license")
+        samples = samples.set_column(at, samples.schema.field(at), licenses)
+    classes = tuple(tables["classes"]["class"].to_pylist())
+    read = Ingested(samples, tables["labels"], tables["outcomes"], classes, tables["annotations"])
+    _refuse_other_task(context, read)
+    read = read if context.limit is None else _sampled(read, context.limit)
+    return read if context.relabel is None else context.relabel(read)
+
+
+def _ingest_key(context: Context, options: ReadOptions) -> dict[str, Any]:
+    """Return what the rows depend on: what the spec says to the format, and the files that are there."""
     listing = runs.digest_listing(options.root) if options.root.exists() else "absent"
     if context.spec.source.path and listing == "absent":
         raise InputError(
             f"The source of {context.spec.name} must be a file or folder; there is nothing at {options.root}. "
             f"Change source.path in {context.loaded.file}."
         )
-    options_key = dataclasses.asdict(dataclasses.replace(options, root=Path(), scratch=None))
-    key = {
+    told = dataclasses.asdict(dataclasses.replace(options, root=Path(), scratch=None))
+    return {
         "version": INGEST_VERSION,
-        "options": json.loads(json.dumps(options_key, default=str)),
+        "options": json.loads(json.dumps(told, default=str)),
         "format": context.spec.source.format,
         "listing": listing if context.spec.source.path else "generated",
         "root": str(options.root),
     }
-    erased = load_suppression(context.run.workspace.root)
-    if erased:
-        key["erased"] = erased.digest
+
+
+def _read_source(context: Context, options: ReadOptions, erased: Suppression) -> dict[str, pa.Table]:
+    """Return what the source gives without what was erased, and where that lies (`withheld`)."""
+    source = source_named(context.spec.source.format)
+    if getattr(source, "needs_database", False):
+        from curate.adapters.mongod import ensure_database  # noqa: PLC0415 - only for such a source
+
+        ensure_database(context.run.workspace.root)
+    given = read_rows(source, options)
+    read = suppress(given, erased, source=options.source)
+    stays = pc.is_in(given.samples["sample_id"], value_set=read.samples["sample_id"].combine_chunks())
+    return {
+        "samples": read.samples,
+        "labels": read.labels,
+        "outcomes": read.outcomes,
+        "classes": pa.table({"class": pa.array(read.classes, pa.string())}),
+        "annotations": read.annotations if read.annotations is not None else schema.empty(schema.LABELS),
+        "withheld": given.samples.filter(pc.invert(stays)).select(_PLACE),
+    }
+
+
+def _named_files(
+    context: Context, key: Mapping[str, Any], read: Callable[[], Mapping[str, pa.Table]]
+) -> dict[str, Any]:
+    """Return what the key of a source that is one file lacks where it names others: they change while it stays."""
 
     def compute() -> Mapping[str, pa.Table]:
-        if getattr(source, "needs_database", False):
-            from curate.adapters.mongod import ensure_database  # noqa: PLC0415 - only for such a source
+        made = read()
+        outcomes = made["outcomes"]
+        is_lost = pc.and_(pc.equal(outcomes["kind"], "image"), pc.equal(outcomes["outcome"], "out"))
+        names_files = made["samples"]["container"].null_count > 0 or pc.any(is_lost).as_py()
+        return {"kind": pa.table({"names_files": [bool(names_files)]})}
 
-            ensure_database(context.run.workspace.root)
-        given = read_rows(source, options)
-        read = suppress(given, erased, source=options.source)
-        classes = pa.table({"class": pa.array(read.classes, pa.string())})
-        others = read.annotations if read.annotations is not None else schema.empty(schema.LABELS)
-        made = {"samples": read.samples, "labels": read.labels, "outcomes": read.outcomes, "classes": classes}
-        made["annotations"] = others
-        if erased:
-            stays = pc.is_in(given.samples["sample_id"], value_set=read.samples["sample_id"].combine_chunks())
-            made["withheld"] = given.samples.filter(pc.invert(stays)).select(_PLACE)
-        return made
-
-    names = ("samples", "labels", "outcomes", "classes", "annotations", *(("withheld",) if erased else ()))
-    tables = context.run.stage("ingest", key, names, compute)
-    if erased:
-        open_media(context.source_root, context.run.workspace.media).withhold(tables["withheld"])
-    samples = assign_splits(tables["samples"], context.spec.split, seed=context.spec.seed)
-    if context.spec.license is not None:  # of images for which the source names none
-        licenses = pc.fill_null(samples["license"], context.spec.license)
-        samples = samples.set_column(
-            samples.schema.get_field_index("license"), samples.schema.field("license"), licenses
-        )
-    classes_read = tuple(tables["classes"]["class"].to_pylist())
-    read = Ingested(samples, tables["labels"], tables["outcomes"], classes_read, tables["annotations"])
-    _refuse_other_task(context, read)
-    read = read if context.limit is None else _sampled(read, context.limit)
-    return read if context.relabel is None else context.relabel(read)
+    if not context.run.stage("source-kind", key, ("kind",), compute)["kind"]["names_files"][0].as_py():
+        return {}
+    with context.run.timed("named-files"):
+        return {"files": [runs.digest_table(read()[name]) for name in ("samples", "outcomes")]}
 
 
 def _refuse_other_task(context: Context, read: Ingested) -> None:
@@ -135,8 +160,8 @@ def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:
 
     keys = _file_keys(samples, context.spec.max_pixels)
     folder = context.run.workspace.cache / "scan"
-    if context.rehash:
-        keys = [f"{key}{context.run.run_id}" for key in keys]
+    if context.rehash:  # forgotten, not passed over: what is read now is what later runs go by
+        forget_rows(folder, KEY, keys)
     measure = partial(scan_batch, media=media, max_pixels=context.spec.max_pixels)
 
     def compute(shards: Sequence[pa.Array]) -> Iterator[pa.Table]:

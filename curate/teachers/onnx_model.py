@@ -17,12 +17,12 @@ import numpy as np
 from curate.errors import ConfigError, InputError
 from curate.schema import canonical_json
 from curate.spec import OnnxSpec
-from curate.teachers.class_names import onto_classes, resolve_names
-from curate.teachers.each_class import n_silent, onto_each_class
-from curate.teachers.features import extracted
+from curate.teachers.class_names import resolve_names
+from curate.teachers.feature_cache import extracted
 from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished, output_for
 from curate.teachers.pixels import Pixels
-from curate.teachers.protocol import Answer, Request, TeacherCard
+from curate.teachers.protocol import Answer, Request
+from curate.teachers.trained_elsewhere import judged, model_card
 
 VERSION = 1
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
@@ -97,38 +97,6 @@ class OnnxTeacher:
         card = model_card(spec.name, "onnx", spec.trained_on, digest, names, told)
         card = replace(card, preprocessing=model.preparation.words)
         return [judged(card, raw, names, request)]
-
-
-def model_card(
-    name: str, kind: str, trained_on: str | None, digest: str, names: Sequence[str], told: Sequence[str]
-) -> TeacherCard:
-    """Return the card of a model that was trained elsewhere."""
-    warning = () if trained_on else ("nobody says what it was trained on; it may have seen these labels",)
-    return TeacherCard(
-        name=name,
-        kind=kind,
-        trained_on=trained_on,
-        features=None,
-        out_of_fold=False,
-        calibration=None,
-        digest=hashlib.sha256(canonical_json([digest, list(names)]).encode()).hexdigest(),
-        n_predicted=0,
-        warnings=(*told, *warning),
-    )
-
-
-def judged(card: TeacherCard, raw: np.ndarray, names: Sequence[str], request: Request) -> Answer:
-    """Return the answer of a model from its cached probabilities, with the card's count and silences filled in."""
-    if request.independent:
-        full = onto_each_class(raw, names, request)
-    else:
-        with np.errstate(invalid="ignore"):
-            probs = raw / raw.sum(axis=1, keepdims=True)  # rounded to float16 in the cache
-        full = onto_classes(probs, names, request)
-    silent = n_silent(full, independent=request.independent)
-    told = (f"{silent} labels are not judged: no readable image, or no finite number from the model",)
-    warnings = (*card.warnings, *(told if silent else ()))
-    return Answer(replace(card, n_predicted=len(full) - silent, warnings=warnings), full)
 
 
 def open_onnx(

@@ -52,17 +52,7 @@ class TableTeacher:
         _refuse_bad_ids(ids, spec)
         told = _about_ids(ids, request, spec)
         probs, inherent = _matrix(table, request, spec)
-        is_wrong = wrong_cells if request.independent else wrong_rows
-        blocks = [slice(at, at + _BLOCK_ROWS) for at in range(0, len(probs), _BLOCK_ROWS)]
-        flaws = [np.flatnonzero(is_wrong(_exact(probs[part]))) + part.start for part in blocks]
-        wrong = np.concatenate([np.zeros(0, dtype=np.int64), *flaws])
-        if len(wrong):
-            first = ", ".join(f"{ids[int(row)]}: sum {_exact(probs[row]).sum():.4g}" for row in wrong[:3])
-            raise InputError(
-                f"The table of the teacher {spec.name} has {len(wrong)} rows that are not probabilities (each needs "
-                f"{_NEEDS[request.independent]}; a row without an answer is null): {first}. "
-                f"Correct them in {path.name}."
-            )
+        _refuse_wrong_rows(ids, probs, request, spec)
         names, about_names = resolve_names(probs.shape[1], spec.classes, inherent, request, teacher=spec.name)
         at = pc.index_in(request.labels[spec.key], value_set=ids).to_numpy(zero_copy_only=False)
         _refuse_other_bytes(table, at, request, spec)
@@ -75,14 +65,7 @@ class TableTeacher:
                     f"table has one row for an image; give one for a label, with key: label_id"
                 )
             found &= ~ambiguous
-        answered = np.full((len(at), probs.shape[1]), np.nan, dtype=np.float32)
-        places = np.flatnonzero(found)
-        for start in range(0, len(places), _BLOCK_ROWS):
-            rows = places[start : start + _BLOCK_ROWS]
-            told_of = _exact(probs[at[rows].astype(np.int64)])
-            if not request.independent:
-                told_of /= told_of.sum(axis=1, keepdims=True)
-            answered[rows] = told_of
+        answered = _looked_up(probs, at, found, normalise=not request.independent)
         full = (onto_each_class if request.independent else onto_classes)(answered, names, request)
         silent = n_silent(full, independent=request.independent)
         return [Answer(self._card(path, names, full, (*told, *about_names), silent), full)]
@@ -107,6 +90,31 @@ class TableTeacher:
             n_predicted=len(full) - silent,
             warnings=tuple(told),
         )
+
+
+def _refuse_wrong_rows(ids: pa.Array, probs: np.ndarray, request: Request, spec: TableTeacherSpec) -> None:
+    is_wrong = wrong_cells if request.independent else wrong_rows
+    blocks = [slice(at, at + _BLOCK_ROWS) for at in range(0, len(probs), _BLOCK_ROWS)]
+    flaws = [np.flatnonzero(is_wrong(_exact(probs[part]))) + part.start for part in blocks]
+    wrong = np.concatenate([np.zeros(0, dtype=np.int64), *flaws])
+    if len(wrong):
+        first = ", ".join(f"{ids[int(row)]}: sum {_exact(probs[row]).sum():.4g}" for row in wrong[:3])
+        raise InputError(
+            f"The table of the teacher {spec.name} has {len(wrong)} rows that are not probabilities (each needs "
+            f"{_NEEDS[request.independent]}; a row without an answer is null): {first}. "
+            f"Correct them in {Path(spec.path).name}."
+        )
+
+
+def _looked_up(probs: np.ndarray, at: np.ndarray, found: np.ndarray, *, normalise: bool) -> np.ndarray:
+    """Return float32 (n_labels, width): of each label row the table's row `at` it, NaN where none is `found`."""
+    answered = np.full((len(at), probs.shape[1]), np.nan, dtype=np.float32)
+    places = np.flatnonzero(found)
+    for start in range(0, len(places), _BLOCK_ROWS):
+        rows = places[start : start + _BLOCK_ROWS]
+        told = _exact(probs[at[rows].astype(np.int64)])
+        answered[rows] = told / told.sum(axis=1, keepdims=True) if normalise else told
+    return answered
 
 
 def _refuse_other_bytes(table: pa.Table, at: np.ndarray, request: Request, spec: TableTeacherSpec) -> None:

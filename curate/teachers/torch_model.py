@@ -18,11 +18,11 @@ from curate.errors import ConfigError, InputError, did_you_mean
 from curate.schema import canonical_json
 from curate.spec import TorchSpec
 from curate.teachers.class_names import resolve_names
-from curate.teachers.features import extracted
+from curate.teachers.feature_cache import extracted
 from curate.teachers.model_input import Output, Preparation, batches, file_sha256, finished, output_for
-from curate.teachers.onnx_model import judged, model_card
 from curate.teachers.pixels import Pixels
 from curate.teachers.protocol import Answer, Request
+from curate.teachers.trained_elsewhere import judged, model_card
 
 VERSION = 2
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers keep the weights

@@ -96,22 +96,32 @@ def test_tracks_come_back_as_they_went_out(
     tmp_path_factory: pytest.TempPathFactory, things: list[tuple[Any, ...]]
 ) -> None:
     rows, sent = [], []
-    marked = {video: any(not one[5] for one in things if one[0] == video) for video in ("north", "south")}
     for number, (video, frame, track, kind, box, ignored) in enumerate(things):
         flags = ["ignored"] if ignored else None
         uri = f"{video}/img1/{frame + 1:06}.jpg"
         rows.append(
             label(uri, number, frame, str(track), released_label=kind, bbox=list(box), flags=flags, split="val")
         )
-        told = flags if marked[video] else None
-        sent.append(("val", video, frame, str(track), kind, tuple(round(v, 9) for v in box), told))
+        sent.append(("val", video, frame, str(track), kind, tuple(round(v, 9) for v in box), flags))
     out = tmp_path_factory.mktemp("mot") / "out"
     left = put(rows, out)
     found = back(out)
     assert [one for one in found.outcomes["reason_code"].to_pylist() if one] == []
     assert seen(found) == sorted(sent)
-    assert {row["what"] for row in left} <= {"flags"}
-    assert len(left) == sum(one[5] and not marked[one[0]] for one in things)
+    assert left == []
+
+
+def test_boxes_that_are_all_to_be_ignored_come_back_so_and_other_tools_read_the_same_file(tmp_path: Path) -> None:
+    rows = [label(f"a/img1/{n:06}.jpg", 1, n - 1, "7", flags=["ignored"]) for n in (1, 2)] + [negative("b/1.jpg")]
+    place = {"sample_id": rows[2]["sample_id"], "task": "tracking", "label": "van", "bbox": [0.5, 0.5, 0.1, 0.1]}
+    ignored = schema.table_from_rows([place | {"reasons": ["f"], "reason_codes": ["track_gap"]}], IGNORE)
+    assert put(rows, tmp_path / "out", ignored) == []
+    assert [(one[1], one[6]) for one in seen(back(tmp_path / "out"))] == [("a", ["ignored"])] * 2 + [
+        ("b", ["ignored"])
+    ]
+    home = tmp_path / "out" / "train" / "a"
+    assert {line.split(",")[6] for line in (home / "gt" / "gt.txt").read_text().splitlines()} == {"0"}
+    assert "zeroIsIgnored=1" in (home / "seqinfo.ini").read_text().splitlines()
 
 
 def test_negative_frames_holes_and_places_that_nobody_vouches_for(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from curate.governance.derived import clear_features, clear_ingest, clear_scan
 from curate.governance.journal import Erasure
 from curate.governance.sweep import leftovers
 from curate.runs import Workspace, write_table
-from curate.teachers.features import feature_keys
+from curate.teachers.feature_cache import feature_keys
 
 IDS = [schema.sample_id_of("toy", f"{n}.png") for n in range(3)]
 SHAS = [f"{n + 1:064x}" for n in range(3)]

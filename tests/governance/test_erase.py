@@ -22,7 +22,8 @@ from curate.errors import ConfigError, InputError, VerificationError
 from curate.feed.release import open_feed
 from curate.governance.erase import erase, resume_erasure
 from curate.governance.journal import journal_file
-from curate.governance.plan import Plan, plan_erasure
+from curate.governance.plan import plan_erasure
+from curate.governance.planned import Plan
 from curate.governance.secret import secret_file
 from curate.manifest import life, log
 from curate.manifest.signatures import new_keys

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.config import MISSING
 from curate.errors import ConfigError, InputError
 from curate.ingest import source_named
 from curate.ingest.huggingface import SOURCE
 from curate.ingest.media import open_media
 from curate.ingest.source import Ingested, ReadOptions
+from curate.spec import MISSING
 
 IMAGE = {"_type": "Image"}
 LABEL = {"_type": "ClassLabel", "names": ["zebra", "cat", "naïve dog"]}

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.config import MISSING
 from curate.errors import ConfigError, InputError
 from curate.ingest import source_named
 from curate.ingest.media import open_media
 from curate.ingest.source import Ingested, ReadOptions
 from curate.ingest.splits import split_name, split_of_shard
 from curate.ingest.table import SOURCE
+from curate.spec import MISSING
 
 COLUMNS = {"image": "image", "label": "label"}
 

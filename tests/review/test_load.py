@@ -14,9 +14,9 @@ from curate import schema
 from curate.adapters.mongod import ensure_database
 from curate.errors import ConfigError
 from curate.review import baseline, dataset, views
-from curate.review import load as load_module
 from curate.review.load import load_dataset
 from curate.review.pull import pull
+from curate.review.write import Writer
 
 pytestmark = pytest.mark.mongo
 
@@ -280,7 +280,7 @@ def test_an_edit_during_the_rewriting_is_not_lost(pets: Any, monkeypatch: pytest
 
     load_dataset("race", **pets.arguments)
     target = ObjectId(pets.sample_ids[0])
-    shown = load_module._Load._shown
+    shown = Writer._shown
     raced = []
 
     def edited_meanwhile(self: Any, prepared: Any, current: Any, before: Any) -> Any:
@@ -291,7 +291,7 @@ def test_an_edit_during_the_rewriting_is_not_lost(pets: Any, monkeypatch: pytest
             self.samples.update_one({"_id": target}, change)
         return document
 
-    monkeypatch.setattr(load_module._Load, "_shown", edited_meanwhile)
+    monkeypatch.setattr(Writer, "_shown", edited_meanwhile)
     report = load_dataset("race", **pets.having(findings=None).arguments)
     assert raced
     assert report.n_updated > 0
@@ -311,7 +311,7 @@ def test_a_crash_between_the_two_writes_is_no_decision(pets: Any, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(load_module._Load, "_remember", crash)
+        patched.setattr(Writer, "_remember", crash)
         with pytest.raises(KeyboardInterrupt):
             load_dataset("crash", **pets.having(labels=relabeled).arguments)
     assert pull("crash", workspace=pets.arguments["workspace"]).decisions.num_rows == 0

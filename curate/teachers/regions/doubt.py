@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.ingest.rle import decode_mask, encode_mask
 from curate.teachers.regions.canvas import Bools, Ids
 from curate.teachers.regions.shapes import Shape
-from curate.verdict_regions import DOUBT, pixels_of, pixels_to_json
 
 if TYPE_CHECKING:
     from curate.teachers.regions.region import Region
 
+DOUBT = "in_doubt"  # key in the arguments of a finding: its pixels
 SHARE = "share_in_doubt"  # key in the arguments of a finding, beside `DOUBT`
 
 
@@ -38,6 +39,18 @@ def pixels_in_doubt(ids: Ids, region: Region, class_id: int, issue: str) -> Bool
     if issue == "boundary" and region.seen is not None:
         own ^= _laid(region.seen, ids.shape)
     return own
+
+
+def pixels_to_json(pixels: Bools) -> dict[str, Any]:
+    """Return JSON values of (H, W) pixels: size and COCO's compressed run lengths."""
+    return {"size": list(pixels.shape), "counts": encode_mask(pixels)["counts"].decode("ascii")}
+
+
+def pixels_of(told: Mapping[str, Any]) -> Bools:
+    """Return the (H, W) pixels of `pixels_to_json`."""
+    height, width = told["size"]
+    mask = {"height_px": height, "width_px": width, "counts": told["counts"].encode("ascii")}
+    return np.asarray(decode_mask(mask), dtype=np.bool_)
 
 
 def doubt_to_json(pixels: Bools, label: Bools) -> dict[str, Any]:
