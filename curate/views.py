@@ -101,7 +101,7 @@ def boxes_view(labels: pa.Table, samples: pa.Table, found: pa.Table, teachers: S
         pc.is_in(labels["task"], value_set=pa.array(["detection", "tracking"])), pc.is_valid(labels["bbox"])
     )
     boxes = labels.filter(is_box)
-    crowd = [bool(flags) and "crowd" in flags for flags in boxes["flags"].to_pylist()]
+    crowd = [any(flag in schema.TO_IGNORE for flag in flags or ()) for flags in boxes["flags"].to_pylist()]
     boxes = boxes.append_column("is_crowd", pa.array(crowd, pa.bool_()))
     view = good.append_column("given_boxes", _listed(boxes, ids, schema.GIVEN_BOX))
     for name in teachers:
