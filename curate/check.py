@@ -57,8 +57,16 @@ BUILTIN: tuple[str, ...] = (
 )
 
 ENTRY_POINT_GROUP = "curate.checks"
-# who else gives statistics, for gates to name
-STATISTICIANS = ("ingest", "teachers", "expectations", "evaluation", "audit", "removal_cap", "release")
+# who else gives statistics, and which: gates name them
+STATISTICIANS: Mapping[str, tuple[str, ...]] = {
+    "ingest": ("share_out",),
+    "teachers": ("ran", "map", "map50", "mean_iou"),
+    "expectations": ("samples", "labels", "manifest"),
+    "evaluation": ("precision", "recall", "f1", "average_precision", "n_wrong"),
+    "audit": ("ran", "precision", "recall", "f1", "noise_rate", "calibration_error", "share_same_answer"),
+    "removal_cap": ("n_held_back",),
+    "release": ("share_excluded", "share_waiting_for_review", "share_relabeled"),
+}
 ALWAYS = ("ran", "applies")  # statistics that are given of every check, by those who run it
 BATCH_ROWS = 65_536
 
@@ -155,11 +163,12 @@ def select(names: Sequence[str], checks: Mapping[str, Check]) -> list[Check]:
 def unknown_statistic(pattern: str, checks: Mapping[str, Check]) -> str:
     """Return the sentence for a gate's `check.name` that nothing can match; empty where something may.
 
-    Of who does not say what it gives (a check of another package, `STATISTICIANS`) every name may be given.
+    Of a check that does not say what it gives (one of another package) every name may be given.
     """
     known = [f"{check.name}.{name}" for check in checks.values() for name in (*check.statistics, *ALWAYS)]
+    known += [f"{giver}.{name}" for giver, names in STATISTICIANS.items() for name in names]
     source = pattern.partition(".")[0]
-    silent = [*STATISTICIANS, *(check.name for check in checks.values() if not check.statistics)]
+    silent = [check.name for check in checks.values() if not check.statistics]
     if fnmatch.filter(silent, source) or fnmatch.filter(known, pattern):
         return ""
     near = [name for name in known if fnmatch.fnmatchcase(name.partition(".")[0], source)] or known

@@ -161,8 +161,9 @@ def _held_against(gate: Gate, row: Mapping[str, Any], audited: str) -> dict[str,
     name, group = f"{row['check']}.{row['name']}", row["group"]
     given = row["outcome"]
     if given == "insufficient data":
-        blocks = gate.level == "fail" and not gate.allow_insufficient
-        told = _row(gate, name, group, row, None, given, "gate_insufficient_data", blocks)
+        blocks = gate.level == "fail" and not gate.lets_through_insufficient(group)
+        code = "gate_not_known" if blocks else "gate_insufficient_data"
+        told = _row(gate, name, group, row, None, given, code, blocks)
         ask = _detail(row).get("next")
         args = json.loads(told["reason_args"])
         if ask:

@@ -34,8 +34,9 @@ class Rule(_Frozen):
 class Gate(_Frozen):
     """A bound on a statistic. Judged on the interval's bound where there is one, so that luck does not pass.
 
-    A statistic that is absent or errored is "errored", one without enough rows "insufficient data":
-    neither passes a gate of level `fail`, unless `allow_insufficient` says so for the second.
+    A statistic that is absent or errored is "errored", and blocks at level `fail`. One that says "insufficient data"
+    blocks there too where it is about the whole, for nobody knows the number; a group that is too small to be judged
+    does not. `allow_insufficient` says otherwise, for both.
     """
 
     statistic: str = Field(description="check.name, for example label_noise.noise_rate; wildcards allowed")
@@ -44,7 +45,13 @@ class Gate(_Frozen):
     min: float | None = None
     level: Literal["fail", "warn", "info"] = "fail"
     bound: Literal["value", "interval"] = "value"
-    allow_insufficient: bool = True
+    allow_insufficient: bool | None = Field(
+        default=None, description="whether what is not known is let through; null = of a group, not of the whole"
+    )
+
+    def lets_through_insufficient(self, group: str | None) -> bool:
+        """Return whether a statistic of `group` (None = the whole) that is not known does not block."""
+        return group is not None if self.allow_insufficient is None else self.allow_insufficient
 
     @model_validator(mode="after")
     def _one_bound(self) -> Gate:
@@ -79,7 +86,7 @@ DEFAULT_RULES: tuple[Rule, ...] = (
 
 DEFAULT_GATES: tuple[Gate, ...] = (
     Gate(statistic="ingest.share_out", max=0.05, level="fail"),
-    Gate(statistic="*.ran", min=1.0, level="fail"),
+    Gate(statistic="*.ran", min=1.0, level="fail", allow_insufficient=True),  # said in the summary, and no crash
     Gate(statistic="expectations.*", min=1.0, level="fail"),
     Gate(statistic="leakage.share_of_samples", max=0.01, level="warn"),
     Gate(statistic="label_noise.noise_rate", max=0.20, level="warn"),

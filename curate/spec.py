@@ -14,6 +14,7 @@ from curate.policy import Policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MISSING = "???"  # what `curate init` leaves where only a person can say
+Classifier = Literal["linear", "kernel", "neighbours", "network"]  # keys of `teachers.classifiers.CLASSIFIERS`
 ROUNDING = 0.01  # published shares are rounded, and their sum is not quite 1
 
 
@@ -89,7 +90,7 @@ class ProbesSpec(_Frozen):
     name: Name = "probes"
     features: str = Field(default="pixels", description="pixels | efficientnet-lite0 | onnx:FILE | torch:FILE")
     folds: Annotated[int, Field(ge=2, le=50)] = 5
-    classifiers: tuple[str, ...] = ("linear", "neighbours", "network")
+    classifiers: Annotated[tuple[Classifier, ...], Field(min_length=1)] = ("linear", "neighbours", "network")
     refits: Annotated[int, Field(ge=0, le=10)] = Field(
         default=2, description="rounds in which training labels are weighed against what the other rows say"
     )

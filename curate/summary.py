@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate.reasons import render
 from curate.state import RunResult
+from curate.summary_audit import audit_line, audited, better_threshold, threshold_line
 from curate.summary_teachers import order_warnings, reasons_once, teachers_failed, teachers_warn
 
 
@@ -41,7 +42,8 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "warnings": order_warnings(result.tables["statistics"]),
             "label_noise": label_noise_of(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
-            "audit": _audit(result.tables["statistics"]),
+            "audit": audited(result.tables["statistics"]),
+            "audit_threshold": better_threshold(release.evidence.get("audit")),
         }
     if published is not None:
         summary |= {
@@ -97,6 +99,8 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     name, releases = summary["name"], options  # review asks for no place of releases
     review = options.partition(" --manifests")[0]
     lines.append(f"  next           curate review {name}{review} · curate verify {name}{releases}")
+    if summary.get("audit_threshold"):
+        lines.append(f"                 {threshold_line(summary['audit_threshold'])}")
     return lines
 
 
@@ -218,28 +222,10 @@ def _quality_lines(summary: Mapping[str, Any]) -> list[str]:
             told = "; label noise was not judged, so no flags stand against them"
         lines.append(f"  against truth  {noise['n_wrong']:,.0f} labels are known to be wrong{told}")
     if summary.get("audit"):
-        lines.append(f"  audit          {_audit_line(summary['audit'])}")
+        lines.append(f"  audit          {audit_line(summary['audit'])}")
     if summary.get("held_back", {}).get("total"):
         lines.append(f"  held back      {_held_line(summary['held_back'])}")
     return lines
-
-
-def _audit(statistics: pa.Table) -> dict[str, dict[str, float | None]]:
-    """Return what an audit's answers say, by name; nothing where there was no audit."""
-    return {
-        row["name"]: {key: row[key] for key in ("value", "low", "high")}
-        for row in statistics.to_pylist()
-        if row["check"] == "audit" and row["group"] is None and row["value"] is not None and row["low"] is not None
-    }
-
-
-def _audit_line(audit: Mapping[str, Mapping[str, float | None]]) -> str:
-    shown = [
-        f"{name.replace('_', ' ')} {one['value']:.1%} ({one['low']:.1%} to {one['high']:.1%})"
-        for name in ("noise_rate", "precision", "recall")
-        if (one := audit.get(name)) is not None
-    ]
-    return ", ".join(shown) or "too few answers; see the report"
 
 
 def _held_back(statistics: pa.Table) -> dict[str, int]:

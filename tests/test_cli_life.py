@@ -169,7 +169,11 @@ def test_where_it_could_not_look_is_no_not_there(workspace: Path, finished: e2e.
     part = version / "data" / "part-00000.parquet"
     row = next(row for row in pq.read_table(part).to_pylist() if not row["uri"].endswith("001.png"))
     assert call(workspace, "where", row["sample_id"])[0] == 0
-    assert call(workspace, "where", "nobody.png")[0] == 0
+    code, told = call(workspace, "where", row["uri"].replace(".png", ".pgn"))
+    assert (code, told["versions"]) == (2, [])  # no release knows such a name
+    assert row["uri"] in str(told["hint"])
+    for asked in (["0" * 64], ["0" * 24], ["--subject", "ann"], [Path(__file__)]):  # "nobody" is an answer to these
+        assert call(workspace, "where", *asked)[0] == 0
     if damage == "truncated":
         part.write_bytes(part.read_bytes()[:-9])
     else:

@@ -9,7 +9,7 @@ import pytest
 from curate import schema
 from curate.check import Check, build_statistics, errored
 from curate.gates import GATES, gate_result, judge
-from curate.policy import Gate
+from curate.policy import DEFAULT_GATES, Gate, Policy
 from curate.reasons.verdicts import SENTENCES
 
 
@@ -73,11 +73,46 @@ def test_an_errored_statistic_stays_errored_whatever_its_value() -> None:
     assert outcome(Gate(statistic="noise.rate", max=1.0), {**RATE, "outcome": "errored"}) == ("errored", "failed")
 
 
-def test_too_few_rows_is_neither_passed_nor_failed_unless_the_gate_says_so() -> None:
-    few = {"name": "rate", "n": 3, "outcome": "insufficient data"}
-    assert outcome(Gate(statistic="noise.rate", max=0.1), few) == ("insufficient data", "warned")
-    strict = Gate(statistic="noise.rate", max=0.1, allow_insufficient=False)
-    assert outcome(strict, few) == ("insufficient data", "failed")
+FEW = {"name": "rate", "n": 3, "outcome": "insufficient data"}
+
+
+@pytest.mark.parametrize(
+    ("group", "allow", "expected"),
+    [
+        (None, None, "failed"),  # nobody knows the number, and nobody said that this does
+        (None, True, "warned"),
+        (None, False, "failed"),
+        ("class=cat", None, "warned"),  # a small group is not a number that somebody should know
+        ("class=cat", True, "warned"),
+        ("class=cat", False, "failed"),
+    ],
+)
+def test_what_is_not_known_blocks_of_the_whole_and_not_of_a_small_group(
+    group: str | None, allow: bool | None, expected: str
+) -> None:
+    gate = Gate(statistic="noise.rate", group=group, max=0.1, allow_insufficient=allow)
+    assert outcome(gate, {**FEW, "group": group}) == ("insufficient data", expected)
+    quiet = gate.model_copy(update={"level": "warn"})
+    assert outcome(quiet, {**FEW, "group": group}) == ("insufficient data", "warned")
+
+
+def test_a_gate_that_blocks_on_what_is_not_known_says_so_and_what_lets_it_through() -> None:
+    table = statistics(FEW)
+    rows = gate_result(table, [Gate(statistic="noise.rate", max=0.1)]).rows.to_pylist()
+    text = SENTENCES[rows[0]["reason_code"]].format(**json.loads(rows[0]["reason_args"]))
+    assert "does not pass" in text
+    assert "allow_insufficient" in text
+    warned = gate_result(table, [Gate(statistic="noise.rate", max=0.1, level="warn")]).rows.to_pylist()
+    assert "neither passed nor failed" in SENTENCES[warned[0]["reason_code"]]
+
+
+def test_the_default_gate_on_the_noise_rate_warns_where_the_estimates_disagree() -> None:
+    rows = build_statistics("label_noise", [{"name": "noise_rate", "value": 0.1, "outcome": "insufficient data"}])
+    defaults = [gate for gate in DEFAULT_GATES if gate.statistic == "label_noise.noise_rate"]
+    assert gate_result(rows, defaults).outcome == "warned"
+    explicit = Gate(statistic="label_noise.noise_rate", max=0.2)
+    assert gate_result(rows, [explicit]).outcome == "failed"
+    assert Policy(gates=(explicit,)).all_gates().count(defaults[0]) == 0
 
 
 def test_a_gate_that_matches_nothing_is_said_and_blocks() -> None:
@@ -136,7 +171,8 @@ def test_no_gates_pass_and_leave_statistics_alone() -> None:
 
 def test_a_gate_on_a_check_that_did_not_run_says_why_and_does_not_pass() -> None:
     did_not = {"name": "ran", "outcome": "insufficient data", "detail": {"why": "no teacher has given predictions"}}
-    table, gates = statistics(did_not), [Gate(statistic="noise.rate", max=0.1), Gate(statistic="*.ran", min=1.0)]
+    table = statistics(did_not)
+    gates = [Gate(statistic="noise.rate", max=0.1), *(gate for gate in DEFAULT_GATES if gate.statistic == "*.ran")]
     result = gate_result(table, gates)
     assert result.outcome == "failed"
     told = [SENTENCES[r["reason_code"]].format(**json.loads(r["reason_args"])) for r in result.rows.to_pylist()]

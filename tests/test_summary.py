@@ -8,6 +8,7 @@ import pytest
 from curate import schema
 from curate.check import build_statistics
 from curate.summary import label_noise_of, summary_lines
+from curate.summary_audit import better_threshold
 from curate.summary_teachers import reasons_once, teachers_warn
 
 BASE: dict[str, Any] = {
@@ -154,3 +155,42 @@ def test_a_risk_is_what_an_audit_says_it_is(kind: str) -> None:
     assert label_noise_of(teachers)["risk_kind"] == "rank"
     assert label_noise_of(pa.concat_tables([audit, teachers]))["risk_kind"] == kind
     assert label_noise_of(audit) == {}
+
+
+def proof(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """What an audit says of flags that are right in 80 % of the cases and find two of five wrong labels."""
+    return {
+        "says": "complete",
+        "of_these_flags": {"precision": {"value": 0.8, "low": 0.78}, "f1": {"value": 0.53}},
+        "certificate": {"target": 0.75, "risk": 0.41, "n_above": 310},
+        "best_f1": {"risk": 0.22, "n_above": 640, "f1": 0.71},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (proof(), "flags 310 labels, certified for precision 75.0%: checks: {label_noise: {flag_risk: 0.41}}"),
+        (proof(flag_risk=0.41, best_f1=None), None),  # it is in use
+        (
+            proof(flag_risk=0.3),
+            "F1 about 0.71 instead of 0.53 (an estimate): checks: {label_noise: {flag_risk: 0.22}}",
+        ),
+        (proof(flag_risk=0.3, certificate={"target": 0.9, "risk": 0.41, "n_above": 310}), "for precision 90.0%"),
+        (proof(certificate={"target": 0.9, "risk": None, "n_above": 0}), "flag_risk: 0.22"),
+        (proof(certificate=None, best_f1={"risk": 0.45, "n_above": 90, "f1": 0.54}), None),  # no gain to speak of
+        (proof(of_these_flags=None), None),  # looks are open, or labels changed
+        (None, None),
+    ],
+)
+def test_a_threshold_that_an_audit_found_better_is_told_at_the_end(
+    said: dict[str, Any] | None, told: str | None
+) -> None:
+    better = better_threshold(said)
+    last = summary_lines({**BASE, "audit_threshold": better})[-1]
+    if told is None:
+        assert better is None
+        assert last.startswith("  next")
+    else:
+        assert told in last

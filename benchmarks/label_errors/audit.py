@@ -20,7 +20,8 @@ from run import read
 
 from curate import schema
 from curate.audit.answers import Answer
-from curate.audit.design import POPULATION, draw
+from curate.audit.design import POPULATION
+from curate.audit.draw import draw
 from curate.audit.estimate import estimates
 from curate.audit.threshold import certify, place
 from curate.teachers.disagreement import flag_labels

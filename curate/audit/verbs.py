@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from curate import runs
 from curate.audit import population, store
 from curate.audit.answers import Answer
 from curate.audit.decisions import decision_rows
-from curate.audit.design import draw
+from curate.audit.draw import draw
 from curate.audit.result import AuditResult, lines, result_of
 from curate.audit.sheet import read_sheet, write_sheet
 from curate.audit.store import Audit
+from curate.audit.written_back import is_audited, write_back
 from curate.errors import ConfigError
 from curate.manifest.place import Place
 from curate.review import ledger
@@ -28,6 +29,7 @@ class Taken:
     n_decisions: int
     result: AuditResult
     problems: tuple[str, ...] = ()
+    written: str = ""  # into the table that was audited, in a sentence
 
     def to_json(self) -> dict[str, Any]:
         """Return it for machines."""
@@ -35,6 +37,7 @@ class Taken:
             "n_new_answers": self.n_fresh,
             "n_decisions": self.n_decisions,
             "problems": list(self.problems),
+            "written": self.written,
             **self.result.to_json(),
         }
 
@@ -42,7 +45,8 @@ class Taken:
         """Return it for people."""
         told = [f"{self.n_fresh:,} new answers, {self.n_decisions:,} decisions in the ledger"]
         told += [f"  problem: {problem}" for problem in self.problems]
-        return [*(told if self.n_fresh or self.problems else []), *lines(self.result)]
+        written = [f"  table          {self.written}"] if self.written else []
+        return [*(told if self.n_fresh or self.problems else []), *lines(self.result), *written]
 
 
 def open_audit(
@@ -62,7 +66,7 @@ def open_audit(
         name: NAME, of which the latest version is audited, or NAME@ID.
         budget: looks.
         seed: of the draw.
-        target_precision: see `design.draw`.
+        target_precision: see `draw.draw`.
         new: draw another one though one is open or done.
         root: where releases are; None = the workspace's own.
 
@@ -105,14 +109,13 @@ def open_table_audit(
         InputError: the table holds no flags.
     """
     folder = table_folder(sheet)
-    digest = runs.digest_file(table) if table.is_file() else ""
     if folder.exists():
         audit = store.read(folder)
-        if audit.design.subject.get("table_sha256") != digest:
+        if not is_audited(table, audit.design):
             raise ConfigError(f"{folder} holds the audit of another table. Name another sheet with --csv.")
         return audit, False
     labels = population.of_table(table)
-    subject = {"name": table.name, "table_sha256": digest}
+    subject = {"name": table.name, "table_sha256": runs.digest_file(table)}
     design, membership = draw(labels, subject=subject, budget=budget, seed=seed, target_precision=target_precision)
     return store.record(folder, design, membership), True
 
@@ -164,6 +167,17 @@ def take_sheet(
     """Take the answers of a sheet in; see `take` and `sheet.read_sheet`."""
     answers = read_sheet(audit.design, sheet, reviewer=ledger.reviewer_name(reviewer), classes=classes)
     return take(audit, answers, ledger_folder=ledger_folder, target_precision=target_precision)
+
+
+def take_table_sheet(table: Path, sheet: Path, *, reviewer: str | None, target_precision: float | None) -> Taken:
+    """Take the answers of a sheet in, and write what they make of the risks into the table that was audited.
+
+    Raises:
+        ConfigError: the sheet is of no audit, or the table cannot be written.
+    """
+    audit = store.read(table_folder(sheet))
+    taken = take_sheet(audit, sheet, reviewer=reviewer, ledger_folder=None, target_precision=target_precision)
+    return replace(taken, written=write_back(table, taken.result))
 
 
 def take(

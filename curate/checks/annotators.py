@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,15 @@ import pyarrow as pa
 
 from curate.check import Batches, Check, build_findings, build_statistics
 from curate.checks.annotator_answers import COLUMNS, Answers, answers_of, columns_of, teachers_mean
+from curate.checks.annotator_pairs import INSUFFICIENT, compared_pairs, known_or_why
+from curate.checks.annotator_prone import StandsOut, stand_out
 from curate.checks.emit import Fitted, score_by_label, summarize
-from curate.statistics.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
+from curate.statistics.agreement import fleiss_kappa, krippendorff_alpha
 from curate.statistics.exact import share_interval
 from curate.teachers.consensus import Consensus, error_rates, find_consensus
+from curate.teachers.noise import Ints
 
 NAME = "annotators"
-INSUFFICIENT = "insufficient data"
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def fit(batches: Batches, params: AnnotatorsParams) -> Fitted:
         teachers=teachers_mean(table, answers),
     )
     rows, standing_out = _error_rates(answers, found, params)
-    statistics = [*_whole(answers, found), *rows, *_pairs(answers, params)]
+    statistics = [*_whole(answers, found), *rows, *compared_pairs(answers, params.min_shared, params.max_pairs)]
     return Fitted(
         build_findings(NAME, [*_outvoted(answers, found), *_prone(answers, found, standing_out)]),
         build_statistics(NAME, statistics),
@@ -79,14 +78,14 @@ def _whole(answers: Answers, found: Consensus) -> list[dict[str, Any]]:
     return [
         {"name": "n_annotators", "value": float(len(answers.names)), "n": len(answers.label)},
         {"name": "n_answers_per_image", "value": float(n_answers.mean()), "n": len(n_answers)},
-        _value("krippendorff_alpha", alpha, int(several.sum()), "no image has two answers"),
-        _value(
+        known_or_why("krippendorff_alpha", alpha, int(several.sum()), "no image has two answers"),
+        known_or_why(
             "fleiss_kappa", kappa, len(n_answers), "images do not all have the same number of answers, two or more"
         ),
-        _value("share_unanimous", float(agreed.mean()) if len(agreed) else None, len(agreed), "as above")
+        known_or_why("share_unanimous", float(agreed.mean()) if len(agreed) else None, len(agreed), "as above")
         | ({"low": low, "high": high} if len(agreed) else {}),
         _rate_of_all(answers, found),
-        _value("consensus_quality", float(found.probs.max(axis=1).mean()), len(found.probs), ""),
+        known_or_why("consensus_quality", float(found.probs.max(axis=1).mean()), len(found.probs), ""),
     ]
 
 
@@ -94,35 +93,20 @@ def _rate_of_all(answers: Answers, found: Consensus) -> dict[str, Any]:
     """Return the rate that everybody's answers share; doubts of the others are no errors, so their mean is none."""
     judged = np.flatnonzero(found.has_reference)
     if not len(judged):
-        return _value("error_rate", None, 0, "nobody to hold answers against")
+        return known_or_why("error_rate", None, 0, "nobody to hold answers against")
     rates = error_rates(
         found.own_prob[judged], np.zeros_like(judged), n_annotators=1, n_classes=len(answers.classes)
     )
     value, low, high = (float(ends[0]) for ends in rates)
-    return _value("error_rate", value, len(judged), "") | {"low": low, "high": high}
-
-
-def _value(name: str, value: float | None, n: int, why: str) -> dict[str, Any]:
-    if value is None:
-        return {"name": name, "n": n, "outcome": INSUFFICIENT, "detail": {"why": why}}
-    return {"name": name, "value": value, "n": n}
+    return known_or_why("error_rate", value, len(judged), "") | {"low": low, "high": high}
 
 
 def _error_rates(
     answers: Answers, found: Consensus, params: AnnotatorsParams
 ) -> tuple[list[dict[str, Any]], dict[tuple[int, int], dict[str, Any]]]:
-    """Return the error rate of each annotator and, by (annotator, class), those that stand out.
-
-    On a class that he gives, an answer counts as contradicted where all others of its image together find another
-    class likeliest. An annotator stands out where the exact lower limit of his share is above that of the others on
-    that class even after all classes of all annotators were looked at (Bonferroni), and where his multiple of their share
-    is surely large (`min_ratio`, `min_ratio_low`); where the others err, both rise.
-    """
+    """Return the error rate of each annotator and, by (annotator, class), those that stand out."""
     judged = found.has_reference
-    wrong = judged & (found.others != answers.label)
-    n_by, wrong_by = (np.zeros((len(answers.names), len(answers.classes)), dtype=np.int64) for _ in range(2))
-    np.add.at(n_by, (answers.annotator[judged], answers.label[judged]), 1)
-    np.add.at(wrong_by, (answers.annotator[wrong], answers.label[wrong]), 1)
+    n_by, wrong_by = _contradictions(answers, found)
     rate, low, high = error_rates(
         found.own_prob[judged],
         answers.annotator[judged],
@@ -142,76 +126,51 @@ def _error_rates(
         for who, name in enumerate(answers.names)
         if n_by[who].sum() >= params.min_labels
     ]
-    n_others, wrong_others = n_by.sum(axis=0) - n_by, wrong_by.sum(axis=0) - wrong_by
-    average = np.where(n_others > 0, wrong_others / np.maximum(n_others, 1), 0.0)
-    candidates = np.argwhere(n_by >= params.min_labels)
-    each = ALPHA / max(1, len(candidates))
-    standing_out: dict[tuple[int, int], dict[str, Any]] = {}
-    for who, label in candidates.tolist():
-        n, n_wrong, usual = int(n_by[who, label]), int(wrong_by[who, label]), float(average[who, label])
-        if (
-            usual <= 0
-            or n_wrong / n < params.min_ratio * usual
-            or share_interval(n_wrong, n, alpha=2 * each)[0] <= usual
-        ):
-            continue
-        low_end, high_end = share_interval(n_wrong, n)
-        if low_end < params.min_ratio_low * usual:
-            continue
-        rows.append(
-            {
-                "name": "share_contradicted",
-                "group": f"annotator={answers.names[who]},class={answers.classes[label]}",
-                "value": n_wrong / n,
-                "low": low_end,
-                "high": high_end,
-                "n": n,
-                "detail": {"average": usual, "ratio": n_wrong / n / usual},
-            }
-        )
-        standing_out[who, label] = {
-            "annotator": answers.names[who],
-            "label": answers.classes[label],
-            "ratio": round(n_wrong / n / usual, 1),
-            "ratio_low": round(low_end / usual, 1),
-            "ratio_high": round(high_end / usual, 1),
-            "n_wrong": n_wrong,
-            "n": n,
-            "average": round(usual, 3),
-        }
-    return rows, standing_out
+    prone = stand_out(
+        n_by, wrong_by, min_labels=params.min_labels, min_ratio=params.min_ratio, min_ratio_low=params.min_ratio_low
+    )
+    told = {(one.annotator, one.label): _told(one, answers) for one in prone}
+    return [*rows, *(_prone_row(one, answers) for one in prone)], told
 
 
-def _pairs(answers: Answers, params: AnnotatorsParams) -> list[dict[str, Any]]:
-    """Return how far pairs agree and on which classes they do not, those with most images in common first."""
-    by_image: dict[int, list[int]] = {}
-    n_answers = np.bincount(answers.image)
-    for row in np.flatnonzero(n_answers[answers.image] > 1).tolist():
-        by_image.setdefault(int(answers.image[row]), []).append(row)
-    shared: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for rows in by_image.values():
-        for one, other in combinations(sorted(rows, key=lambda row: (answers.annotator[row], row)), 2):
-            pair = (int(answers.annotator[one]), int(answers.annotator[other]))
-            if pair[0] != pair[1]:
-                shared.setdefault(pair, []).append((int(answers.label[one]), int(answers.label[other])))
-    enough = [(pair, seen) for pair, seen in shared.items() if len(seen) >= params.min_shared]
-    told: list[dict[str, Any]] = []
-    for (one, other), seen in sorted(enough, key=lambda item: (-len(item[1]), item[0]))[: params.max_pairs]:
-        group = f"annotators={answers.names[one]}|{answers.names[other]}"
-        first, second = (np.array(side) for side in zip(*seen, strict=True))
-        n_apart = int((first != second).sum())
-        low, high = share_interval(n_apart, len(seen))
-        most = Counter((a, b) for a, b in seen if a != b).most_common(3)
-        classes = [
-            [answers.classes[a], answers.classes[b], n] for (a, b), n in sorted(most, key=lambda m: (-m[1], m[0]))
-        ]
-        told.append(
-            {"name": "share_disagreement", "group": group, "value": n_apart / len(seen), "low": low, "high": high}
-            | {"n": len(seen), "detail": {"classes": classes}}
-        )
-        kappa = cohen_kappa(first, second, len(answers.classes))
-        told.append({**_value("cohen_kappa", kappa, len(seen), "both gave one class only"), "group": group})
-    return told
+def _contradictions(answers: Answers, found: Consensus) -> tuple[Ints, Ints]:
+    """Return (annotators, classes) of answers that can be judged, and of those that are contradicted.
+
+    On a class that he gives, an answer counts as contradicted where all others of its image together find another
+    class likeliest.
+    """
+    judged = found.has_reference
+    wrong = judged & (found.others != answers.label)
+    n_by, wrong_by = (np.zeros((len(answers.names), len(answers.classes)), dtype=np.int64) for _ in range(2))
+    np.add.at(n_by, (answers.annotator[judged], answers.label[judged]), 1)
+    np.add.at(wrong_by, (answers.annotator[wrong], answers.label[wrong]), 1)
+    return n_by, wrong_by
+
+
+def _prone_row(one: StandsOut, answers: Answers) -> dict[str, Any]:
+    return {
+        "name": "share_contradicted",
+        "group": f"annotator={answers.names[one.annotator]},class={answers.classes[one.label]}",
+        "value": one.n_wrong / one.n,
+        "low": one.low,
+        "high": one.high,
+        "n": one.n,
+        "detail": {"average": one.usual, "ratio": one.n_wrong / one.n / one.usual},
+    }
+
+
+def _told(one: StandsOut, answers: Answers) -> dict[str, Any]:
+    """Return the words of the reason."""
+    return {
+        "annotator": answers.names[one.annotator],
+        "label": answers.classes[one.label],
+        "ratio": round(one.n_wrong / one.n / one.usual, 1),
+        "ratio_low": round(one.low / one.usual, 1),
+        "ratio_high": round(one.high / one.usual, 1),
+        "n_wrong": one.n_wrong,
+        "n": one.n,
+        "average": round(one.usual, 3),
+    }
 
 
 def _outvoted(answers: Answers, found: Consensus) -> list[dict[str, Any]]:

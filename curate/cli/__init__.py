@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from curate import __version__
-from curate.cli import life, machine, people, releases, stages
+from curate.cli import auditing, life, machine, people, releases, stages
 from curate.cli.interrupt import interrupt
 from curate.cli.keep_out import keep_out
 from curate.errors import ConfigError, CurateError, ExitCode
@@ -38,7 +38,7 @@ VERBS: dict[str, tuple[Callable[..., None], ...]] = {  # heading in --help -> ve
         stages.teach,
         stages.flag,
     ),
-    "People and evidence": (people.review, people.audit, people.plant),
+    "People and evidence": (people.review, auditing.audit, people.plant),
     "The life of versions": (
         releases.log,
         releases.show,

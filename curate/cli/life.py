@@ -127,7 +127,7 @@ def where(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say which released versions hold an image, or a subject; exit code 5 where one could not be looked into."""
+    """Say which versions hold an image or a subject; exit code 2: no such path, 5: one could not be looked into."""
     from curate.errors import ConfigError, ExitCode  # noqa: PLC0415 - beside the next
     from curate.manifest import where as looking  # noqa: PLC0415 - pulls in pyarrow
 
@@ -143,6 +143,10 @@ def where(
     terminal.tell(found, lambda: looking.holding_lines(found))
     if found["unread"]:  # what nobody could look into is no "not there"
         raise typer.Exit(ExitCode.VERIFICATION)
+    if (
+        not found["versions"] and wanted.is_only_a_path
+    ):  # a misspelt name; of bytes, ids and subjects it is the answer
+        raise typer.Exit(ExitCode.USAGE)
 
 
 def sign(

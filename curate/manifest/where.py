@@ -40,6 +40,11 @@ class Wanted:
     uri: str | None = None
     subject: str | None = None
 
+    @property
+    def is_only_a_path(self) -> bool:
+        """Whether nothing but a path is looked for, of no file that is here: where no release knows it, it is no name."""
+        return self.uri is not None and not (self.content_sha256 or self.sample_ids or self.subject)
+
 
 def wanted_image(word: str) -> Wanted:
     """Return what a word on the command line means: a sample id, a sha256, an image file, or a path in a release."""

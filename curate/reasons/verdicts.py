@@ -22,6 +22,8 @@ SENTENCES = {
     "gate_below_min": "{statistic} ({group}) is {judged:.4g}; at least {min:g} is needed.",
     "gate_errored": "{statistic} ({group}) could not be computed ({why}), so it does not pass.",
     "gate_insufficient_data": "{statistic} ({group}) is neither passed nor failed: {why}.",
+    "gate_not_known": "{statistic} ({group}) is not known, so its gate does not pass: {why} "
+    "(allow_insufficient: true would let it through).",
     "gate_check_did_not_run": "{statistic} ({group}) has no value, {why}, so its gate does not pass.",
     "gate_without_subject": "{statistic} ({group}) judges nothing here: {why}.",
     "gate_matches_nothing": "No statistic is called {statistic} ({group}), so its gate does not pass.{hint}",

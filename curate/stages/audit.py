@@ -39,7 +39,7 @@ def carry(context: Context, found: Gathered, labels: pa.Table) -> tuple[pa.Table
     with context.run.timed("audit") as timing:
         try:
             audit = read(held[-1])
-            told, proof = _carry(audit, found, labels)
+            told, proof = _carry(audit, found, labels, _flag_risk(context))
         except CurateError as error:
             timing.note = "cannot be used"
             rows = [{"name": "ran", "value": 0.0, "outcome": "errored", "detail": {"message": str(error)}}]
@@ -49,7 +49,15 @@ def carry(context: Context, found: Gathered, labels: pa.Table) -> tuple[pa.Table
     return told, proof
 
 
-def _carry(audit: Audit, found: Gathered, labels: pa.Table) -> tuple[pa.Table, Mapping[str, Any]]:
+def _flag_risk(context: Context) -> float | None:
+    """Return the threshold that the spec sets for flags; None = the fitted cut."""
+    given = context.spec.checks.get("label_noise")
+    return given.get("flag_risk") if isinstance(given, Mapping) else None
+
+
+def _carry(
+    audit: Audit, found: Gathered, labels: pa.Table, flag_risk: float | None
+) -> tuple[pa.Table, Mapping[str, Any]]:
     from curate.audit.design import population_digest  # noqa: PLC0415 - as above
     from curate.audit.population import label_error_findings  # noqa: PLC0415 - as above
     from curate.audit.result import result_of, statistics  # noqa: PLC0415 - as above
@@ -68,6 +76,8 @@ def _carry(audit: Audit, found: Gathered, labels: pa.Table) -> tuple[pa.Table, M
     flags = label_error_findings(found.findings)
     estimates = _of_flags(audit, set(flags["label_id"].filter(flags["flagged"]).to_pylist()))
     proof = {**result.to_json(), "says": "complete", "of_these_flags": estimates.to_json()}
+    if flag_risk is not None:
+        proof["flag_risk"] = flag_risk
     return statistics(estimates, result.agreement, why={}), {"audit": proof}
 
 

@@ -72,9 +72,23 @@ def flag_multi_table(
     width = prob_widths(file, columns, path)
     order, order_from = class_order(file, LABEL, width, classes, path)
     names = tuple(name.removeprefix("prob_") for name in columns)
-    sample = SmallestRows(fit_rows(len(columns), width))
+    model = fit_multi_label(*_sample(file, columns, order, names))
+    warnings = order_warnings(model.moved, len(names), order, {})
+    counts = _write(file, columns, order, model, out, warnings, progress)
+    return _summary(model, names, order, counts, out=out, order_from=order_from, warnings=warnings)
+
+
+def _sample(
+    file: pq.ParquetFile, columns: Sequence[str], classes: Sequence[str], names: Sequence[str]
+) -> tuple[Bools, Sequence[str], Floats]:
+    """Return (n, K) classes that rows have, the teachers, and (n, T, K) what they say, of the rows to fit on.
+
+    Raises:
+        InputError: no row can be judged.
+    """
+    sample = SmallestRows(fit_rows(len(columns), len(classes)))
     n_rows = 0
-    for batch in _batches(file, columns, order):
+    for batch in _batches(file, columns, classes):
         keys = order_keys(batch.ids, len(batch.given), first_row=batch.first_row)
         near = np.flatnonzero((keys <= sample.ceiling) & (batch.problem == ""))
         sample.add(
@@ -82,17 +96,27 @@ def flag_multi_table(
         )
         n_rows += len(batch.given)
     found = sample.rows()
-    given, probs = found or (np.zeros((0, width), dtype=bool), np.zeros((0, len(columns), width)))
+    given, probs = found or (np.zeros((0, len(classes)), dtype=bool), np.zeros((0, len(columns), len(classes))))
     if n_rows and not len(given):
         raise InputError(
-            f"None of the {n_rows} rows can be judged: each needs a list of the classes {', '.join(order[:10])} and "
-            "probabilities between 0 and 1. Give the classes in the order of the probabilities with --classes."
+            f"None of the {n_rows} rows can be judged: each needs a list of the classes {', '.join(classes[:10])} "
+            "and probabilities between 0 and 1. Give the classes in the order of the probabilities with --classes."
         )
-    model = fit_multi_label(given, names, probs)
-    warnings = order_warnings(model.moved, len(names), order, {})
-    counts = _write(file, columns, order, model, out, warnings, progress)
-    rates = {name: m.noise_rate for name, m in zip(order, model.models, strict=True) if m is not None}
-    silent = [name for name, m in zip(order, model.models, strict=True) if m is None]
+    return given, names, probs
+
+
+def _summary(
+    model: MultiLabelModel,
+    names: Sequence[str],
+    classes: Sequence[str],
+    counts: tuple[int, int, int],
+    *,
+    out: Path,
+    order_from: str,
+    warnings: tuple[Mapping[str, Any], ...],
+) -> FlagSummary:
+    rates = {name: m.noise_rate for name, m in zip(classes, model.models, strict=True) if m is not None}
+    silent = [name for name, m in zip(classes, model.models, strict=True) if m is None]
     left = f"; not judged for lack of rows: {', '.join(silent)}" if silent else ""
     why = (
         "several labels a row: a channel for each class, its rates drawn to those of all classes; "
@@ -108,7 +132,7 @@ def flag_multi_table(
         why=why,
         risk_kind=RISK_KIND,
         transition={},
-        classes=tuple(order),
+        classes=tuple(classes),
         out=out,
         order_from=order_from,
         by_class=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -23,7 +24,9 @@ def feature_groups(
 
 
 def same_answers(probs: Floats, answered: Bools) -> tuple[int, ...]:
-    """Return for each teacher the first one that gives the same answers: a copy is no second opinion.
+    """Return for each teacher the first one of those that give the same answers: a copy is no second opinion.
+
+    A copy of a copy is one too, also where rounding has made it differ from the first.
 
     Args:
         probs: (T, N, K).
@@ -35,7 +38,12 @@ def same_answers(probs: Floats, answered: Bools) -> tuple[int, ...]:
         both = known[:, one] & known[:, other]
         return bool(both.any()) and bool((np.abs(few[one, both] - few[other, both]) <= _SAME).all())
 
-    return tuple(next((first for first in range(place) if alike(first, place)), place) for place in range(len(few)))
+    first = list(range(len(few)))
+    for one, other in combinations(range(len(few)), 2):
+        if first[one] != first[other] and alike(one, other):
+            joined = {first[one], first[other]}
+            first = [min(joined) if of in joined else of for of in first]
+    return tuple(first)
 
 
 def independence(groups: Sequence[int], n_given: int, *, told: bool, n_copies: int = 0) -> tuple[bool, str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from curate.adapters.execution import map_shards
-from curate.errors import ConfigError, TooFewRowsError, did_you_mean
+from curate.errors import TooFewRowsError
 from curate.schema import canonical_json
 from curate.spec import ProbesSpec
 from curate.teachers.class_names import named
@@ -47,15 +47,9 @@ class Probes:
         """Judge every label row.
 
         Raises:
-            ConfigError: an unknown classifier or features.
+            ConfigError: unknown features.
             InputError: too few rows or families for the folds.
         """
-        for name in self.spec.classifiers:
-            if name not in CLASSIFIERS:
-                hint = did_you_mean(name, CLASSIFIERS)
-                raise ConfigError(
-                    f"There is no probe {name!r}. Classifiers: {', '.join(CLASSIFIERS)}. {hint}".rstrip()
-                )
         features = image_features(self.spec.features, request)
         if request.independent:
             return self._answer_each(features, request)

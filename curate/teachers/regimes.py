@@ -67,45 +67,54 @@ def fit_independent(fit: Answers, said: str) -> FlagModel:
     channel, likelihood = fit_log_weights(logs, fit.answered, fit.given, transition)
     odds = log_odds_wrong(log_pool(logs, fit.answered, channel), fit.given, transition)
     channel_rate = _channel_estimate(odds, "channel with confident counts")
-    estimates = {
-        "pairwise": pairwise,
-        "confident_counts": binomial_rate(confident, n_rows, "counts of confident answers"),
-        "channel": channel_rate,
-    }
-    floor = believed.channel
-    if floor is not None:
-        estimates["floor"] = binomial_rate(
-            floor.rate, n_rows, f"likelihood of a channel ({floor.kind}); {BOUND_IF_SURE}"
-        )
+    estimates = _estimates(pairwise, confident, channel_rate, believed.channel, n_rows)
     model = FlagModel(
         "independent", "channel", said, (), channel, tau, 0.0, channel, np.round(transition, 9),
         pairwise if pairwise.estimate is not None else channel_rate, estimates, (), n_rows, n_classes,
     )  # fmt: skip
+    floor = believed.channel
     if floor is not None and believed.explains:
         odds = log_odds_wrong(log_pool(logs, fit.answered, floor.weights), fit.given, floor.transition)
-        why = f"{said}; what is not their own error is explained by {_CHANNELS[floor.kind]}"
-        return _with_channel(replace(model, cut=_channel_cut(floor, odds)), floor, why)
+        return _with_channel(replace(model, cut=_channel_cut(floor, odds)), floor)
+    explained = likelihood > plain_likelihood + 0.5 * np.log(n_rows)
     if upper < _WEAK_SHARE * disagree:
         why = f"{said}; at least a third of their disagreements are their own errors"
         model = replace(model, why=why, noise_rate=_up_to(pairwise, rate))
         return _fit_weak(fit, model, rate, disagree, _of(upper, believed))
-    explained = likelihood > plain_likelihood + 0.5 * np.log(n_rows) and channel_rate.estimate is not None
-    at_most = (
-        rate / _CHANNEL_SHARE if floor is not None else 1.0
-    )  # weak teachers' counts call their own errors noise
+    # weak teachers' counts call their own errors noise
+    at_most = rate / _CHANNEL_SHARE if floor is not None else 1.0
     if explained and _CHANNEL_SHARE * rate <= (channel_rate.estimate or 0.0) <= at_most:
         why = f"{said}; noise by class explains the disagreement, so the posterior is cut at one half"
         return replace(model, why=why, noise_rate=_joined(channel_rate, pairwise))
-    pair_rate, rate = rate, rate + believed.share * _habit_weight(upper, disagree) * (disagree - upper)
+    return _fit_between(fit, replace(model, weights=plain), believed, upper, disagree)
+
+
+def _estimates(
+    pairwise: NoiseRate, confident: float, channel: NoiseRate, floor: Mixture | None, n_rows: int
+) -> dict[str, NoiseRate]:
+    found = {
+        "pairwise": pairwise,
+        "confident_counts": binomial_rate(confident, n_rows, "counts of confident answers"),
+        "channel": channel,
+    }
+    if floor is not None:
+        method = f"likelihood of a channel ({floor.kind}); {BOUND_IF_SURE}"
+        found["floor"] = binomial_rate(floor.rate, n_rows, method)
+    return found
+
+
+def _fit_between(fit: Answers, model: FlagModel, believed: Support, upper: float, disagree: float) -> FlagModel:
+    """Cut the margin at a rate between what pairs imply, as far as that is believed, and all disagreements."""
+    pair_rate, whole = believed.share * upper, believed.share > _WHOLE
+    rate = pair_rate + believed.share * _habit_weight(upper, disagree) * (disagree - upper)
+    pairwise = model.estimates["pairwise"]
     why = (
-        f"{said}; noise by class does not explain the disagreement, so the margin is cut at the rate {rate:.3f}, "
+        f"{model.why}; noise by class does not explain the disagreement, so the margin is cut at the rate {rate:.3f}, "
         f"between pairwise agreement and the share of disagreements{_of(upper, believed)}"
     )
-    whole = believed.share > _WHOLE
-    model = replace(
-        model, why=why, noise_rate=_between(pairwise, rate, disagree) if whole else _up_to(pairwise, rate)
-    )
-    return _fit_margin(fit, replace(model, weights=plain), rate, (pair_rate, disagree), 1.0 if whole else np.inf)
+    noise_rate = _between(pairwise, rate, disagree) if whole else _up_to(pairwise, rate)
+    model = replace(model, why=why, noise_rate=noise_rate)
+    return _fit_margin(fit, model, rate, (pair_rate, disagree), 1.0 if whole else np.inf)
 
 
 def _fit_unbelieved(fit: Answers, said: str, believed: Support, disagree: float) -> FlagModel:
@@ -120,9 +129,10 @@ def _fit_unbelieved(fit: Answers, said: str, believed: Support, disagree: float)
     return _fit_weak(fit, model, float((distance >= 0).mean()), disagree, ", as many as that flags")
 
 
-def _with_channel(model: FlagModel, channel: Mixture, why: str) -> FlagModel:
+def _with_channel(model: FlagModel, channel: Mixture) -> FlagModel:
     transition = np.round(channel.transition, 9)
     rate = _joined(model.estimates["floor"], model.estimates["pairwise"])
+    why = f"{model.why}; what is not their own error is explained by {_CHANNELS[channel.kind]}"
     return replace(
         model,
         why=why,

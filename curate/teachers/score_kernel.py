@@ -223,7 +223,48 @@ def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, pr
         probs: the part's (n, K) probabilities of all teachers.
     """
     y = np.where(out.outside[part], 0, given)
-    n_kept, bad, first_cells = len(plan.kept), out.bad_teacher[part], np.arange(len(y)) * plan.model.n_classes
+    said = _pooled(plan, room, y, probs, out.bad_teacher[part])
+    found = judge(plan, room, y, said.at_given.T, said.answered.T)
+    distance = found.distance
+    if plan.model.offsets.size:
+        distance = beyond(distance, plan.model.offsets[y])
+    differs = found.doubt | (distance >= 0)
+    suggested = np.where(differs, found.best, y)
+    n_answered = said.answered.sum(axis=0)
+    usable = ~out.outside[part] & (out.bad_teacher[part] < 0) & (n_answered > 0)
+    cells = np.arange(len(y)) * plan.model.n_classes + suggested
+    at_suggested = np.stack([probs[teacher].reshape(-1).take(cells) for teacher in plan.kept]).astype(np.float32)
+
+    def put(column: Floats | Ints | Bools, values: Floats | Ints | Bools) -> None:
+        np.copyto(column[part], values, where=usable, casting="same_kind")
+
+    def mean(values: Floats) -> Floats:
+        return np.asarray(np.where(said.answered, values, np.float32(0)).sum(axis=0) / np.maximum(n_answered, 1))
+
+    put(out.judged, usable)
+    put(out.risk, 0.5 + 0.5 * distance / (1.0 + np.abs(distance)))
+    put(out.flagged, distance >= 0)
+    put(out.suggested, suggested)
+    put(out.suggested_prob, np.where(differs, found.prob_best, found.prob_given))
+    put(out.n_agree, ((at_suggested >= said.top) & said.answered).sum(axis=0))
+    put(out.n_teachers, n_answered)
+    put(out.suggested_mean, mean(at_suggested / said.total))
+    put(out.given_mean, mean(said.at_given))
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """(T, n) each, of the kept teachers: whether they answered, p(given label), the sum and the top as they stand."""
+
+    answered: Bools
+    at_given: Floats
+    total: Floats
+    top: Floats
+
+
+def _pooled(plan: Plan, room: Room, y: Ints, probs: Sequence[Floats], bad: Ints) -> _Said:
+    """Check what every teacher says of the part, and add it to the pools of `room`; `bad` as in `validity`."""
+    n_kept, first_cells = len(plan.kept), np.arange(len(y)) * plan.model.n_classes
     answered = np.empty((n_kept, len(y)), dtype=bool)
     at_given, total, top = np.empty((3, n_kept, len(y)), dtype=np.float32)
     for teacher, answers in enumerate(probs):
@@ -238,30 +279,5 @@ def score_part(plan: Plan, room: Room, out: Scores, part: slice, given: Ints, pr
         answered[place], total[place], top[place] = valid, sums, highest(values)
         np.divide(values.reshape(-1).take(first_cells + y), sums, out=at_given[place])
         add_to_pools(plan, room, place, values, valid)
-    kept = [probs[teacher] for teacher in plan.kept]
-    share_out(plan, room, kept, answered.T)
-    found = judge(plan, room, y, at_given.T, answered.T)
-    distance = found.distance
-    if plan.model.offsets.size:
-        distance = beyond(distance, plan.model.offsets[y])
-    differs = found.doubt | (distance >= 0)
-    suggested = np.where(differs, found.best, y)
-    n_answered = answered.sum(axis=0)
-    usable = ~out.outside[part] & (bad < 0) & (n_answered > 0)
-    at_suggested = np.stack([p.reshape(-1).take(first_cells + suggested) for p in kept]).astype(np.float32)
-
-    def put(column: Floats | Ints | Bools, values: Floats | Ints | Bools) -> None:
-        np.copyto(column[part], values, where=usable, casting="same_kind")
-
-    def mean(values: Floats) -> Floats:
-        return np.asarray(np.where(answered, values, np.float32(0)).sum(axis=0) / np.maximum(n_answered, 1))
-
-    put(out.judged, usable)
-    put(out.risk, 0.5 + 0.5 * distance / (1.0 + np.abs(distance)))
-    put(out.flagged, distance >= 0)
-    put(out.suggested, suggested)
-    put(out.suggested_prob, np.where(differs, found.prob_best, found.prob_given))
-    put(out.n_agree, ((at_suggested >= top) & answered).sum(axis=0))
-    put(out.n_teachers, n_answered)
-    put(out.suggested_mean, mean(at_suggested / total))
-    put(out.given_mean, mean(at_given))
+    share_out(plan, room, [probs[teacher] for teacher in plan.kept], answered.T)
+    return _Said(answered, at_given, total, top)

@@ -9,7 +9,7 @@ import pytest
 from audit_world import World, world
 
 from curate.audit.answers import Answer
-from curate.audit.design import draw
+from curate.audit.draw import draw
 from curate.audit.estimate import Counted, estimate, estimates
 from curate.audit.threshold import certify, place
 from curate.statistics.exact import Cell

@@ -12,7 +12,8 @@ from audit_world import world
 from curate import schema
 from curate.audit import store
 from curate.audit.answers import Answer, agreement, read_verdict
-from curate.audit.design import Design, draw
+from curate.audit.design import Design
+from curate.audit.draw import draw
 from curate.audit.population import of_labels
 from curate.audit.sheet import COLUMNS, read_sheet, write_sheet
 from curate.errors import ConfigError, InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 from audit_world import world
 
 from curate.audit import store
-from curate.audit.design import draw
+from curate.audit.draw import draw
 from curate.governance.derived import clear_audits
 from curate.governance.journal import Erasure
 from curate.runs import Workspace, write_text

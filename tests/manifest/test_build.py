@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from curate import schema
-from curate.check import build_statistics
+from curate.check import STATISTICIANS, build_statistics
 from curate.errors import InputError
 from curate.manifest import publish, verify
 from curate.manifest.build import build_release
@@ -152,6 +152,8 @@ def test_own_statistics_and_gates_stand_in_the_evidence(world: Worlds) -> None:
     assert values["release.share_excluded"] == pytest.approx(3 / 14)
     assert values["ingest.share_out"] == pytest.approx(1 / 13)
     assert values["release.share_relabeled"] == pytest.approx(1 / 11)
+    own = {name.removeprefix("release.") for name in values if name.startswith("release.")}
+    assert own == set(STATISTICIANS["release"])  # what gates may name
     assert release.gates.outcome == release.head["gates"] == release.evidence["gates"]["outcome"] == "failed"
     lenient = Policy(gates=(Gate(statistic="release.share_excluded", max=0.5),), use_default_gates=False)
     assert world(policy=lenient).release().gates.outcome == "passed"

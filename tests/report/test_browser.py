@@ -62,6 +62,38 @@ def test_the_page_is_whole(
     page.close()
 
 
+WORDS_OVER_LINES = """() => [...document.querySelectorAll('td:not(.mono), th')].flatMap(cell => {
+    const found = [], texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let text; (text = texts.nextNode()); )
+        for (const word of text.data.matchAll(/[\\p{L}\\p{N}_.,%]+/gu)) {
+            const range = document.createRange();
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            const lines = new Set([...range.getClientRects()].map(box => Math.round(box.top)));
+            if (lines.size > 1) found.push(word[0]);
+        }
+    return found; })"""
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("name", ["shapes", "street"])
+def test_no_word_of_a_table_is_broken(
+    browser: Any,  # noqa: ANN401 - playwright's
+    request: pytest.FixtureRequest,
+    name: str,
+    width: int,
+) -> None:
+    run: RunResult = request.getfixturevalue(name)
+    assert run.report is not None
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(run.report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert page.evaluate("document.querySelectorAll('td:not(.mono)').length") > 30
+    assert page.evaluate(WORDS_OVER_LINES) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # what is too wide scrolls within itself
+    page.close()
+
+
 def test_text_stands_out_from_its_ground(browser: Any, shapes: RunResult) -> None:  # noqa: ANN401 - playwright's
     assert shapes.report is not None
     for scheme in ("light", "dark"):
