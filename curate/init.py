@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +38,13 @@ class WrittenSpec:
             "remarks": list(self.remarks),
         }
 
-    def lines(self) -> list[str]:
-        """Return it for people."""
+    def lines(self, options: str = "") -> list[str]:
+        """Return it for people; `options` go into the command that follows."""
         told = [f"Recognised: {self.format}", *self.remarks, f"Spec → {self.file}"]
         if self.blanks:
             told.append(f"Fill in what only you can know (marked {MISSING}): {', '.join(self.blanks)}")
-        told.append(f"Then: curate run {self.file.name if self.file.parent == Path.cwd() else self.file}")
+        file = self.file.name if self.file.parent == Path.cwd() else str(self.file)
+        told.append(f"Then: curate run {shlex.quote(file)}{options}")
         return told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def _task_meant(table: Path | None) -> str | None:
     reads = {"detection": "a COCO file", "tracking": "a MOT file", "segmentation": "a folder of masks"}[task]
     return (
         f"{table} is no table: without --task, curate flag reads a TABLE.parquet of classes. Is it {reads}? Then: "
-        f"curate flag --task {task} --labels {table} --teacher NAME=PATH --out FLAGS.parquet"
+        f"curate flag --task {task} --labels {shlex.quote(str(table))} --teacher NAME=PATH --out FLAGS.parquet"
     )
 
 

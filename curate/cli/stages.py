@@ -18,6 +18,7 @@ from curate.cli.terminal import (
     WorkersOption,
     WorkspaceOption,
     listening,
+    place_of,
     terminal_for,
 )
 from curate.errors import ExitCode
@@ -171,9 +172,10 @@ def init(
     quiet: QuietOption = False,
 ) -> None:
     """Recognise the format of a folder or file and write a commented spec that runs."""
-    del workspace
+    from curate.commands import workspace_option  # noqa: PLC0415 - `curate --help` needs none of it
     from curate.init import write_spec  # noqa: PLC0415 - pulls in the formats
 
     terminal = terminal_for(as_json, quiet)
     written = write_spec(path, out=out, force=force)
-    terminal.tell(written.to_json(), written.lines)
+    there = workspace_option(place_of(workspace))
+    terminal.tell(written.to_json(), lambda: written.lines(there))
