@@ -210,3 +210,12 @@ def test_a_run_publishes_where_the_spec_or_the_option_says(finished: e2e.Finishe
     wrong = e2e.call("run", spec, "--workspace", copy, "--no-review", "--manifests", "ftp://x/y", "--json")
     assert wrong.code == 2
     assert "s3://BUCKET/PREFIX" in wrong.json["error"]
+
+
+def test_diff_and_tag_refuse_a_manifest_that_was_edited(workspace: Path, finished: e2e.Finished) -> None:
+    edit_manifest(workspace / "manifests" / "pets" / "versions" / finished.id)
+    for asked in (("diff", "pets@v1", "pets@v2"), ("diff", "pets@v2", "pets@v1"), ("tag", "pets@v1", "gold")):
+        code, told = call(workspace, *asked)
+        assert code == 5
+        assert "manifest.json is not what its ID promises" in str(told["error"])
+    assert call(workspace, "tag", "pets@v2", "gold")[0] == 0

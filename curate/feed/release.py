@@ -21,7 +21,7 @@ from curate.manifest.place import Place, parquet_file, place_of
 from curate.manifest.read import load_evidence, load_manifest, load_table
 from curate.manifest.read_ignored import load_ignored
 from curate.manifest.soft_layout import Layout
-from curate.manifest.stale import refuse_other_classes, refuse_other_teachers
+from curate.manifest.stale import refuse_missing_teachers, refuse_other_classes, refuse_other_teachers
 from curate.manifest.used import record_use
 from curate.manifest.verify import file_promises, require
 from curate.recorded import last_run
@@ -260,6 +260,7 @@ def _soft(path: Place, manifest: Mapping[str, Any], soft: str, teachers: Sequenc
             return None
         raise ConfigError("The version holds no soft labels. Publish one with `soft_labels: true` in the policy.")
     _refuse_not_stored(soft, told)
+    refuse_missing_teachers(told["teachers"], [card["name"] for card in teachers])
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
     table = load_table(path, manifest, "soft")
@@ -273,6 +274,7 @@ def _class_maps(
 ) -> MapReader:
     told = manifest["soft_masks"]
     _refuse_not_stored(soft, told)
+    refuse_missing_teachers(told["teachers"], [card["name"] for card in teachers])
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
     parts = [path / one["path"] for one in manifest["files"] if one["path"].startswith("soft_masks/")]
