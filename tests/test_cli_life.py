@@ -70,7 +70,7 @@ def test_the_life_of_a_version(workspace: Path, finished: e2e.Finished, tmp_path
     assert "wrong license" in str(told["error"])
     asked = ("export", "pets@gold", "--format", "csv", "--out", tmp_path / "out", "--retracted", "--images", "none")
     assert call(workspace, *asked)[0] == 0
-    assert call(workspace, "gc") == (0, {"removed": {"pets": []}})
+    assert call(workspace, "gc") == (0, {"removed": {"pets": []}, "unlisted": {}})
     kinds = [entry["kind"] for entry in call(workspace, "log", "pets")[1]["versions"]]  # type: ignore[attr-defined]
     assert kinds == ["retract", "rollback", "tag", "publish", "publish"]
     entries = call(workspace, "log", "pets")[1]["versions"]
