@@ -17,7 +17,7 @@ from curate.adapters.execution import default_workers
 from curate.errors import ExitCode, InputError
 from curate.evaluation import against_truth
 from curate.governance.journal import refuse_half_erased
-from curate.ingest import Ingested
+from curate.ingest import Ingested, Media
 from curate.ingest.media import open_media
 from curate.manifest.build import Release
 from curate.manifest.place import place_of
@@ -137,18 +137,7 @@ def _recorded_place(place: runs.Workspace) -> str:
 
 def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult:
     steps = STAGES[: STAGES.index(until) + 1]
-    ingested = read.ingest(context)
-    found = Gathered(ingested.samples, ingested.labels, ingested.outcomes, ingested.classes)
-    if ingested.annotations is not None:
-        found.annotations = ingested.annotations
-    refuse_nothing(found.samples, found.outcomes, "could be used")
-    media = open_media(context.source_root, context.run.workspace.media)
-    if "scan" in steps:
-        found.scan = read.scan(context, found.samples, media)
-        read.withhold_erased(context, found)
-        found.given = found.labels
-        found.view = views.samples_view(found.samples, found.scan)
-        _refuse_all_unreadable(found)
+    found, media = _take_in(context, scanned="scan" in steps)
     if "check" in steps:
         examine.check_images(context, found)
         examine.check_labels(context, found, after_teachers=False)
@@ -156,36 +145,57 @@ def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult
         found.predictions = teach.teach(context, found.view, found.labels, found.classes, media)
         found.statistics = pa.concat_tables([found.statistics, found.predictions.statistics])
     if "flag" in steps:
-        examine.check_labels(context, found, after_teachers=True)
-        examine.check_tags(context, found)
-        examine.check_boxes(context, found)
-        examine.check_regions(context, found)
-        examine.check_annotations(context, found)
+        examine.check_against_teachers(context, found)
         found.statistics = pa.concat_tables([found.statistics, against_truth(found.labels, found.findings)])
     if "review" in steps:
-        found.decisions = reviewing.recall(context, enabled=with_review)
-        found.add_labels(*added_tags(found.view, found.labels, found.findings, found.decisions))
-        found.take_drawn_boxes()
-        found.take_decided_regions()
-        found.add(held_back(found.view, found.readable_labels, found.findings, context.spec.policy))
-        statistics, proof = auditing.carry(context, found, found.readable_labels)
-        found.statistics = pa.concat_tables([found.statistics, statistics])
-        found.evidence |= proof
-        found.verdicts = decide(
-            found.view, found.readable_labels, found.findings, context.spec.policy, found.decisions
-        )
+        _decide(context, found, recalled=with_review)
         if with_review:
             reviewing.show(context, found, media)
     release = releasing.build(context, found) if "manifest" in steps else None
-    published = None
-    if release is not None:
-        with context.run.timed("manifest") as timing:
-            published = publish(release, context.run.workspace.published_at, context.run.workspace.name)
-            timing.note = f"v{published.number} ({published.id[:7]}){'' if published.is_new else ', unchanged'}"
+    published = None if release is None else _publish(context, release)
     report = None
     if "report" in steps and release is not None and published is not None:
         report = releasing.write_report(context, found, published, media)
     return _result(context, found, release, published, report)
+
+
+def _take_in(context: Context, *, scanned: bool) -> tuple[Gathered, Media]:
+    """Return what the source says, measured where that is asked for, and who reads its images."""
+    ingested = read.ingest(context)
+    found = Gathered(ingested.samples, ingested.labels, ingested.outcomes, ingested.classes)
+    if ingested.annotations is not None:
+        found.annotations = ingested.annotations
+    refuse_nothing(found.samples, found.outcomes, "could be used")
+    media = open_media(context.source_root, context.run.workspace.media)
+    if scanned:
+        found.scan = read.scan(context, found.samples, media)
+        read.withhold_erased(context, found)
+        found.given = found.labels
+        found.view = views.samples_view(found.samples, found.scan)
+        _refuse_all_unreadable(found)
+    return found, media
+
+
+def _decide(context: Context, found: Gathered, *, recalled: bool) -> None:
+    """Hold findings against people, the cap and the policy: one verdict a row."""
+    policy = context.spec.policy
+    found.decisions = reviewing.recall(context, enabled=recalled)
+    found.add_labels(*added_tags(found.view, found.labels, found.findings, found.decisions))
+    found.take_drawn_boxes()
+    found.take_decided_regions()
+    labels = found.readable_labels
+    found.add(held_back(found.view, labels, found.findings, policy))
+    statistics, proof = auditing.carry(context, found, labels)
+    found.statistics = pa.concat_tables([found.statistics, statistics])
+    found.evidence |= proof
+    found.verdicts = decide(found.view, labels, found.findings, policy, found.decisions)
+
+
+def _publish(context: Context, release: Release) -> Published:
+    with context.run.timed("manifest") as timing:
+        published = publish(release, context.run.workspace.published_at, context.run.workspace.name)
+        timing.note = f"v{published.number} ({published.id[:7]}){'' if published.is_new else ', unchanged'}"
+    return published
 
 
 def refuse_nothing(samples: pa.Table, outcomes: pa.Table, what: str) -> None:

@@ -49,8 +49,9 @@ class Gathered:
     @property
     def readable_labels(self) -> pa.Table:
         """The labels whose image could be decoded; the others are excluded with their image's reason."""
-        good = views.readable(self.view)["sample_id"].combine_chunks()
-        return self.all_labels.filter(pc.is_in(self.all_labels["sample_id"], value_set=good))
+        good = views.readable(self.view.select(["sample_id", "error_code", "content_sha256"]))
+        labels = self.all_labels
+        return views.kept(labels, pc.is_in(labels["sample_id"], value_set=good["sample_id"].combine_chunks()))
 
     @property
     def all_labels(self) -> pa.Table:
@@ -83,7 +84,7 @@ class Gathered:
     def _set_aside(self, is_answered: pa.Array | pa.ChunkedArray) -> None:
         """Keep findings that people answered for whoever shows decisions; nothing waits for them any more."""
         self.answered = pa.concat_tables([self.answered, self.findings.filter(is_answered)])
-        self.findings = self.findings.filter(pc.invert(is_answered))
+        self.findings = views.kept(self.findings, pc.invert(is_answered))
 
     def add(self, result: CheckResult) -> None:
         """Add what checks found."""

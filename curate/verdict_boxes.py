@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from curate.verdict_rows import Floats, Mask, take_or_null
 SAME_PLACE = 0.5  # IoU from which on a person's box and a suggested one are about the same place
 ADDS = ("accept", "note")
 LEFT_OUT = "missing_label"  # issue of an image with several labels that lacks one
+PLACES = "n_places"  # argument of a finding at a label: in how many frames (`related_ids`) its track misses a box
 TRACKS = "track_"  # what issues begin with that are about the labels of a track
 
 
@@ -106,17 +108,42 @@ def answered(findings: pa.Table, decisions: pa.Table, samples: pa.Table) -> Mask
         decisions: those that stand, in ledger order.
         samples: sample_id and content_sha256 by row; a row for each sample, or several.
     """
-    settled = np.zeros(findings.num_rows, dtype=bool)
+    chosen = _about_places(decisions, samples)
+    return _answered_places(findings, chosen) | _answered_tracks(findings, chosen)
+
+
+def _about_places(decisions: pa.Table, samples: pa.Table) -> pa.Table:
+    """Return the decisions that hold a box and were made for the bytes of their sample."""
     chosen = decisions.filter(pc.is_valid(decisions["to_bbox"]))
-    if not chosen.num_rows:
-        return settled
     at = pc.index_in(chosen["sample_id"], value_set=samples["sample_id"].combine_chunks())
     chosen, row = chosen.filter(pc.is_valid(at)), at.drop_null().to_numpy().astype(np.int64)
+    if not chosen.num_rows:
+        return chosen
     stale = stale_pairs(chosen, np.arange(chosen.num_rows), samples["content_sha256"], row)
-    chosen = chosen.filter(pa.array(~stale))
-    settled |= _answered_places(findings, chosen)
-    settled |= _answered_tracks(findings, chosen)
-    return settled
+    return chosen.filter(pa.array(~stale))
+
+
+def decided_places(decisions: pa.Table, samples: pa.Table) -> set[tuple[str, str]]:
+    """Return (sample, track) of every place at which a person answered whether the track misses a box there.
+
+    The arguments are those of `answered`.
+    """
+    chosen = _about_places(decisions, samples)
+    rows = chosen.filter(pc.is_valid(chosen["to_track_id"]))
+    return set(zip(rows["sample_id"].to_pylist(), rows["to_track_id"].to_pylist(), strict=True))
+
+
+def without_places(
+    arguments: Mapping[str, Any], erased: Collection[str], decided: Collection[tuple[str, str]]
+) -> dict[str, Any]:
+    """Return the arguments of a finding about a track that misses boxes, after some of these frames were erased.
+
+    A place that had its answer needs none any more; one that had none stays open, since nobody can answer it now.
+    """
+    if PLACES not in arguments:
+        return dict(arguments)
+    n_answered = sum((one, arguments.get("track")) in decided for one in erased)
+    return {**arguments, PLACES: arguments[PLACES] - n_answered}
 
 
 def _answered_places(findings: pa.Table, decisions: pa.Table) -> Mask:
@@ -143,12 +170,12 @@ def _answered_tracks(findings: pa.Table, decisions: pa.Table) -> Mask:
     """Return which findings at a label of a track had all the places answered at which the track misses a box."""
     settled = np.zeros(findings.num_rows, dtype=bool)
     at_label = pc.and_(pc.is_valid(findings["label_id"]), pc.starts_with(findings["issue"], TRACKS))
-    at_label = pc.and_(at_label, pc.is_valid(findings["related_ids"]))
+    at_label = pc.and_(at_label, pc.match_substring(findings["reason_args"], f'"{PLACES}"'))
     about = set(zip(decisions["sample_id"].to_pylist(), decisions["to_track_id"].to_pylist(), strict=True))
     for at in np.flatnonzero(at_label.to_numpy(zero_copy_only=False)).tolist():
         args = json.loads(findings["reason_args"][at].as_py())
-        frames = findings["related_ids"][at].as_py()  # fewer than there were, where one was erased
-        whole = len(frames) == args.get("n_places")
+        frames = findings["related_ids"][at].as_py() or []
+        whole = len(frames) == args[PLACES]  # fewer, where one was erased that had no answer
         settled[at] = whole and all((one, args.get("track")) in about for one in frames)
     return settled
 

@@ -12,8 +12,15 @@ from curate import schema
 from curate.errors import StageError
 
 
+def kept(table: pa.Table, keep: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return the rows where `keep` is true: the table itself where that is all, for a copy is as large as it."""
+    return table if pc.all(keep, min_count=0).as_py() else table.filter(keep)
+
+
 def look_up(table: pa.Table, key: str, wanted: pa.ChunkedArray, *, what: str) -> pa.Table:
     """Return the rows of `table` for each of `wanted`, in that order; a key that is not there gives nulls.
+
+    It is the table itself where its rows stand like that already: a copy of all columns is as large as they are.
 
     Raises:
         StageError: `key` is not unique in `table`.
@@ -23,6 +30,8 @@ def look_up(table: pa.Table, key: str, wanted: pa.ChunkedArray, *, what: str) ->
         raise StageError(
             f"{what} must hold each {key} once; some stand twice. This is a defect in curate; report it."
         )
+    if len(keys) == len(wanted) and table[key].equals(wanted):
+        return table
     return table.take(pc.index_in(wanted, value_set=keys))
 
 
@@ -44,7 +53,11 @@ def samples_view(samples: pa.Table, scan: pa.Table) -> pa.Table:
 
 def readable(view: pa.Table) -> pa.Table:
     """Return the rows whose image could be decoded."""
-    return view.filter(pc.and_(pc.is_null(view["error_code"]), pc.is_valid(view["content_sha256"])))
+    return kept(view, _is_readable(view))
+
+
+def _is_readable(view: pa.Table) -> pa.ChunkedArray:
+    return pc.and_(pc.is_null(view["error_code"]), pc.is_valid(view["content_sha256"]))
 
 
 def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | None = None) -> pa.Table:
@@ -55,18 +68,20 @@ def labels_view(labels: pa.Table, samples: pa.Table, predictions: pa.Table | Non
         samples: the samples view.
         predictions: `label_id` and a column a teacher (`schema.TEACHER_PREFIXES`), or None before they have spoken.
     """
-    good = readable(samples)
-    kept = labels.filter(pc.is_in(labels["sample_id"], value_set=good["sample_id"].combine_chunks()))
-    images = look_up(good, "sample_id", kept["sample_id"], what="The samples view")
-    view = kept
+    good = samples["sample_id"].filter(_is_readable(samples)).combine_chunks()
+    view = kept(labels, pc.is_in(labels["sample_id"], value_set=good))
+    images = look_up(samples, "sample_id", view["sample_id"], what="The samples view")
     for name in images.column_names:
         if name not in view.column_names:
             view = view.append_column(name, images[name])
     if predictions is not None:
-        answers = look_up(predictions, "label_id", kept["label_id"], what="The predictions")
-        for name in answers.column_names:
-            if name.startswith((*schema.TEACHER_PREFIXES, schema.NEAREST_PREFIX)):
-                view = view.append_column(answers.schema.field(name), answers[name])
+        said = (*schema.TEACHER_PREFIXES, schema.NEAREST_PREFIX)
+        wanted = [name for name in predictions.column_names if name.startswith(said)]
+        answers = look_up(
+            predictions.select(["label_id", *wanted]), "label_id", view["label_id"], what="The predictions"
+        )
+        for name in wanted:
+            view = view.append_column(answers.schema.field(name), answers[name])
     return view
 
 
@@ -86,7 +101,7 @@ def boxes_view(labels: pa.Table, samples: pa.Table, found: pa.Table, teachers: S
         pc.is_in(labels["task"], value_set=pa.array(["detection", "tracking"])), pc.is_valid(labels["bbox"])
     )
     boxes = labels.filter(is_box)
-    crowd = [bool(flags) and "crowd" in flags for flags in boxes["flags"].to_pylist()]
+    crowd = [any(flag in schema.TO_IGNORE for flag in flags or ()) for flags in boxes["flags"].to_pylist()]
     boxes = boxes.append_column("is_crowd", pa.array(crowd, pa.bool_()))
     view = good.append_column("given_boxes", _listed(boxes, ids, schema.GIVEN_BOX))
     for name in teachers:

@@ -7,14 +7,15 @@ class they take for which is measured on it. TEACHERS has `true_label` and `prob
 same classes. On these, several of the measured annotators answer each image, with their own error rates and the
 measured confusion. So people and teachers are real, and who answered what together is drawn. Printed: accuracy of
 the consensus label, AUROC of its quality for being right, rank correlation of estimated with true error rates over
-annotators with at least 20 answers, and how often curate's interval holds the rate that was drawn from. cleanlab is
-the extra `benchmark`; CROWDLAB refuses data with one answer an image.
+annotators with at least 20 answers, and how often curate's interval holds the rate that was drawn from. Intervals:
+images and annotators drawn again, 200 times, the same draws for all methods. cleanlab is the extra `benchmark`;
+CROWDLAB refuses data with one answer an image.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from curate.teachers.consensus import error_rates, find_consensus
 from curate.teachers.label_columns import prob_matrix
 
 MIN_ANSWERS = 20
+DRAWS = 200
 
 
 def people(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -66,10 +68,56 @@ def crowd(
     return image, who, label
 
 
-def report(name: str, best: np.ndarray, quality: np.ndarray, truth: np.ndarray) -> str:
-    right = best == truth
+@dataclass(frozen=True)
+class Told:
+    """What a method says: each image's class and how sure it is; people's error rates, to a monotone step."""
+
+    best: np.ndarray
+    quality: np.ndarray
+    rates: np.ndarray | None
+
+
+def curate_says(
+    truth: np.ndarray,
+    probs: np.ndarray | None,
+    crowded: tuple[np.ndarray, np.ndarray, np.ndarray],
+    rates: np.ndarray,
+    enough: np.ndarray,
+) -> tuple[Told, float]:
+    """Return what curate says, and how often its intervals hold the rates that were drawn from."""
+    image, who, label = crowded
+    found = find_consensus(image, who, label, n_images=len(truth), n_classes=10, teachers=probs)
+    usable = found.has_reference
+    rate, low, high = error_rates(found.own_prob[usable], who[usable], n_annotators=len(rates), n_classes=10)
+    held = float(np.mean((low <= rates) & (rates <= high), where=enough))
+    return Told(found.probs.argmax(axis=1), found.probs.max(axis=1), rate), held
+
+
+def crowdlab_says(
+    n: int, probs: np.ndarray, crowded: tuple[np.ndarray, np.ndarray, np.ndarray], n_who: int
+) -> Told:
+    from cleanlab.multiannotator import get_label_quality_multiannotator  # noqa: PLC0415 - a benchmark extra
+
+    image, who, label = crowded
+    wide = np.full((n, n_who), np.nan)
+    wide[image, who] = label
+    used = ~np.isnan(wide).all(axis=0)
+    told = get_label_quality_multiannotator(wide[:, used], probs, verbose=False)
+    rates = np.zeros(n_who)
+    rates[np.flatnonzero(used)] = -told["annotator_stats"].sort_index()["annotator_quality"].to_numpy()
+    labels = told["label_quality"]
+    best = labels["consensus_label"].to_numpy().astype(int)
+    return Told(best, labels["consensus_quality_score"].to_numpy(), rates)
+
+
+def measures(
+    told: Told, truth: np.ndarray, rates: np.ndarray, images: np.ndarray, people_: np.ndarray
+) -> np.ndarray:
+    """Return accuracy and AUROC over these images, and the rank correlation over these people."""
+    right, quality = told.best[images] == truth[images], told.quality[images]
     area = roc_auc_score(right, quality) if 0 < right.sum() < len(right) else float("nan")
-    return f"{name} | {right.mean():.4f} | {area:.3f}"
+    rank = spearmanr(told.rates[people_], rates[people_]).statistic if told.rates is not None else float("nan")
+    return np.array([right.mean(), area, rank])
 
 
 def compared(
@@ -77,39 +125,42 @@ def compared(
     probs: np.ndarray | None,
     crowded: tuple[np.ndarray, np.ndarray, np.ndarray],
     rates: np.ndarray,
+    seed: int,
 ) -> list[str]:
+    """Return a line a method, and one of curate less CROWDLAB, with intervals of images and people drawn again."""
     image, who, label = crowded
-    n, k = len(truth), 10
-    counts = np.zeros((n, k))
+    counts = np.zeros((len(truth), 10))
     np.add.at(counts, (image, label), 1)
-    found = find_consensus(image, who, label, n_images=n, n_classes=k, teachers=probs)
-    usable = found.has_reference
-    rate, low, high = error_rates(found.own_prob[usable], who[usable], n_annotators=len(rates), n_classes=k)
     enough = np.bincount(who, minlength=len(rates)) >= MIN_ANSWERS
-    held = np.mean((low <= rates) & (rates <= high), where=enough)
-    mine = f"{spearmanr(rate[enough], rates[enough]).statistic:.3f} | {held:.3f}"
-    lines = [f"{report('curate', found.probs.argmax(axis=1), found.probs.max(axis=1), truth)} | {mine}"]
-    lines.append(
-        f"{report('majority', counts.argmax(axis=1), counts.max(axis=1) / counts.sum(axis=1), truth)} | - | -"
-    )
-    if probs is None or len(image) == n:
-        return lines
-    try:
-        from cleanlab.multiannotator import get_label_quality_multiannotator  # noqa: PLC0415 - a benchmark extra
-    except ImportError:
-        print("cleanlab is not installed: pip install 'curate[benchmark]'", file=sys.stderr)
-        return lines
-    wide = np.full((n, len(rates)), np.nan)
-    wide[image, who] = label
-    used = ~np.isnan(wide).all(axis=0)
-    told = get_label_quality_multiannotator(wide[:, used], probs, verbose=False)
-    labels = told["label_quality"]
-    quality = np.zeros(len(rates))
-    quality[np.flatnonzero(used)] = told["annotator_stats"].sort_index()["annotator_quality"].to_numpy()
-    theirs = f"{spearmanr(-quality[enough], rates[enough]).statistic:.3f} | -"
-    best = labels["consensus_label"].to_numpy().astype(int)
-    lines.append(f"{report('CROWDLAB', best, labels['consensus_quality_score'].to_numpy(), truth)} | {theirs}")
-    return lines
+    mine, held = curate_says(truth, probs, crowded, rates, enough)
+    methods = {
+        "curate": mine,
+        "majority": Told(counts.argmax(axis=1), counts.max(axis=1) / counts.sum(axis=1), None),
+    }
+    if probs is not None and len(image) > len(truth):
+        methods["CROWDLAB"] = crowdlab_says(len(truth), probs, crowded, len(rates))
+    random, people_ = np.random.default_rng(seed), np.flatnonzero(enough)
+    draws = [
+        (random.integers(0, len(truth), len(truth)), random.choice(people_, len(people_))) for _ in range(DRAWS)
+    ]
+    whole = (np.arange(len(truth)), people_)
+    found = {
+        name: np.array([measures(told, truth, rates, *draw) for draw in (whole, *draws)])
+        for name, told in methods.items()
+    }
+    if "CROWDLAB" in found:
+        found["curate less CROWDLAB"] = found["curate"] - found["CROWDLAB"]
+    inside = {"curate": f"{held:.3f}"}
+    return [f"{name} | {' | '.join(shown(values))} | {inside.get(name, '-')}" for name, values in found.items()]
+
+
+def shown(values: np.ndarray) -> list[str]:
+    """Return each column's first value, of all, with the middle 95 % of the others, of the draws."""
+    told = []
+    for column in values.T:
+        low, high = np.nanquantile(column[1:], [0.025, 0.975]) if np.isfinite(column[0]) else (np.nan, np.nan)
+        told.append(f"{column[0]:.4f} ({low:.4f} to {high:.4f})" if np.isfinite(column[0]) else "-")
+    return told
 
 
 def main() -> None:
@@ -131,7 +182,7 @@ def main() -> None:
             truth, probs = teachers(options.teachers, classes, options.images, seed)
             some = np.random.default_rng(seed).permutation(len(rates))[: max(20, options.images // 50)]
             answers = crowd(truth, rates[some], confusion, per_image, seed)
-            for line in compared(truth, probs if with_teachers else None, answers, rates[some]):
+            for line in compared(truth, probs if with_teachers else None, answers, rates[some], seed):
                 print(f"{per_image} | {'yes' if with_teachers else 'no'} | {seed} | {line}", flush=True)
 
 

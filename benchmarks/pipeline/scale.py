@@ -4,8 +4,11 @@
 
     python benchmarks/pipeline/scale.py --n 300000 --classes 100 --review
 
+    python benchmarks/pipeline/scale.py --n 150000 --classes 20 --boxes
+
 Small JPEGs are drawn into Parquet shards (labels of which a tenth is wrong, groups, annotators, splits, one in a hundred
-a copy), with a table of a teacher's probabilities. Each size runs in a process of its own, three times: everything
+a copy), with a table of a teacher's probabilities; with --boxes into a folder beside COCO files of seven boxes an
+image and of two detectors (drawn_boxes.py). Each size runs in a process of its own, three times: everything
 new, nothing changed, and one shard in a hundred changed. The exponent is log(seconds ratio) / log(size ratio): 1 is
 linear. Memory is the resident memory of the process and its workers at its peak, sampled; mongod stands apart.
 """
@@ -30,6 +33,8 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from drawn_boxes import SPEC as BOXES_SPEC
+from drawn_boxes import draw_boxes, draw_pictures
 
 N_SHARDS = 100
 SECONDS_SHOWN = 0.5
@@ -54,6 +59,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=60_000, help="images of the larger run; the smaller has a fifth")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--probes", action="store_true", help="curate's own classifiers in the place of a table")
+    parser.add_argument("--boxes", action="store_true", help="boxes and two detectors, about seven boxes an image")
     parser.add_argument("--review", action="store_true", help="load the FiftyOne view too")
     parser.add_argument("--keep", type=Path, help="folder to work in, kept; default: a temporary one")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
@@ -107,12 +113,18 @@ def line(
 
 def three_runs(folder: Path, n: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what each of the three runs took."""
-    draw(folder, n, arguments.classes)
-    teacher = PROBES if arguments.probes else TABLE
-    names = ", ".join(class_names(arguments.classes))
-    (folder / "scale.yaml").write_text(SPEC.format(classes=names, teacher=teacher))
+    names = class_names(arguments.classes)
+    if arguments.boxes:
+        draw_boxes(folder, n, names)
+    else:
+        draw(folder, n, arguments.classes)
+    teacher, spec = PROBES if arguments.probes else TABLE, BOXES_SPEC if arguments.boxes else SPEC
+    (folder / "scale.yaml").write_text(spec.format(classes=", ".join(names), teacher=teacher))
     told = {"new": run(folder, review=arguments.review), "again": run(folder, review=arguments.review)}
-    draw_shard(folder, n, arguments.classes, 0, variant=1)
+    if arguments.boxes:
+        draw_pictures(folder, n, 0, variant=1)
+    else:
+        draw_shard(folder, n, arguments.classes, 0, variant=1)
     told["changed"] = run(folder, review=arguments.review)
     if arguments.review:
         stop = [sys.executable, "-m", "curate", "db", "stop", "--workspace", str(folder / "workspace")]

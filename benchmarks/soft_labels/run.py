@@ -24,7 +24,7 @@ import torch
 from scipy import stats
 
 from curate.feed.loss import distillation_loss
-from curate.feed.rows import soft_arrays
+from curate.feed.soft import soft_arrays
 from curate.feed.torch_data import tensors
 from curate.manifest.soft_layout import Layout, encode, layout_for, sampling_offsets
 from curate.manifest.store import _write_parts  # the bytes that a version has, not some like them

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curate import schema
 from curate.check import Batches, Check, build_findings, build_statistics
+from curate.checks.emit import Fitted, score_by_sample, summarize
 from curate.teachers.boxes import arrange
-from curate.teachers.boxes.fuse import Detections, Given
-from curate.teachers.boxes.geometry import Floats, Ints
-from curate.teachers.boxes.judge import ISSUES, MISSING, Judged, Regions, judge
-from curate.teachers.boxes.model import AT_LIMIT, PLAIN, BoxModel, fit_boxes
-from curate.teachers.boxes.sentences import arguments, codes_of, row_arguments
-from curate.teachers.sampling import order_keys
+from curate.teachers.boxes.from_view import BoxesRead, labels_in, read_boxes
+from curate.teachers.boxes.judge import ISSUES, MISSING, Judged, judge
+from curate.teachers.boxes.model import AT_LEAST, AT_LIMIT, BIASED, PLAIN, BoxModel, fit_boxes
+from curate.teachers.boxes.sentences import Args, arguments, codes_of, row_arguments
 
 NAME = "box_noise"
 COLUMNS = ("sample_id", "given_boxes")
@@ -37,68 +35,46 @@ class BoxNoiseParams:
     classes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BoxNoiseState:
-    """The fitted model, the order of classes and teachers, and what it says about all boxes by issue."""
-
-    model: BoxModel | None
-    classes: tuple[str, ...]
-    names: tuple[str, ...]
-    n_flagged: dict[str, int]
-    n_boxes: int
-    n_images: int
-
-
-@dataclass(frozen=True, slots=True)
-class BoxesRead:
-    """The boxes of some images, images numbered by the order of their ids."""
-
-    sample_ids: list[str]
-    given: Given
-    label_ids: list[str]
-    found: Detections
-    crowds: Regions
-    keys: np.ndarray[Any, np.dtype[np.uint64]]
-
-
-def fit(batches: Batches, params: BoxNoiseParams) -> BoxNoiseState:
-    """Fit on images chosen by the hash of their ids, then count flags over all images."""
+def fit(batches: Batches, params: BoxNoiseParams) -> Fitted:
+    """Fit on images chosen by the hash of their ids, then judge all images, so many at once as memory holds."""
     parts = [batch.select(_columns(batch.schema.names)) for batch in batches]
     table = pa.Table.from_batches(parts) if parts else None
-    names = _teachers(table.column_names) if table is not None else ()
-    nothing = dict.fromkeys((MISSING, *ISSUES), 0)
     if table is None or not table.num_rows:
-        return BoxNoiseState(None, params.classes, names, nothing, 0, 0)
-    classes = tuple(sorted({*params.classes, *_labels(table, names)})) or ("",)
+        return Fitted(build_findings(NAME, []), build_statistics(NAME, _statistics(None, {}, 0)))
+    names = _teachers(table.column_names)
+    classes = tuple(sorted({*params.classes, *labels_in(table, names)})) or ("",)
     read = read_boxes(table, names, classes)
     chosen = arrange.fit_images(np.bincount(read.given.image, minlength=len(read.keys)), read.keys)
     own = arrange.of_images(read.given, read.found, chosen)
     model = fit_boxes(names, *own, len(chosen), len(classes))
-    judged = judge(model, read.given, read.found, read.crowds)
-    counts = {MISSING: int(judged.missing_flagged.sum())}
-    counts |= dict(zip(ISSUES, judged.flagged.sum(axis=0).tolist(), strict=True))
-    return BoxNoiseState(model, classes, names, counts, len(read.given.image), table.num_rows)
+    found: list[pa.Table] = []
+    counts = np.zeros(1 + len(ISSUES), dtype=np.int64)
+    for part in read.in_parts(len(classes)):
+        judged = judge(model, part.given, part.found, part.crowds)
+        counts += np.array([judged.missing_flagged.sum(), *judged.flagged.sum(axis=0)])
+        found += _findings(judged, part, classes, len(model.kept))
+    n_flagged = dict(zip((MISSING, *ISSUES), counts.tolist(), strict=True))
+    rows = _statistics(model, n_flagged, len(read.given.image))
+    return Fitted(pa.concat_tables(found), build_statistics(NAME, rows))
 
 
-def score(batch: pa.RecordBatch, state: BoxNoiseState, _params: BoxNoiseParams) -> pa.Table:
+def _findings(judged: Judged, read: BoxesRead, classes: Sequence[str], n_teachers: int) -> list[pa.Table]:
     """Return a finding for each box that is flagged or in doubt, and for each place where one is missing."""
-    if state.model is None or not batch.num_rows:
-        return schema.empty(schema.FINDINGS)
-    read = read_boxes(pa.Table.from_batches([batch]), state.names, state.classes)
-    judged = judge(state.model, read.given, read.found, read.crowds)
     rows: list[dict[str, Any]] = []
     for issue in ISSUES:
-        rows += _of_given(judged, read, state, issue)
-    found = build_findings(NAME, rows)
-    return pa.concat_tables([found, _missing(judged, read, state)])
+        args = arguments(judged, issue, read.given.label, read.label_ids, classes, n_teachers)
+        rows += _of_given(judged, read, classes, issue, args)
+    args = arguments(judged, MISSING, read.given.label, read.label_ids, classes, n_teachers)
+    return [build_findings(NAME, rows), _missing(judged, read, classes, args)]
 
 
-def _of_given(judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str) -> list[dict[str, Any]]:
+def _of_given(
+    judged: Judged, read: BoxesRead, classes: Sequence[str], issue: str, args: Args
+) -> list[dict[str, Any]]:
     place, evidence = ISSUES.index(issue), judged.evidence
     risk, flagged = judged.risk[:, place], judged.flagged[:, place]
     likeliest = judged.risk.argmax(axis=1) == place
     chosen = np.flatnonzero(flagged | (likeliest & (risk >= MIN_RISK)))
-    args = arguments(judged, issue, read.given.label, read.label_ids, state.classes, _n_kept(state))
     codes = codes_of(judged, issue)
     rows = []
     for row in chosen.tolist():
@@ -112,22 +88,21 @@ def _of_given(judged: Judged, read: BoxesRead, state: BoxNoiseState, issue: str)
             "reason_args": row_arguments(str(codes[row]), args, row),
         }
         if issue == "swap":
-            one |= {"suggested_label": state.classes[evidence.rival[row]], "suggested_prob": float(risk[row])}
+            one |= {"suggested_label": classes[evidence.rival[row]], "suggested_prob": float(risk[row])}
         if issue == "location" and evidence.cluster[row] >= 0:
             one["suggested_bbox"] = judged.suggested[evidence.cluster[row]].tolist()
         rows.append(one)
     return rows
 
 
-def _missing(judged: Judged, read: BoxesRead, state: BoxNoiseState) -> pa.Table:
+def _missing(judged: Judged, read: BoxesRead, classes: Sequence[str], args: Args) -> pa.Table:
     """Return findings without a label; their ids hold the place, so that an image can miss several boxes."""
-    args = arguments(judged, MISSING, read.given.label, read.label_ids, state.classes, _n_kept(state))
     chosen = np.flatnonzero(judged.missing_flagged | (judged.missing_risk >= MIN_RISK)).tolist()
     code = "box_noise_missing"
     rows = []
     for row in chosen:
         cluster = judged.missing[row]
-        label = state.classes[judged.clusters.label[cluster]]
+        label = classes[judged.clusters.label[cluster]]
         rows.append(
             {
                 "issue": MISSING,
@@ -148,34 +123,22 @@ def _missing(judged: Judged, read: BoxesRead, state: BoxNoiseState) -> pa.Table:
     return table.set_column(0, schema.FINDINGS.field("finding_id"), pa.array(ids, pa.string()))
 
 
-def summarize(state: BoxNoiseState, _params: BoxNoiseParams) -> pa.Table:
+def _statistics(model: BoxModel | None, n_flagged: Mapping[str, int], n_boxes: int) -> list[dict[str, Any]]:
     """Return flags and estimated rates by issue, and each teacher's weight."""
-    model = state.model
     missing = INSUFFICIENT if model is None or model.regime == PLAIN else None
     why = "no labeled image" if model is None else model.why
     rows: list[dict[str, Any]] = [
         {
             "name": "n_flagged",
             "group": f"issue={issue}",
-            "value": float(n),
-            "n": state.n_boxes,
+            "value": float(n_flagged.get(issue, 0)),
+            "n": n_boxes,
             "outcome": missing,
             "detail": {"why": why},
         }
-        for issue, n in state.n_flagged.items()
-    ]
-    rates = model.rates if model is not None else {}
-    rows += [
-        {
-            "name": "error_rate",
-            "group": f"issue={issue}",
-            "value": rates.get(issue),
-            "n": state.n_boxes,
-            "outcome": INSUFFICIENT if rates.get(issue) is None else None,
-            "detail": {"why": AT_LIMIT if issue in rates and rates[issue] is None else why},
-        }
         for issue in (MISSING, *ISSUES)
     ]
+    rows += [_rate(model, issue, n_boxes, why) for issue in (MISSING, *ISSUES)]
     rows += [
         {
             "name": "teacher_weight",
@@ -187,11 +150,22 @@ def summarize(state: BoxNoiseState, _params: BoxNoiseParams) -> pa.Table:
         }
         for one in (model.teachers if model is not None else ())
     ]
-    return build_statistics(NAME, rows)
+    return rows
 
 
-def _n_kept(state: BoxNoiseState) -> int:
-    return len(state.model.kept) if state.model is not None else 0
+def _rate(model: BoxModel | None, issue: str, n_boxes: int, why: str) -> dict[str, Any]:
+    """Return the estimated rate of an issue; an interval from 0 or to 1 says that this end is not known."""
+    rates = model.rates if model is not None else {}
+    row: dict[str, Any] = {"name": "error_rate", "group": f"issue={issue}", "value": rates.get(issue), "n": n_boxes}
+    if model is None or rates.get(issue) is None:
+        return {**row, "outcome": INSUFFICIENT, "detail": {"why": AT_LIMIT if issue in rates else why}}
+    low, high = model.rate_bounds[issue]
+    return {
+        **row,
+        "low": low,
+        "high": high,
+        "detail": {"why": why, "interval": AT_LEAST if issue == MISSING else BIASED},
+    }
 
 
 def _columns(names: Sequence[str]) -> list[str]:
@@ -204,80 +178,9 @@ def _teachers(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(name.removeprefix(schema.BOXES_PREFIX) for name in own))
 
 
-def _labels(table: pa.Table, names: Sequence[str]) -> set[str]:
-    columns = ["given_boxes", *(schema.BOXES_PREFIX + name for name in names)]
-    return {one for column in columns for one in pc.unique(_flat(table[column])[0]["label"]).to_pylist() if one}
-
-
-def _flat(column: pa.ChunkedArray) -> tuple[dict[str, pa.Array], Ints]:
-    """Return the fields of all boxes, and the row that each belongs to."""
-    whole = column.combine_chunks()
-    parent = pc.list_parent_indices(whole).to_numpy(zero_copy_only=False).astype(np.int64)
-    structs = pc.list_flatten(whole)
-    names = [field.name for field in structs.type]
-    return {name: pc.struct_field(structs, name) for name in names}, parent
-
-
-def _boxes(column: pa.Array) -> Floats:
-    flat = pc.fill_null(column, [np.nan] * 4) if column.null_count else column
-    return np.asarray(pc.list_flatten(flat).to_numpy(zero_copy_only=False), dtype=np.float64).reshape(-1, 4)
-
-
-def read_boxes(table: pa.Table, names: Sequence[str], classes: Sequence[str]) -> BoxesRead:
-    """Return what the boxes view holds as arrays, images by the order of their ids.
-
-    Args:
-        table: `views.boxes_view`.
-        names: of the teachers, in the order of their numbers.
-        classes: names by number; boxes of another class are left out.
-    """
-    table = table.sort_by("sample_id")
-    ids = table["sample_id"].to_pylist()
-    keys = order_keys(ids, len(ids))
-    fields, image = _flat(table["given_boxes"])
-    boxes, label = _boxes(fields["bbox"]), _numbers(fields["label"], classes)
-    usable = _usable(boxes, label)
-    crowd = pc.fill_null(fields["is_crowd"], False).to_numpy(zero_copy_only=False)  # noqa: FBT003 - pyarrow's fill value
-    own = np.flatnonzero(usable & ~crowd)
-    label_ids = fields["label_id"].take(pa.array(own)).to_pylist()
-    placed = arrange.arrange_given(
-        image[own], boxes[own], label[own], keys, classes, order_keys(label_ids, len(label_ids))
-    )
-    regions = np.flatnonzero(usable & crowd)
-    parts = [_found(table, name, number, classes) for number, name in enumerate(names)]
-    columns = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    return BoxesRead(
-        sample_ids=ids,
-        given=placed.given,
-        label_ids=[label_ids[row] for row in placed.row.tolist()],
-        found=arrange.arrange_found(*columns),
-        crowds=Regions(image[regions], boxes[regions]),
-        keys=keys,
-    )
-
-
-def _found(table: pa.Table, name: str, number: int, classes: Sequence[str]) -> tuple[Any, ...]:
-    """Return image, boxes, label, score and teacher of the usable boxes of a teacher."""
-    fields, image = _flat(table[schema.BOXES_PREFIX + name])
-    boxes, label = _boxes(fields["bbox"]), _numbers(fields["label"], classes)
-    score = np.asarray(pc.cast(fields["score"], pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    good = np.flatnonzero(_usable(boxes, label) & (score >= 0) & (score <= 1))
-    return image[good], boxes[good], label[good], score[good], np.full(len(good), number)
-
-
-def _numbers(column: pa.Array, classes: Sequence[str]) -> Ints:
-    at = pc.index_in(column, value_set=pa.array(classes, pa.string()))
-    return np.asarray(pc.fill_null(at, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _usable(boxes: Floats, label: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    area = (np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1)
-    return np.asarray(np.isfinite(boxes).all(axis=1) & area & (label >= 0), dtype=bool)
-
-
 CHECK = Check(
     name=NAME,
-    version=5,
+    version=6,
     view="boxes",
     needs=("sample_id", "given_boxes", "boxes_*"),
     scope="dataset",
@@ -289,6 +192,6 @@ CHECK = Check(
     ),
     params=BoxNoiseParams(),
     fit=fit,
-    score=score,
+    score=score_by_sample,
     summarize=summarize,
 )

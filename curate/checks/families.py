@@ -23,7 +23,7 @@ def families(sample_ids: pa.ChunkedArray | pa.Array | Sequence[str], pairs: npt.
     Returns:
         Shape (N,), int64, 0 … n_families - 1.
     """
-    ids = np.asarray(sample_ids, dtype=object)
+    ids = sample_ids if isinstance(sample_ids, pa.ChunkedArray | pa.Array) else pa.array(sample_ids, pa.string())
     n = len(ids)
     edges = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     if not n:
@@ -36,7 +36,7 @@ def families(sample_ids: pa.ChunkedArray | pa.Array | Sequence[str], pairs: npt.
 
     graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(n, n))
     _, components = connected_components(graph, directed=False)
-    by_id = np.argsort(ids, kind="stable")
+    by_id = pc.sort_indices(ids).to_numpy()  # stable, and no Python object for each id
     first_of: Ints = np.unique(components[by_id], return_index=True)[1].astype(np.int64)
     number = np.argsort(np.argsort(first_of, kind="stable"), kind="stable")
     return np.asarray(number[components], dtype=np.int64)

@@ -58,10 +58,10 @@ def fit(batches: Batches, params: LabelConsistencyParams) -> Fitted:
     return Fitted(build_findings(NAME, findings), build_statistics(NAME, [{**row, "detail": {"of": "pictures"}}]))
 
 
-def _numbers(values: Any) -> Ints:  # noqa: ANN401 - any Arrow column
-    return np.unique(np.asarray(values.to_pylist(), dtype=object).astype(str), return_inverse=True)[1].astype(
-        np.int64
-    )
+def _numbers(values: pa.ChunkedArray) -> Ints:
+    """Return numbers that are equal where the values are."""
+    codes = values.combine_chunks().dictionary_encode().indices
+    return np.asarray(codes.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _copies(table: pa.Table, params: LabelConsistencyParams) -> _Copies:

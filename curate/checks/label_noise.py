@@ -228,7 +228,7 @@ def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=7,
+    version=8,
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",

@@ -256,7 +256,7 @@ def _named(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=3,
+    version=4,
     view="tags",
     needs=("sample_id", "given_tags", "present_*"),
     scope="dataset",

@@ -104,7 +104,9 @@ def find_pictures(batches: Batches, params: SimilarityParams) -> Pictures | None
     if not table.num_rows:
         return None
     table = table.sort_by("sample_id").combine_chunks()
-    split = np.asarray(table["split"].to_pylist(), dtype=object)
+    names = pc.dictionary_encode(table["split"].combine_chunks())
+    words = np.asarray([*names.dictionary.to_pylist(), None], dtype=object)  # a name is one object, not one a row
+    split = words[np.asarray(pc.fill_null(names.indices, len(words) - 1))]
     rank = _ranks(table["split"], params.split_order)
     picture = families(
         table["sample_id"],
@@ -127,8 +129,8 @@ def near_duplicate_links(view: pa.Table, params: SimilarityParams | None = None)
     pictures = find_pictures(view.to_batches(), params or SimilarityParams())
     if pictures is None:
         return np.zeros((0, 2), dtype=np.int64)
-    position = {sample_id: i for i, sample_id in enumerate(view["sample_id"].to_pylist())}
-    rows = np.asarray([position[sample_id] for sample_id in pictures.sample_id], dtype=np.int64)
+    ids = view["sample_id"].combine_chunks()
+    rows = pc.index_in(pa.array(pictures.sample_id, pa.string()), value_set=ids).to_numpy().astype(np.int64)
     kept = rows[pictures.kept]
     same = np.stack([rows, kept[pictures.picture]], axis=1)
     compared = np.flatnonzero(pictures.node >= 0)

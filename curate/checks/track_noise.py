@@ -16,7 +16,7 @@ def fit(batches: Batches, params: TrackParams) -> Fitted:
 
 CHECK = Check(
     name=NAME,
-    version=5,
+    version=6,
     view="labels",
     needs=(*COLUMNS, "tracks_*"),
     scope="sequence",

@@ -55,7 +55,7 @@ def judge(name: str, batches: Batches, params: TrackParams, *, with_teachers: bo
     boxes = _boxes(table)
     partners = [_partners(table, boxes, column) for column in teachers]
     ignored = _ignored(table)
-    judged = boxes.usable & ~np.asarray(ignored, dtype=np.bool_)[boxes.row]
+    judged = ~np.asarray(ignored, dtype=np.bool_)[boxes.row]
     found = [one for one in search(boxes, partners) if one.risk >= params.min_risk]
     found = [one for one in found if not ignored[boxes.row[one.box if one.box >= 0 else one.track]]]
     at = homes(table, boxes)
@@ -150,20 +150,22 @@ def _statistics(
     flagged = findings.filter(findings["flagged"])
     about = list(zip(flagged["issue"].to_pylist(), flagged["label_id"].to_pylist(), strict=True))
     found.append({"name": "n_missing", "value": float(sum(what == MISSING for what, _ in about)), "n": n})
+    n_judged = int(judged.sum())
     for issue in (None, *LABEL_ISSUES):
         hits = {label_id for what, label_id in about if issue in {None, what}} - {None}
-        low, high = wilson(len(hits), n)
-        found_share = {"value": len(hits) / n, "low": low, "high": high, "n": n}
-        found.append({"name": "share_with_finding", "group": f"issue={issue}" if issue else None, **found_share})
+        group = f"issue={issue}" if issue else None
+        found.append({"name": "share_with_finding", "group": group, **_share(len(hits), n_judged)})
     for one in partners:
-        seen, n_judged = one.seen(judged)
-        share: dict[str, Any] = {"value": None, "n": 0}
-        if n_judged:
-            low, high = wilson(seen, n_judged)
-            share = {"value": seen / n_judged, "low": low, "high": high, "n": n_judged}
-        outcome = None if n_judged else "insufficient data"
-        doubt = one.doubt(judged)
+        share = _share(*one.seen(judged & boxes.usable))
+        doubt = one.doubt(judged & boxes.usable)
         detail = {"warning": doubt.told} if doubt is not None else {}
-        row = {"name": "share_seen", "group": f"teacher={one.name}", "outcome": outcome, "detail": detail}
-        found.append({**row, **share})
+        found.append({"name": "share_seen", "group": f"teacher={one.name}", "detail": detail, **share})
     return found
+
+
+def _share(n_hits: int, n: int) -> dict[str, Any]:
+    """Return a share with its 95 % interval (Wilson)."""
+    if not n:
+        return {"value": None, "n": 0, "outcome": "insufficient data"}
+    low, high = wilson(n_hits, n)
+    return {"value": n_hits / n, "low": low, "high": high, "n": n, "outcome": None}

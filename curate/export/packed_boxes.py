@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.feed.release import Feed
-from curate.feed.rows import OBJECTNESS
+from curate.feed.soft import OBJECTNESS
 
 NAME = "teacher_boxes"
 _PREFIX = "teacher_"

@@ -9,7 +9,7 @@ import numpy as np
 
 from curate.export.packed_boxes import pixels
 from curate.feed.release import Feed
-from curate.feed.rows import OBJECTNESS
+from curate.feed.soft import OBJECTNESS
 
 
 def encoded(feed: Feed, items: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:

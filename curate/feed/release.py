@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.errors import ConfigError, InputError, did_you_mean
+from curate.errors import ConfigError, InputError
 from curate.feed.images import Images, Pixels, Resize
-from curate.feed.map_reader import MapReader
-from curate.feed.rows import Rows, rows_of, soft_arrays, with_teacher_boxes
+from curate.feed.rows import Rows, rows_of, with_teacher_boxes
+from curate.feed.soft import ENSEMBLE, load_soft, open_class_maps, soft_arrays, stored_form
 from curate.feed.warp import Warp
 from curate.manifest import life, log
-from curate.manifest.place import Place, parquet_file, place_of
-from curate.manifest.read import load_evidence, load_manifest, load_table
+from curate.manifest.place import Place, place_of
+from curate.manifest.read import load_manifest, load_table
 from curate.manifest.read_ignored import load_ignored
-from curate.manifest.soft_layout import Layout
-from curate.manifest.stale import refuse_missing_teachers, refuse_other_classes, refuse_other_teachers
+from curate.manifest.stale import refuse_other_classes
 from curate.manifest.used import record_use
 from curate.manifest.verify import file_promises, require
 from curate.recorded import last_run
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 Transform = Callable[[Pixels], Any]
 Augment = Callable[[Pixels, np.random.Generator], Pixels]
-ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -196,35 +194,48 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
     _refuse_unfit(root, name, version_id, manifest, failed=allow_failed_gates, retracted=allow_retracted)
     if classes is not None:
         refuse_other_classes(manifest["classes"], classes)
-    maps = _class_maps(path, manifest, soft, teachers) if soft is not None and manifest.get("soft_masks") else None
-    arrays = _soft(path, manifest, soft, teachers) if soft is not None and maps is None else None
+    rows, task = _rows(path, manifest, reference, split, soft, teachers)
+    reader = Images(*_image_places(place, name, images), check=check_images)
+    where = rows.places()
+    blocks = reader.blocks(where["container"].to_pylist(), where["container_offset"].to_pylist())
+    if used_by is not None:
+        record_use(root, name, version_id, used_by, log.now())
+    return Feed(name, version_id, tuple(manifest["classes"]), task, rows, reader, blocks)
+
+
+def _rows(
+    path: Place,
+    manifest: Mapping[str, Any],
+    reference: str,
+    split: str | None,
+    soft: str | None,
+    teachers: Sequence[Mapping[str, Any]],
+) -> tuple[Rows, str]:
+    """Return what is handed out, with the soft labels that are asked for, and the task of the version."""
+    maps = (
+        open_class_maps(path, manifest, soft, teachers) if soft is not None and manifest.get("soft_masks") else None
+    )
+    arrays = load_soft(path, manifest, soft, teachers) if soft is not None and maps is None else None
     data = load_table(path, manifest, "data")
     if "n_bytes" not in data.column_names:
         raise InputError(
             f"{reference} was published by an earlier curate without n_bytes. Run `curate run SPEC` again."
         )
-    tasks = set(data["task"].to_pylist()) - {None}
-    by_image = bool(tasks & {"detection", "tracking"})
+    tasks = set(pc.unique(data["task"]).to_pylist()) - {None}
     rows = rows_of(
         data,
         arrays,
         manifest["classes"],
         split=split,
-        by_image=by_image,
+        by_image=bool(tasks & {"detection", "tracking"}),
         several=_have_several(tasks, reference),
         ignored=load_ignored(path, manifest),
     )
     rows = replace(rows, class_maps=maps if rows.are_masks else None)
     if soft == ENSEMBLE and "soft_boxes" in manifest["tables"]:
         found = load_table(path, manifest, "soft_boxes")
-        rows = with_teacher_boxes(rows, found, soft_arrays(found, *_stored(manifest), None))
-    reader = Images(*_image_places(place, name, images), check=check_images)
-    where = rows.places()
-    blocks = reader.blocks(where["container"].to_pylist(), where["container_offset"].to_pylist())
-    if used_by is not None:
-        record_use(root, name, version_id, used_by, log.now())
-    task = next(iter(sorted(tasks)), "classification")
-    return Feed(name, version_id, tuple(manifest["classes"]), task, rows, reader, blocks)
+        rows = with_teacher_boxes(rows, found, soft_arrays(found, *stored_form(manifest), None))
+    return rows, next(iter(sorted(tasks)), "classification")
 
 
 def _have_several(tasks: set[str], reference: str) -> bool:
@@ -251,56 +262,6 @@ def _refuse_unfit(
             f"{short} was retracted on {gone.at} (curate log {name} says why). Take another version, or say "
             f"allow_retracted=True."
         )
-
-
-def _soft(path: Place, manifest: Mapping[str, Any], soft: str, teachers: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 - SoftArrays or None
-    told = manifest["soft"]
-    if told is None:
-        if soft == ENSEMBLE:
-            return None
-        raise ConfigError("The version holds no soft labels. Publish one with `soft_labels: true` in the policy.")
-    _refuse_not_stored(soft, told)
-    refuse_missing_teachers(told["teachers"], [card["name"] for card in teachers])
-    refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
-    refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
-    table = load_table(path, manifest, "soft")
-    metadata = table.schema.metadata or {}
-    refuse_other_classes(json.loads(metadata.get(b"classes", b"[]")), manifest["classes"])
-    return soft_arrays(table, *_stored(manifest), None if soft == ENSEMBLE else soft)
-
-
-def _class_maps(
-    path: Place, manifest: Mapping[str, Any], soft: str, teachers: Sequence[Mapping[str, Any]]
-) -> MapReader:
-    told = manifest["soft_masks"]
-    _refuse_not_stored(soft, told)
-    refuse_missing_teachers(told["teachers"], [card["name"] for card in teachers])
-    refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
-    refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
-    parts = [path / one["path"] for one in manifest["files"] if one["path"].startswith("soft_masks/")]
-    metadata = parquet_file(parts[0]).schema_arrow.metadata or {}
-    refuse_other_classes(json.loads(metadata.get(b"classes", b"[]")), manifest["classes"])
-    layout, temperature = _layout_of(told, manifest["classes"]), float(told["temperature"])
-    return MapReader(parts, layout, temperature, told["longest_cells"], None if soft == ENSEMBLE else soft)
-
-
-def _refuse_not_stored(soft: str, told: Mapping[str, Any]) -> None:
-    stored = [ENSEMBLE, *told["each_teacher"]]
-    if soft not in stored:
-        raise ConfigError(
-            f"There are no soft labels of {soft!r}. Stored: {', '.join(stored)}. {did_you_mean(soft, stored)} "
-            f"Those of each teacher are stored with `soft_each_teacher: true` in the policy."
-        )
-
-
-def _layout_of(told: Mapping[str, Any], classes: Sequence[str]) -> Layout:
-    return Layout(told["layout"], len(classes), told["top_k"] or 0, told["n_draws"] or 0)
-
-
-def _stored(manifest: Mapping[str, Any]) -> tuple[Layout, float]:
-    """Return the layout and the temperature of a version's soft labels."""
-    told = manifest["soft"]
-    return _layout_of(told, manifest["classes"]), float(told["temperature"])
 
 
 def _image_places(place: Path, name: str, images: str | Path | None) -> tuple[Path, Path]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,36 +14,13 @@ from curate.errors import ConfigError, InputError, did_you_mean
 from curate.feed.map_reader import MapReader
 from curate.feed.masks import COLUMNS as MASK_COLUMNS
 from curate.feed.regions import regions, to_ignore, with_boxes
-from curate.manifest.soft_layout import Layout
+from curate.feed.soft import SoftArrays, soft_at
 from curate.manifest.tables import IGNORE
 
 PLACE = ("uri", "container", "container_offset", "n_bytes", "content_sha256")
 COLUMNS = ("sample_id", "label_id", *PLACE, "split", "task", "label_state", "released_label", "weight", "bbox")
 SETTLED = ("decision_keep", "decision_reject", "decision_accept", "decision_relabel")  # reason codes of people
-OBJECTNESS = "objectness"
 SAID = ("given_label", "action", "width_px", "height_px", "track_id", "frame")  # what exports say besides
-
-
-@dataclass(frozen=True)
-class SoftArrays:
-    """The stored soft labels of N rows at one temperature.
-
-    Attributes:
-        arrays: name of the column (`probs`, or `top_classes`, `top_probs`, `tail_mass`, `tail_classes`) -> (N, …); with
-            detectors `objectness` too, NaN where none looked.
-        known: (N,) whether the row has class probabilities.
-        temperature: that they are stored at.
-    """
-
-    arrays: Mapping[str, NDArray[Any]]
-    known: NDArray[np.bool_]
-    temperature: float
-
-    def take(self, at: int | slice | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Return the soft labels of rows as a mapping of arrays, `known` and `temperature` with them."""
-        taken = {name: np.asarray(array[at]) for name, array in self.arrays.items()}
-        known = np.asarray(self.known[at])
-        return {**taken, "known": known, "temperature": np.full(known.shape, self.temperature, np.float32)}
 
 
 @dataclass(frozen=True)
@@ -180,7 +156,7 @@ def rows_of(
         weights=table["weight"].to_numpy().astype(np.float32),
         boxes=_boxes(table["bbox"]) if by_image else None,
         settled=_settled(data["reason_codes"])[at],
-        soft=soft if soft is None or at.size == data.num_rows else _taken(soft, at),
+        soft=soft if soft is None or at.size == data.num_rows else soft_at(soft, at),
         tags=_tags(table["sample_id"], starts, indices, ignored, classes) if several else None,
         ignore=_ignore(table["sample_id"], starts, ignored) if by_image else None,
         are_masks=are_masks,
@@ -207,29 +183,6 @@ def _settled(reason_codes: pa.ChunkedArray) -> NDArray[np.bool_]:
     return settled
 
 
-def soft_arrays(soft: pa.Table, layout: Layout, temperature: float, teacher: str | None) -> SoftArrays:
-    """Return the stored soft labels of the ensemble, or of one teacher, as arrays."""
-    arrays: dict[str, NDArray[Any]] = {}
-    if OBJECTNESS in soft.column_names:
-        chance = pc.fill_null(soft[OBJECTNESS].combine_chunks(), np.float16("nan"))
-        arrays[OBJECTNESS] = chance.to_numpy(zero_copy_only=False)
-    known = np.ones(soft.num_rows, dtype=np.bool_)
-    for field, plain in zip(layout.fields(teacher), layout.fields(), strict=True):
-        column = soft[field.name].combine_chunks()
-        known &= pc.is_valid(column).to_numpy(zero_copy_only=False)
-        if pa.types.is_fixed_size_list(column.type):
-            width = column.type.list_size
-            flat = column.values.slice(column.offset * width, len(column) * width)
-            if flat.null_count:  # what Parquet puts under a null list
-                flat = pc.fill_null(
-                    flat, pa.scalar(np.float16(0) if plain.type.value_type == pa.float16() else 0, flat.type)
-                )
-            arrays[plain.name] = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
-        else:
-            arrays[plain.name] = pc.fill_null(column, np.float16(0)).to_numpy(zero_copy_only=False)
-    return SoftArrays(arrays, known, temperature)
-
-
 def with_teacher_boxes(rows: Rows, found: pa.Table, soft: SoftArrays) -> Rows:
     """Return the rows with the boxes that only detectors see in their images.
 
@@ -240,7 +193,7 @@ def with_teacher_boxes(rows: Rows, found: pa.Table, soft: SoftArrays) -> Rows:
     """
     at, starts = _of_items(found["sample_id"], rows.table["sample_id"], rows.starts)
     boxes = _boxes(found["bbox"].take(pa.array(at)))
-    return replace(rows, teacher_boxes=TeacherBoxes(starts, boxes, _taken(soft, at)))
+    return replace(rows, teacher_boxes=TeacherBoxes(starts, boxes, soft_at(soft, at)))
 
 
 def _ignore(samples: pa.ChunkedArray, starts: NDArray[np.int64], ignored: pa.Table) -> Ignore:
@@ -259,10 +212,6 @@ def _of_items(
     at = np.flatnonzero(item >= 0)
     at = at[np.argsort(item[at], kind="stable")]
     return at, np.searchsorted(item[at], np.arange(len(items) + 1)).astype(np.int64)
-
-
-def _taken(soft: SoftArrays, at: NDArray[np.int64]) -> SoftArrays:
-    return SoftArrays({name: array[at] for name, array in soft.arrays.items()}, soft.known[at], soft.temperature)
 
 
 def _starts(table: pa.Table, *, by_image: bool) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ import pyarrow.compute as pc
 from curate import schema
 from curate.gates import gate_result, judge
 from curate.governance.traces import Traces
-from curate.manifest.build import Release, own_statistics, sorted_statistics
+from curate.manifest.build import Release
 from curate.manifest.ignore import ignored
 from curate.manifest.inputs import UNKNOWN
 from curate.manifest.read import LoadedRelease, load_table
+from curate.manifest.release_statistics import own_statistics, sorted_statistics
 from curate.manifest.stream import RowStream
 from curate.policy import Policy
 from curate.runs import digest_json
+from curate.verdict_boxes import decided_places, without_places
+from curate.verdict_people import standing
 from curate.verdicts import decide
 
 NOTE = (
@@ -40,7 +43,7 @@ def successor(version: LoadedRelease, sample_ids: pa.Array, traces: Traces) -> R
         traces: what of them is taken out of texts and evidence.
     """
     policy = Policy.of_version(version.evidence["policy"])
-    findings, renamed = _findings(version.findings, sample_ids, traces)
+    findings, renamed = _findings(version.findings, sample_ids, traces, _decided(version))
     decisions = _without(version.decisions, sample_ids)
     decisions = _replaced(decisions, "finding_id", _mapped(decisions["finding_id"], renamed))
     keep = pc.invert(_are_in(version.data["sample_id"], sample_ids))
@@ -113,7 +116,17 @@ def _about(findings: pa.Table, sample_ids: pa.Array) -> pa.ChunkedArray:
     return pc.or_(_are_in(findings["sample_id"], sample_ids), pa.array(named))
 
 
-def _findings(findings: pa.Table, sample_ids: pa.Array, traces: Traces) -> tuple[pa.Table, dict[str, str]]:
+def _decided(version: LoadedRelease) -> set[tuple[str, str]]:
+    """Return (sample, track) of every place of a version at which a person answered whether the track misses a box."""
+    names = ["sample_id", "content_sha256"]
+    parts = [version.data.select(names), version.excluded.select(names)]
+    samples = pa.concat_tables(parts, promote_options="permissive")
+    return decided_places(standing(version.decisions), samples.combine_chunks())
+
+
+def _findings(
+    findings: pa.Table, sample_ids: pa.Array, traces: Traces, decided: Collection[tuple[str, str]]
+) -> tuple[pa.Table, dict[str, str]]:
     """Return the findings of the other samples, and old id -> new id of those that named an erased one."""
     left = _without(findings, sample_ids)
     named = set(left.filter(_about(left, sample_ids))["finding_id"].to_pylist())
@@ -124,7 +137,9 @@ def _findings(findings: pa.Table, sample_ids: pa.Array, traces: Traces) -> tuple
     rows, renamed = [], {}
     for row in left.filter(touched).to_pylist():
         related = [one for one in row["related_ids"] or () if one not in gone]
-        args = schema.canonical_json(traces.scrub_json(json.loads(row["reason_args"])))
+        erased = gone.intersection(row["related_ids"] or ())
+        told = without_places(json.loads(row["reason_args"]), erased, decided)
+        args = schema.canonical_json(traces.scrub_json(told))
         new = row | {"related_ids": related or None, "reason_args": args}
         if row["finding_id"] in named:
             new["finding_id"] = schema.finding_id_of(

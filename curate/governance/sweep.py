@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import lzma
 import tempfile
 import zipfile
 import zlib
@@ -26,7 +27,7 @@ from curate.manifest.place import Place
 _DATABASES = ("mongo", "mongo.rebuilt", "mongo.old")  # decoded as collections, not as files
 _CHUNK_BYTES = 1 << 22
 _OVERLAP_BYTES = 1 << 12
-_TORN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
+_TORN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
 
 
 def leftovers(root: Path, erasure: Erasure, *, private: bool = True) -> list[tuple[Place, bool]]:

@@ -26,16 +26,13 @@ import numpy as np
 
 from curate.box_units import refuse_other_units
 from curate.errors import InputError
+from curate.ingest.coco_values import geometry_of, id_of, size_of
 from curate.ingest.collect import Collector
 from curate.ingest.location import Problem, base_of, shown
-from curate.ingest.polygons import box_of_rings, rings_of
-from curate.ingest.rle import box_of_mask, mask_of_coco
 from curate.ingest.source import Ingested, ReadOptions
 from curate.ingest.tags import add_tag
 from curate.ingest.tree import Tree, split_in
 
-_FEW = 1 << 63
-_NUMBERS = frozenset({int, float})
 N_PROBED = 50  # images that are looked for in each folder that could hold them
 _KEYS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
 
@@ -175,24 +172,11 @@ def _items(document: Mapping[str, Any], key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _id(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    """Return an id as text: 7, 7.0 and "7" are the same id, because tools disagree on how they write it."""
-    if type(value) is int and -_FEW < value < _FEW:  # nearly all of them
-        return str(value)
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else None
-    if isinstance(value, int):
-        return str(value) if value.bit_length() < 1024 else None
-    return shown(value) if isinstance(value, str) and value else None
-
-
 def _categories(document: Mapping[str, Any]) -> dict[str, str]:
     """Return id -> name in the file's order; an id with two names is left out: which one is meant is unknown."""
     names: dict[str, set[str]] = {}
     for item in _items(document, "categories"):
-        key = _id(item.get("id")) if isinstance(item, dict) else None
+        key = id_of(item.get("id")) if isinstance(item, dict) else None
         if key is not None and isinstance(item.get("name"), str) and item["name"]:
             names.setdefault(key, set()).add(item["name"])
     return {key: next(iter(found)) for key, found in names.items() if len(found) == 1}
@@ -221,12 +205,12 @@ def _read_images(tree: Tree, collector: Collector, document: Mapping[str, Any], 
     images = _items(document, "images")
     names: dict[str, set[str]] = {}
     for item in images:
-        if isinstance(item, dict) and (key := _id(item.get("id"))) is not None:
+        if isinstance(item, dict) and (key := id_of(item.get("id"))) is not None:
             names.setdefault(key, set()).add(str(item.get("file_name")))
     state = "negative" if isinstance(document.get("annotations"), list) else "unlabeled"
     for index, item in enumerate(images):
         row = f"{file.name} images[{index}]"
-        key = _id(item.get("id")) if isinstance(item, dict) else None
+        key = id_of(item.get("id")) if isinstance(item, dict) else None
         if key is None:
             collector.put_out(row, "image", "id_missing")
             continue
@@ -240,15 +224,8 @@ def _read_images(tree: Tree, collector: Collector, document: Mapping[str, Any], 
             continue
         uri = posixpath.join(file.folder, name)
         file.uri_of[key] = uri
-        file.size_of[key] = _size(item)
+        file.size_of[key] = size_of(item)
         file.sample_of[key] = tree.add_image(collector, row, uri, split=file.split, label_state=state, license=None)
-
-
-def _size(item: Mapping[str, Any]) -> tuple[float, float] | None:
-    size = (item.get("width"), item.get("height"))
-    if all(isinstance(n, int | float) and not isinstance(n, bool) and 0 < n < 1e6 for n in size):
-        return size  # type: ignore[return-value] # checked in the line above
-    return None
 
 
 def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, Any], file: _File) -> None:
@@ -257,7 +234,7 @@ def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, A
         if not isinstance(item, dict):
             collector.put_out(row, "label", "annotation_malformed", {"why": "it is not an object"})
             continue
-        image = _id(item.get("image_id"))
+        image = id_of(item.get("image_id"))
         if image is None or image not in file.sample_of:
             collector.put_out(row, "label", "unknown_image", {"image_id": shown(str(item.get("image_id")), 60)})
             continue
@@ -265,22 +242,22 @@ def _read_annotations(tree: Tree, collector: Collector, document: Mapping[str, A
         if sample_id is None:
             collector.add_label(row, None, None)
             continue
-        category = file.categories.get(_id(item.get("category_id")) or "")
+        category = file.categories.get(id_of(item.get("category_id")) or "")
         if category is None:
             args = {"category_id": shown(str(item.get("category_id")), 60)}
             collector.put_out(row, "label", "unknown_category", args, sample_id=sample_id)
             continue
         if file.is_tagged:
-            add_tag(collector, row, sample_id, category, f"{file.prefix}{_id(item.get('id')) or f'[{index}]'}")
+            add_tag(collector, row, sample_id, category, f"{file.prefix}{id_of(item.get('id')) or f'[{index}]'}")
             continue
         size = file.size_of[image]
         if size is None:
             size = file.size_of[image] = tree.size_px(file.uri_of[image])
-        geometry = _geometry(item, size)
+        geometry = geometry_of(item, size)
         if isinstance(geometry, Problem):
             collector.put_out(row, "label", geometry.code, geometry.args, sample_id=sample_id)
             continue
-        number = _id(item.get("id"))
+        number = id_of(item.get("id"))
         key = f"{file.prefix}{number if number is not None else f'[{index}]'}"
         geometry["source_key"] = key
         geometry["flags"] = ["crowd"] if item.get("iscrowd") in (1, True) else None
@@ -303,41 +280,3 @@ def _only_names_classes(document: Mapping[str, Any]) -> bool:
     """Return whether no annotation so much as has a place for a box or outline: they say what is there, not where."""
     items = [item for item in _items(document, "annotations") if isinstance(item, dict)]
     return bool(items) and not any({"bbox", "segmentation", "keypoints", "caption"} & item.keys() for item in items)
-
-
-def _geometry(item: Mapping[str, Any], size: tuple[float, float] | None) -> dict[str, Any] | Problem:
-    """Return the columns bbox, polygons and mask of an annotation, relative to the image, or why it is out."""
-    if size is None:
-        return Problem("image_size_unknown")
-    width, height = size
-    columns = _outline(item.get("segmentation"), width, height)
-    if isinstance(columns, Problem):
-        return columns
-    box = item.get("bbox")
-    if box is None or box == []:
-        box = _box_round(columns)
-        return Problem("box_missing") if box is None else {**columns, "bbox": box}
-    if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
-        return Problem("box_not_numbers", {"box": shown(str(box), 100)})
-    x, y, w, h = box
-    try:
-        columns["bbox"] = [x / width, y / height, w / width, h / height]
-    except OverflowError:  # an integer beyond float64
-        return Problem("box_not_numbers", {"box": "a number beyond float64"})
-    return columns
-
-
-def _outline(segmentation: Any, width: float, height: float) -> dict[str, Any] | Problem:  # noqa: ANN401 - any JSON
-    if isinstance(segmentation, dict):
-        mask = mask_of_coco(segmentation, int(width), int(height))
-        return mask if isinstance(mask, Problem) else {"mask": mask}
-    if segmentation:
-        rings = rings_of(segmentation, width, height)
-        return rings if isinstance(rings, Problem) else {"polygons": rings}
-    return {}
-
-
-def _box_round(columns: Mapping[str, Any]) -> list[float] | None:
-    if "mask" in columns:
-        return box_of_mask(columns["mask"])
-    return box_of_rings(columns["polygons"]) if "polygons" in columns else None

@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.errors import InputError
-from curate.ingest.assemble import Row, label_table, table_of
+from curate.ingest.assemble import label_table
+from curate.ingest.blocks import Rows
 from curate.ingest.boxes import box_problem
 from curate.ingest.classes import ClassNames
 from curate.ingest.collected_images import CollectedImages
@@ -46,7 +47,7 @@ class Collector:
         self.options = options
         self.task = task
         self.locator = locator or Locator(options.root)
-        self._outcomes: list[Row] = []  # in the order of schema.INGEST_OUTCOMES
+        self._outcomes = Rows(schema.INGEST_OUTCOMES)
         self._images = CollectedImages(options, self.locator)
         self._labels = CollectedLabels(self._outcomes)
         self._had_bad_label: set[str] = set()
@@ -222,11 +223,9 @@ class Collector:
         keep, left = self._labels.settle_conflicts(self._images.uri_of)
         self._had_bad_label |= left.keys()
         lost = {one for one, n_left in left.items() if n_left == 0 and one in self._came_with_label}
-        self._images.settle_states(self._labels.samples_of(keep), self._had_bad_label)
-        samples = self._images.table(lost)
-        labels = label_table(self._labels.rows, keep)
+        labels = label_table(self._labels.rows.drain(), keep)
+        samples = self._images.drain(pc.unique(labels["sample_id"]), self._had_bad_label, lost)
         classes = self.options.classes
         if classes is None:
             classes = tuple(sorted(pc.unique(labels["label"]).to_pylist()))
-        outcomes = table_of(self._outcomes, schema.INGEST_OUTCOMES)
-        return Ingested(samples, labels, outcomes, classes)
+        return Ingested(samples, labels, self._outcomes.drain(), classes)

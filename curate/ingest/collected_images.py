@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import schema
-from curate.ingest.assemble import Row, sample_table
+from curate.ingest.assemble import PLACED, sample_table
+from curate.ingest.blocks import Rows, Texts
 from curate.ingest.location import MAX_IMAGE_BYTES, Locator, Problem, member_uri, shown
 from curate.ingest.source import ReadOptions
 
 Text = Mapping[str, str | None]
 # container, container_offset, n_bytes, mtime_ns, split, license, subject_id: in the order of schema.SAMPLES
 Given = tuple[str | None, int | None, int | None, int | None, str | None, str | None, str | None]
-_URI, _SPLIT = 2, 7  # places in a row of samples
+_URI = 2  # place in a row of samples
 
 
 class CollectedImages:
@@ -30,15 +31,17 @@ class CollectedImages:
     def __init__(self, options: ReadOptions, locator: Locator) -> None:
         self._source = options.source
         self._locator = locator
-        self._rows: list[Row] = []  # in the order of schema.SAMPLES, without label_state
+        self._rows = Rows(PLACED)
         self._states: list[str] = []
-        self._extra: dict[str, list[str | None]] = {}
+        self._splits: list[str | None] = []  # each name one object: another row of the image has to agree
+        self._split_names: dict[str | None, str | None] = {}
+        self._extra: dict[str, Texts] = {}
         for name in options.attributes:
-            self._extra[schema.ATTRIBUTE_PREFIX + name] = []
+            self._extra[schema.ATTRIBUTE_PREFIX + name] = Texts()
         for name in options.groups:
-            self._extra[schema.GROUP_PREFIX + name] = []
+            self._extra[schema.GROUP_PREFIX + name] = Texts()
         self._row_at: dict[str, int] = {}  # sample_id -> row
-        self._path_at: dict[str, int] = {}  # path of a plain file that was looked up -> row
+        self._id_at: dict[str, str] = {}  # path of a plain file that was looked up -> sample_id
         self._tokens: dict[str, Hashable] = {}  # sample_id -> what else must agree for "the same image"
 
     def __contains__(self, sample_id: str) -> bool:
@@ -62,25 +65,25 @@ class CollectedImages:
         """Add an image; return its sample id and whether it is new, or why it is out. See `Collector.add_image`."""
         container, offset, n_bytes, mtime_ns, split, license_id, subject_id = given
         is_named = n_bytes is None and container is None
-        at = self._path_at.get(path) if is_named else None
-        if at is None:
+        sample_id = self._id_at.get(path, "") if is_named else ""
+        if not sample_id:
             place = self._located(path) if is_named else _placed(path, n_bytes, mtime_ns)
             if isinstance(place, Problem):
                 return place, False
             uri, n_bytes, mtime_ns = place
             sample_id = schema.sample_id_of(self._source, uri)
-            at = self._row_at.get(sample_id)
-        if at is not None:
-            return self._again(at, split, token, label_state), False
+        if sample_id in self._row_at:
+            return self._again(sample_id, split, token, label_state), False
         index = self._row_at[sample_id] = len(self._rows)
         if is_named:
-            self._path_at[path] = index
+            self._id_at[path] = sample_id
         if token is not None:
             self._tokens[sample_id] = token
         self._rows.append(
             (sample_id, self._source, uri, container, offset, n_bytes, mtime_ns, split, license_id, subject_id)
         )
         self._states.append(label_state)
+        self._splits.append(self._split_names.setdefault(split, split))
         self._add_extra(index, schema.ATTRIBUTE_PREFIX, attributes or {})
         self._add_extra(index, schema.GROUP_PREFIX, groups or {})
         return sample_id, True
@@ -94,14 +97,13 @@ class CollectedImages:
         # the same object where it is the same text: a million paths are kept once
         return path if located.uri == path else located.uri, located.n_bytes, located.mtime_ns
 
-    def _again(self, at: int, split: str | None, token: Hashable, label_state: str) -> str | Problem:
+    def _again(self, sample_id: str, split: str | None, token: Hashable, label_state: str) -> str | Problem:
         """Return the id of an image that is there, or why this row cannot be about the same one."""
-        row = self._rows[at]
-        sample_id: str = row[0]
+        at = self._row_at[sample_id]
         if self._tokens.get(sample_id) != token:
-            return Problem("duplicate_id", {"id": shown(row[_URI])})
-        if split != row[_SPLIT]:
-            args = {"path": shown(row[_URI]), "first": row[_SPLIT], "second": split}
+            return Problem("duplicate_id", {"id": shown(self.uri_of(sample_id))})
+        if split != self._splits[at]:
+            args = {"path": shown(self.uri_of(sample_id)), "first": self._splits[at], "second": split}
             return Problem("in_two_splits", args)
         if label_state != "unlabeled":
             self._states[at] = label_state
@@ -109,21 +111,24 @@ class CollectedImages:
 
     def _add_extra(self, index: int, prefix: str, values: Text) -> None:
         for name, value in values.items():
-            column = self._extra.setdefault(prefix + name, [])
-            column.extend([None] * (index - len(column)))
-            column.append(value)
+            self._extra.setdefault(prefix + name, Texts()).put(index, value)
 
-    def settle_states(self, labeled: AbstractSet[Any], had_bad_label: AbstractSet[str]) -> None:
-        """Say of each image whether it is labeled; one whose label was out is not negative."""
-        for index, row in enumerate(self._rows):
-            if row[0] in labeled:
-                self._states[index] = "labeled"
-            elif self._states[index] == "labeled" or row[0] in had_bad_label:
-                self._states[index] = "unlabeled"
+    def drain(self, labeled: pa.Array, had_bad_label: AbstractSet[str], lost: set[str]) -> pa.Table:
+        """Return the samples without those in `lost`, sorted by place, and hold none any more.
 
-    def table(self, lost: set[str]) -> pa.Table:
-        """Return the samples without those in `lost`, sorted by place."""
-        return sample_table(self._rows, self._states, self._extra, lost)
+        Args:
+            labeled: ids of the images that have a label.
+            had_bad_label: ids of those of which a label was out: without another one they are not negative.
+            lost: ids of those that are out after all.
+        """
+        placed = self._rows.drain()
+        ids, states = placed["sample_id"], pa.chunked_array([pa.array(self._states, pa.string())])
+        bad = pc.is_in(ids, value_set=pa.array(sorted(had_bad_label), pa.string()))
+        unlabeled = pc.or_(pc.equal(states, "labeled"), bad)
+        states = pc.if_else(unlabeled, "unlabeled", states)
+        states = pc.if_else(pc.is_in(ids, value_set=labeled), "labeled", states)
+        extra = {name: column.array(placed.num_rows) for name, column in self._extra.items()}
+        return sample_table(placed, states, extra, lost)
 
 
 def _placed(path: str, n_bytes: int | None, mtime_ns: int | None) -> tuple[str, int | None, int | None] | Problem:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from curate import schema
-from curate.ingest.assemble import Row
+from curate.ingest.blocks import Rows
 from curate.ingest.location import Problem, shown
 
 LABEL_EXTRAS = tuple(schema.LABELS.names[4:])  # bbox, mask, … after label_id, sample_id, task and label
@@ -25,12 +26,12 @@ class CollectedLabels:
         outcomes: in the order of `schema.INGEST_OUTCOMES`; one is appended for each label that is added.
     """
 
-    def __init__(self, outcomes: list[Row]) -> None:
-        self.rows: list[Row] = []  # in the order of schema.LABELS
+    def __init__(self, outcomes: Rows) -> None:
+        self.rows = Rows(schema.LABELS)
         self._outcomes = outcomes
         self._at: dict[str, int] = {}  # label_id -> row
         self._again: dict[str, list[int]] = {}  # label_id -> outcomes beyond the first
-        self._first_outcome: list[int] = []  # by row
+        self._first_outcome = array("q")  # by row
         self._n_of: dict[str, int] = {}  # sample_id -> labels seen, for ordinals
         self._conflicting: set[str] = set()  # label ids
 
@@ -71,10 +72,6 @@ class CollectedLabels:
             self._conflicting.add(label_id)
         return label_id if agrees else None
 
-    def samples_of(self, keep: np.ndarray) -> set[str]:
-        """Return the samples of the rows that stay."""
-        return {self.rows[at][_SAMPLE] for at in np.flatnonzero(keep).tolist()}
-
     def settle_conflicts(self, uri_of: Callable[[str], str]) -> tuple[np.ndarray, dict[str, int]]:
         """Put every input row of a contradicted label out.
 
@@ -92,7 +89,7 @@ class CollectedLabels:
             args = schema.canonical_json(problem.args)
             for index in outcomes:
                 row, kind, *_ = self._outcomes[index]
-                self._outcomes[index] = (row, kind, "out", problem.code, args, sample_id, None)
+                self._outcomes.change(index, (row, kind, "out", problem.code, args, sample_id, None))
             n_left[sample_id] = n_left.get(sample_id, self._n_of[sample_id]) - 1
         return keep, n_left
 

@@ -34,8 +34,8 @@ from curate.schema import stable_id
 N_OPEN = 8  # containers held open by a thread
 WITHHELD = ".withheld.json"  # beside an unpacked archive: where the bytes lie that were erased on request
 
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, OSError)
+_READ_ERRORS = (*_DAMAGE, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile)
 _DECODERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 

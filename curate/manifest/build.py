@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.check import build_statistics
 from curate.errors import InputError, StageError
 from curate.gates import GateResult, gate_result, judge
 from curate.manifest.ignore import ignored
-from curate.manifest.inputs import digest_answers, digest_teachers
-from curate.manifest.rows import excluded_by_ingest, joined_rows, with_scan
+from curate.manifest.inputs import digest_answered
+from curate.manifest.release_statistics import Validate, all_statistics, sorted_statistics
+from curate.manifest.rows import excluded_by_ingest, joined_rows, share_nulls, with_scan
 from curate.manifest.soft_masks import make_soft_masks
 from curate.manifest.soft_release import SoftLabels, make_soft
 from curate.manifest.stale import refuse_stale_predictions
@@ -24,14 +24,12 @@ from curate.manifest.stream import RowStream
 from curate.manifest.tables import DATA, DECISIONS, EXCLUDED
 from curate.manifest.vouched import vouched
 from curate.policy import Policy
-from curate.runs import digest_table
 from curate.verdict_people import standing
 from curate.verdicts import decide
+from curate.views import kept
 
 if TYPE_CHECKING:
     from curate.teachers.regions.class_maps import ClassMaps
-
-Validate = Callable[[pa.Table], tuple[pa.Table, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,37 +129,19 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     verdicts = _complete(samples, labels, findings, policy, decisions, verdicts)
     said = standing(decisions if decisions is not None else schema.empty(schema.DECISIONS)).combine_chunks()
     stands = said.select(DECISIONS.names).cast(DECISIONS).combine_chunks()
-    rows = joined_rows(samples, labels, verdicts, said, policy, salt)
-    out = _is_out(rows, policy)
-    data = vouched(rows.filter(pc.invert(out)).select(DATA.names).cast(DATA).combine_chunks(), findings, stands)
-    excluded = pa.concat_tables(
-        [_excluded_by_verdict(rows.filter(out)), excluded_by_ingest(outcomes)]
-    ).combine_chunks()
+    data, excluded = _parted(joined_rows(samples, labels, verdicts, said, policy, salt), policy, outcomes)
+    data = vouched(data, findings, stands)
     counts = _counts(labels, samples, outcomes, data, excluded)
     teachers = [_card(card) for card in cards]
-    made = SoftLabels.none()
-    if policy.soft_labels and (schema.teacher_columns(predictions) or places is not None):
-        if predictions is not None:
-            refuse_stale_predictions(predictions, data, classes, teachers)
-        made = make_soft(data, predictions, places, classes, policy, teacher_weights, teachers, seed)
+    made = _soft_labels(data, predictions, places, classes, policy, teacher_weights, teachers, seed)
     soft_masks, maps_head = None, None
     if policy.soft_labels and class_maps:
         soft_masks, maps_head = make_soft_masks(
             data, class_maps, classes, policy, mask_weights, teachers, seed, mask_sharpness
         )
-    given, further = _all_statistics(statistics, outcomes, data, excluded, validate)
+    given, further = all_statistics(statistics, outcomes, data, excluded, validate)
     judged = sorted_statistics(judge(given, policy.all_gates()))
     gates = gate_result(given, policy.all_gates())
-    inputs = {
-        **(digests or {}),
-        "decisions": _digest(stands.to_pylist()),
-        "policy": _digest(policy.model_dump(mode="json")),
-        "predictions": digest_answers(predictions, teachers),
-        **({} if places is None else {"detectors": digest_table(places)}),
-        **({"class_maps": _digest([[m.teacher, m.digest, m.longest] for m in class_maps])} if class_maps else {}),
-        "seed": str(seed),
-        "teachers": digest_teachers(teachers),
-    }
     return Release(
         data=data,
         soft=made.rows,
@@ -180,7 +160,13 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
             "classes": list(classes),
             "counts": counts,
             "gates": gates.outcome,
-            "inputs": inputs,
+            "inputs": {
+                **(digests or {}),
+                "decisions": _digest(stands.to_pylist()),
+                "policy": _digest(policy.model_dump(mode="json")),
+                "seed": str(seed),
+                **digest_answered(predictions, places, class_maps, teachers),
+            },
             "soft": made.head,
             **({"soft_masks": maps_head} if maps_head else {}),
         },
@@ -192,23 +178,32 @@ def build_release(  # noqa: PLR0913 - one keyword for each table of the flow
     )
 
 
-def _all_statistics(
-    statistics: pa.Table | None, outcomes: pa.Table, data: pa.Table, excluded: pa.Table, validate: Validate | None
-) -> tuple[pa.Table, Mapping[str, Any]]:
-    """Return the statistics of the checks, of the release itself and of `validate`, sorted; and its evidence."""
-    given = schema.empty(schema.STATISTICS) if statistics is None else statistics.cast(schema.STATISTICS)
-    parts = [given, *own_statistics(given, outcomes, data, excluded)]
-    further: Mapping[str, Any] = {}
-    if validate is not None:
-        more, further = validate(data)
-        parts.append(more.cast(schema.STATISTICS))
-    return sorted_statistics(pa.concat_tables(parts)), further
+def _parted(blocks: Iterable[pa.Table], policy: Policy, outcomes: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return what is released and what is not, from blocks of rows; with what ingest left out."""
+    leave, stay = [DATA.empty_table()], []
+    for rows in blocks:
+        out = _is_out(rows, policy)
+        leave.append(share_nulls(rows.filter(pc.invert(out)).select(DATA.names)).cast(DATA))
+        stay.append(_excluded_by_verdict(rows.filter(out)))
+    return pa.concat_tables(leave), pa.concat_tables([*stay, excluded_by_ingest(outcomes)]).combine_chunks()
 
 
-def sorted_statistics(statistics: pa.Table) -> pa.Table:
-    """Return `schema.STATISTICS` in the order in which they are written."""
-    keys = ("check", "name", "group", "value", "detail")
-    return statistics.sort_by([(name, "ascending") for name in keys]).combine_chunks()
+def _soft_labels(
+    data: pa.Table,
+    predictions: pa.Table | None,
+    places: pa.Table | None,
+    classes: Sequence[str],
+    policy: Policy,
+    weights: Mapping[str, float] | None,
+    teachers: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> SoftLabels:
+    """Return the soft labels of released rows, none where the policy or the teachers give none; see `make_soft`."""
+    if not policy.soft_labels or not (schema.teacher_columns(predictions) or places is not None):
+        return SoftLabels.none()
+    if predictions is not None:
+        refuse_stale_predictions(predictions, data, classes, teachers)
+    return make_soft(data, predictions, places, classes, policy, weights, teachers, seed)
 
 
 def _complete(
@@ -224,7 +219,7 @@ def _complete(
     bad_ids = bad["sample_id"].combine_chunks()
     bad_labels = labels.filter(pc.is_in(labels["sample_id"], value_set=bad_ids))
     dropped = decide(bad, bad_labels, findings, policy, decisions)
-    good = verdicts.filter(pc.invert(pc.is_in(verdicts["sample_id"], value_set=bad_ids)))
+    good = kept(verdicts, pc.invert(pc.is_in(verdicts["sample_id"], value_set=bad_ids)))
     return pa.concat_tables([good.cast(schema.VERDICTS), dropped])
 
 
@@ -269,32 +264,6 @@ def _counts(
         "n_samples_released": pc.count_distinct(data["sample_id"]).as_py(),
         "by_action": {action: by_action.get(action, 0) for action in schema.ACTIONS},
     }
-
-
-def own_statistics(given: pa.Table, outcomes: pa.Table, data: pa.Table, excluded: pa.Table) -> list[pa.Table]:
-    """Return `ingest.share_out` (unless a stage gave it) and `release.share_*`."""
-    # what was erased on request says nothing about how well the source could be read
-    n_erased = pc.sum(pc.equal(pc.list_flatten(excluded["reason_codes"]), "erased")).as_py() or 0
-    n_in = data.num_rows + excluded.num_rows - n_erased
-    readable = outcomes.filter(pc.fill_null(pc.not_equal(outcomes["reason_code"], "erased"), True))  # noqa: FBT003
-    n_out, n_outcomes = pc.sum(pc.equal(readable["outcome"], "out")).as_py() or 0, readable.num_rows
-    waiting = sum(pc.sum(pc.equal(rows["action"], "review")).as_py() or 0 for rows in (data, excluded))
-    changed = pc.sum(pc.equal(data["action"], "relabel")).as_py() or 0
-    parts = {
-        "share_excluded": (excluded.num_rows - n_erased, n_in),
-        "share_waiting_for_review": (waiting, n_in),
-        "share_relabeled": (changed, data.num_rows),
-    }
-    own = [build_statistics("release", [_share(name, *part) for name, part in parts.items()])]
-    if not pc.any(pc.and_(pc.equal(given["check"], "ingest"), pc.equal(given["name"], "share_out"))).as_py():
-        own.append(build_statistics("ingest", [_share("share_out", n_out, n_outcomes)]))
-    return own
-
-
-def _share(name: str, n_part: int, n_whole: int) -> dict[str, Any]:
-    if n_whole == 0:
-        return {"name": name, "n": 0, "outcome": "insufficient data"}
-    return {"name": name, "value": n_part / n_whole, "n": n_whole, "detail": {"n_part": n_part}}
 
 
 def _card(card: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -27,63 +27,13 @@ from curate.manifest.diff_causes import (
 from curate.manifest.diff_compare import box_text, mask_text
 from curate.manifest.diff_match import Changed, changed_rows, keys_of
 from curate.manifest.diff_places import PlaceChange, ignore_changes, teacher_box_changes
+from curate.manifest.diff_rows import SHAPES, TEXTS, change_rows, shapes_of, why_of
 from curate.manifest.diff_side import Side
 from curate.manifest.diff_soft import LEAST
-from curate.manifest.inputs import inputs_changed
+from curate.manifest.diff_summary import summary_of
 from curate.manifest.place import Place, place_of
-from curate.manifest.tables import DATA
-
-CHANGES = (
-    "added",
-    "removed",
-    "relabeled",
-    "reboxed",
-    "remasked",
-    "track changed",
-    "split moved",
-    "weight changed",
-    "action changed",
-    "image changed",
-    "soft label changed",
-    "class map changed",
-    "teacher boxes changed",
-    "ignored",
-    "no longer ignored",
-)
-
-_TEXTS = pa.list_(pa.string())
-DIFF = pa.schema(
-    [
-        pa.field("change", pa.string(), nullable=False),  # CHANGES
-        pa.field("sample_id", pa.string(), nullable=False),
-        pa.field("label_id", pa.string()),
-        pa.field("uri", pa.string(), nullable=False),
-        # label, box, track id, split, weight, action, sha256; words of masks and soft labels. Null: not released
-        pa.field("before", pa.string()),
-        pa.field("after", pa.string()),
-        pa.field("action_before", pa.string()),  # null where the row was not known at all
-        pa.field("action_after", pa.string()),
-        pa.field("reasons_before", _TEXTS),
-        pa.field("reasons_after", _TEXTS),
-        pa.field("reason_codes_before", _TEXTS),
-        pa.field("reason_codes_after", _TEXTS),
-        pa.field("causes", _TEXTS),  # codes: reason codes of findings and decisions, or one of SOURCE_CAUSES
-    ]
-)
 
 _AT_ONCE = max(2, min(4, os.cpu_count() or 1))  # threads that read and compare
-_N_PAIRS = 50
-
-
-# the geometry of rows that are remasked, for who draws them
-SHAPES = pa.schema(
-    [pa.field("sample_id", pa.string()), pa.field("label_id", pa.string())]
-    + [
-        pa.field(f"{name}_{side}", DATA.field(name).type)
-        for side in ("before", "after")
-        for name in ("mask", "polygons")
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,24 +96,24 @@ def diff(before: str | Place, after: str | Place, *, soft_from: float = LEAST) -
     parts += [_beside_rows(change, found) for change, found in compared.items() if found]
     parts += _place_rows(old, new, alike, soft_from)
     rows = pa.concat_tables(parts)
-    return Diff(old.id, new.id, rows, _summary(old, new, rows, compared, soft_from), _shapes(changed))
+    return Diff(old.id, new.id, rows, summary_of(old, new, rows, compared, soft_from), shapes_of(changed))
 
 
 def _beside_rows(change: str, found: Beside) -> pa.Table:
-    return _table(change, found.after, *found.texts, _why(found.before), _why(found.after), found.causes)
+    return change_rows(change, found.after, *found.texts, why_of(found.before), why_of(found.after), found.causes)
 
 
 def _place_rows(old: Side, new: Side, alike: Alike, least: float) -> Iterator[pa.Table]:
     """Yield what changed of teacher-only boxes and of what is ignored."""
     boxes, causes = teacher_box_changes(old, new, least)
-    yield _places("teacher boxes changed", new, boxes, pa.array([causes] * len(boxes), _TEXTS))
+    yield _places("teacher boxes changed", new, boxes, pa.array([causes] * len(boxes), TEXTS))
     ignored = ignore_changes(old, new)
     for change in ("ignored", "no longer ignored"):
         of_kind = [one for kind, one in ignored if kind == change]
-        reasons = pa.array([one.reasons_after or one.reasons_before or [] for one in of_kind], _TEXTS)
+        reasons = pa.array([one.reasons_after or one.reasons_before or [] for one in of_kind], TEXTS)
         by_policy = policy_cause(alike, reasons)
         came, went = (
-            (pa.array(ids, _TEXTS), pa.array(codes, _TEXTS))
+            (pa.array(ids, TEXTS), pa.array(codes, TEXTS))
             for ids, codes in (
                 ([one.reasons_after for one in of_kind], [one.codes_after for one in of_kind]),
                 ([one.reasons_before for one in of_kind], [one.codes_before for one in of_kind]),
@@ -181,18 +131,11 @@ def _places(change: str, side: Side, found: Sequence[PlaceChange], causes: pa.Ar
     why = [
         [
             pa.nulls(len(found), pa.string()),
-            *(pa.array([getattr(one, f"{name}_{when}") for one in found], _TEXTS) for name in ("reasons", "codes")),
+            *(pa.array([getattr(one, f"{name}_{when}") for one in found], TEXTS) for name in ("reasons", "codes")),
         ]
         for when in ("before", "after")
     ]
-    return _table(change, rows, texts[0], texts[1], why[0], why[1], causes)
-
-
-def _shapes(changed: Changed) -> pa.Table:
-    was, now = changed.of("remasked")
-    columns = [now["sample_id"], now["label_id"]]
-    columns += [side[name] for side in (was, now) for name in ("mask", "polygons")]
-    return pa.table(columns, names=SHAPES.names).cast(SHAPES)
+    return change_rows(change, rows, texts[0], texts[1], why[0], why[1], causes)
 
 
 def _added(old: Side, row: pa.Table, alike: Alike) -> pa.Table:
@@ -203,12 +146,12 @@ def _added(old: Side, row: pa.Table, alike: Alike) -> pa.Table:
     by_policy = policy_cause(alike, why[1], row["reasons"], known=pc.is_valid(why[0]))
     is_unknown = pc.is_null(why[0])
     unknown = first_of(
-        pc.if_else(is_unknown, decided(row["reason_codes"]), pa.scalar(None, _TEXTS)),
+        pc.if_else(is_unknown, decided(row["reason_codes"]), pa.scalar(None, TEXTS)),
         source_cause("added", is_unknown),
     )
     came, went = (codes_that_changed(alike, *one) for one in ((row["reasons"], row["reason_codes"]), why[1:]))
     causes = first_of(by_policy, unknown, came, no_longer(went), row["reason_codes"], left)
-    return _table("added", row, nothing, row["released_label"], why, _why(row), causes)
+    return change_rows("added", row, nothing, row["released_label"], why, why_of(row), causes)
 
 
 def _removed(new: Side, row: pa.Table, alike: Alike) -> pa.Table:
@@ -218,19 +161,15 @@ def _removed(new: Side, row: pa.Table, alike: Alike) -> pa.Table:
     came, went = (codes_that_changed(alike, *one) for one in (why[1:], (row["reasons"], row["reason_codes"])))
     gone = source_cause("removed", pc.is_null(why[0]))
     causes = first_of(by_policy, came, gone, no_longer(went), why[2], left)
-    return _table(
-        "removed", row, row["released_label"], pa.nulls(row.num_rows, pa.string()), _why(row), why, causes
+    return change_rows(
+        "removed", row, row["released_label"], pa.nulls(row.num_rows, pa.string()), why_of(row), why, causes
     )
 
 
 def _differing(change: str, changed: Changed, alike: Alike) -> pa.Table:
     (was, now), text = changed.of(change), _TEXT[change]
     causes = causes_of(change, was, now, alike)
-    return _table(change, now, text(was), text(now), _why(was), _why(now), causes)
-
-
-def _why(rows: pa.Table) -> list[Any]:
-    return [rows["action"], rows["reasons"], rows["reason_codes"]]
+    return change_rows(change, now, text(was), text(now), why_of(was), why_of(now), causes)
 
 
 def _why_out(side: Side, keys: pa.Array) -> list[Any]:
@@ -239,82 +178,9 @@ def _why_out(side: Side, keys: pa.Array) -> list[Any]:
     return [side.out[name].take(at) for name in ("action", "reasons", "reason_codes")]
 
 
-def _table(
-    change: str,
-    row: pa.Table,
-    before: pa.ChunkedArray | pa.Array,
-    after: pa.ChunkedArray | pa.Array,
-    why_before: list[Any],
-    why_after: list[Any],
-    causes: pa.Array,
-) -> pa.Table:
-    columns = {
-        "change": pa.array([change] * row.num_rows, pa.string()),
-        "sample_id": row["sample_id"],
-        "label_id": row["label_id"],
-        "uri": row["uri"],
-        "before": before,
-        "after": after,
-        "action_before": why_before[0],
-        "action_after": why_after[0],
-        "reasons_before": why_before[1],
-        "reasons_after": why_after[1],
-        "reason_codes_before": why_before[2],
-        "reason_codes_after": why_after[2],
-        "causes": causes,
-    }
-    table = pa.table(columns).cast(DIFF)
-    ids = table["sample_id"]
-    if pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py():
-        return table
-    return table.sort_by([("sample_id", "ascending"), ("label_id", "ascending")])
-
-
-def _summary(
-    old: Side, new: Side, rows: pa.Table, compared: Mapping[str, Beside | None], soft_from: float
-) -> dict[str, Any]:
-    counted = {item["values"]: item["counts"] for item in pc.value_counts(rows["change"]).to_pylist()}
-    relabeled = rows.filter(pc.equal(rows["change"], "relabeled")).select(["before", "after"])
-    pairs = relabeled.group_by(["before", "after"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
-    pairs.sort(key=lambda pair: (-pair["count_all"], pair["before"] or "", pair["after"] or ""))
-    return {
-        "before": old.id,
-        "after": new.id,
-        "n_rows_before": old.manifest["tables"]["data"]["rows"],
-        "n_rows_after": new.manifest["tables"]["data"]["rows"],
-        "beside": {kind: told for kind in _BESIDE if (told := _beside(old.manifest, new.manifest, kind))},
-        "soft": {
-            "told_from": soft_from,
-            **{
-                change: {"n_compared": found.n_compared, "n_differ": found.n_differ}
-                for change, found in compared.items()
-                if found
-            },
-        },
-        "changes": {change: counted.get(change, 0) for change in CHANGES},
-        "inputs_changed": inputs_changed(old.manifest["inputs"], new.manifest["inputs"]),
-        "relabeled": [{"from": p["before"], "to": p["after"], "n": p["count_all"]} for p in pairs[:_N_PAIRS]],
-    }
-
-
-def _beside(old: Mapping[str, Any], new: Mapping[str, Any], kind: str) -> dict[str, int] | None:
-    """Return how many rows a table had and has; None where both versions hold the same bytes of it."""
-    parts = [
-        sorted(entry["sha256"] for entry in manifest["files"] if entry["path"].startswith(f"{kind}/"))
-        for manifest in (old, new)
-    ]
-    if parts[0] == parts[1]:
-        return None
-    was, now = (int(manifest["tables"].get(kind, {}).get("rows", 0)) for manifest in (old, new))
-    return {"n_rows_before": was, "n_rows_after": now}
-
-
 def _text(column: str) -> Callable[[pa.Table], pa.Array]:
     return lambda rows: pc.cast(rows[column], pa.string())
 
-
-# of which it is said too whether they differ at all
-_BESIDE = ("excluded", "ignore", "soft", "soft_boxes", "soft_masks")
 
 _TEXT: dict[str, Callable[[pa.Table], pa.Array]] = {
     "relabeled": _text("released_label"),

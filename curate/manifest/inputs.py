@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
+from curate.digests import digest_json, digest_table
 from curate.manifest.soft import key_of
+
+if TYPE_CHECKING:
+    from curate.teachers.regions.class_maps import ClassMaps
 
 UNKNOWN = "not known after erasure"
 _BLOCK_ROWS = 65_536
@@ -35,6 +39,21 @@ def digest_labels(labels: pa.Table) -> str:
         for name in sorted(part.column_names):
             _add(hasher, pa.concat_arrays(part[name].chunks))
     return hasher.hexdigest()
+
+
+def digest_answered(
+    predictions: pa.Table | None,
+    places: pa.Table | None,
+    class_maps: Sequence[ClassMaps],
+    cards: Sequence[Mapping[str, Any]],
+) -> dict[str, str]:
+    """Return the digests of what teachers said and of who they are; of detectors and segmenters where there are any."""
+    told = {"predictions": digest_answers(predictions, cards), "teachers": digest_teachers(cards)}
+    if places is not None:
+        told["detectors"] = digest_table(places)
+    if class_maps:
+        told["class_maps"] = digest_json([[one.teacher, one.digest, one.longest] for one in class_maps])
+    return told
 
 
 def digest_answers(predictions: pa.Table | None, cards: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -46,8 +47,14 @@ class LoadedRelease:
     evidence: Mapping[str, Any]
 
 
-def load_release(version: str | Place) -> LoadedRelease:
+def load_release(
+    version: str | Place, columns: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> LoadedRelease:
     """Return the tables of a version; hashes are not checked (`verify` does that), the manifest is.
+
+    Args:
+        version: where it is.
+        columns: table -> the columns to read; none of a table: it is left out. A table that is not named is read whole.
 
     Raises:
         InputError: there is no version at this path.
@@ -60,7 +67,11 @@ def load_release(version: str | Place) -> LoadedRelease:
         if entry["path"].startswith("evidence/"):
             name = entry["path"].removeprefix("evidence/").removesuffix(".json")
             evidence[name] = load_evidence(version, name)
-    tables = {kind: load_table(version, manifest, kind) for kind in manifest["tables"] if kind not in STREAMED}
+    tables = {
+        kind: load_table(version, manifest, kind, columns.get(kind))
+        for kind in manifest["tables"]
+        if kind not in STREAMED and list(columns.get(kind, ("all",)))
+    }
     return LoadedRelease(
         id=version_id,
         path=version,

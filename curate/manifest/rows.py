@@ -5,6 +5,8 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import hmac
+from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +21,8 @@ from curate.verdict_people import moved_boxes, taken_ids
 from curate.verdict_rows import row_table
 
 NOT_SCANNED = "not_scanned"
+_N_NULLS = 65_536
+BLOCK_ROWS = 65_536  # joined at once; a table of all rows and all columns would be held twice
 _FROM_SCAN = ("content_sha256", "n_bytes", "width_px", "height_px", "error_code", "error_args")
 _FROM_SAMPLES = ("source", "uri", "container", "container_offset", "split", "license", "label_state", *_FROM_SCAN)
 _FROM_LABELS = ("task", "bbox", "mask", "polygons", "track_id", "frame", "annotator", "flags")
@@ -28,10 +32,11 @@ _FROM_VERDICTS = ("action", "released_label", "weight", "risk", "reasons", "reas
 def with_scan(samples: pa.Table, scan: pa.Table) -> pa.Table:
     """Return samples with what the scan measured; a sample that was not scanned counts as unreadable."""
     at = pc.index_in(samples["sample_id"], value_set=scan["sample_id"].combine_chunks())
+    stand_alike = scan["sample_id"].equals(samples["sample_id"])
     known = [name for name in samples.column_names if name not in _FROM_SCAN]
     joined = samples.select(known)
     for name in _FROM_SCAN:
-        joined = joined.append_column(schema.SCAN.field(name), scan[name].take(at))
+        joined = joined.append_column(schema.SCAN.field(name), scan[name] if stand_alike else scan[name].take(at))
     unread = pc.or_(pc.is_null(at), pc.is_null(joined["content_sha256"]))
     code = pc.if_else(unread, pc.coalesce(joined["error_code"], NOT_SCANNED), joined["error_code"])
     return joined.set_column(joined.schema.get_field_index("error_code"), "error_code", code)
@@ -44,8 +49,8 @@ def joined_rows(
     decisions: pa.Table,
     policy: Policy,
     salt: bytes | None,
-) -> pa.Table:
-    """Return `tables.DATA` columns plus error_code and error_args for every row, sorted by sample and label id.
+) -> Iterator[pa.Table]:
+    """Yield `tables.DATA` columns plus error_code and error_args for every row, sorted by sample and label id, in blocks.
 
     `decisions` are those that stand (`verdict_people.standing`); a box that a person moved is released in its new
     place, the given one stays in `given_bbox`; an id that a person took for it is its `track_id`, the given one stays in
@@ -54,7 +59,7 @@ def joined_rows(
     Raises:
         InputError: the verdicts are not exactly one a row.
     """
-    rows = row_table(samples, labels)
+    rows = row_table(samples, labels).drop_columns(["task", "error_code"])
     sample_at = pc.index_in(rows["sample_id"], value_set=samples["sample_id"].combine_chunks())
     label_at = pc.index_in(rows["label_id"], value_set=labels["label_id"].combine_chunks(), skip_nulls=True)
     verdict_at = pc.index_in(_keys(rows), value_set=_keys(verdicts))
@@ -64,11 +69,30 @@ def joined_rows(
             f"and {verdict_at.null_count} rows without one. Pass the same tables to decide and to build_release."
         )
         raise InputError(msg)
-    sample = samples.take(sample_at)
+    # of chunks, each `take` would make a whole first
+    samples, labels, verdicts = (table.combine_chunks() for table in (samples, labels, verdicts))
+    for start in range(0, max(rows.num_rows, 1), BLOCK_ROWS):
+        sample, label, verdict = (
+            table.take(at.slice(start, BLOCK_ROWS))
+            for table, at in ((samples, sample_at), (labels, label_at), (verdicts, verdict_at))
+        )
+        yield _joined(rows.slice(start, BLOCK_ROWS), sample, label, verdict, decisions, policy, salt)
+
+
+def _joined(
+    rows: pa.Table,
+    sample: pa.Table,
+    label: pa.Table,
+    verdict: pa.Table,
+    decisions: pa.Table,
+    policy: Policy,
+    salt: bytes | None,
+) -> pa.Table:
+    """Return a block of `joined_rows` from tables that stand beside each other row by row."""
     columns: dict[str, pa.ChunkedArray | pa.Array] = {"sample_id": rows["sample_id"], "label_id": rows["label_id"]}
     columns |= {name: _column(sample, name) for name in _FROM_SAMPLES}
-    columns |= {name: labels[name].take(label_at) for name in _FROM_LABELS}
-    columns |= {name: verdicts[name].take(verdict_at) for name in _FROM_VERDICTS}
+    columns |= {name: label[name] for name in _FROM_LABELS}
+    columns |= {name: verdict[name] for name in _FROM_VERDICTS}
     columns["given_label"] = rows["label"]
     moved = moved_boxes(decisions, rows["label_id"], rows["content_sha256"])
     columns["given_mask"] = pa.nulls(rows.num_rows, schema.MASK_RLE)
@@ -78,7 +102,27 @@ def joined_rows(
     columns["attributes"] = _text_map(sample, schema.ATTRIBUTE_PREFIX, policy.attributes_released, ())
     columns["groups"] = _text_map(sample, schema.GROUP_PREFIX, policy.attributes_released, ("subject",))
     columns["subject_key"] = _subject_keys(sample, salt)
-    return pa.table(columns).select([*DATA.names, "error_code", "error_args"])
+    table = pa.table(columns).select([*DATA.names, "error_code", "error_args"])
+    return share_nulls(table)
+
+
+def share_nulls(table: pa.Table) -> pa.Table:
+    """Return the table with columns that are null throughout as views of one array: boxes of no box are large."""
+    for at, field in enumerate(table.schema):
+        if table.num_rows and table[at].null_count == table.num_rows and not pa.types.is_null(field.type):
+            table = table.set_column(at, field, _nulls(field.type, table.num_rows))
+    return table
+
+
+def _nulls(kind: pa.DataType, n: int) -> pa.ChunkedArray:
+    whole, rest = divmod(n, _N_NULLS)
+    block = _block_of_nulls(kind)
+    return pa.chunked_array([*([block] * whole), *([block.slice(0, rest)] if rest else [])], kind)
+
+
+@lru_cache(maxsize=64)
+def _block_of_nulls(kind: pa.DataType) -> pa.Array:
+    return pa.nulls(_N_NULLS, kind)
 
 
 def renamed_tracks(

@@ -87,7 +87,7 @@ def soft_labels(
             probs, answered = pooled(predictions, here, pool, len(classes), temperature)
             columns += encode(probs, ~answered, layout, offsets)
         tables.append(pa.table(columns, schema=out))
-    return pa.concat_tables(tables).combine_chunks()
+    return pa.concat_tables(tables)  # ids are those of `rows`, not copies of them
 
 
 def ensemble(

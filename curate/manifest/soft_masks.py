@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -84,30 +84,23 @@ def make_soft_masks(
     Raises:
         InputError: maps were made for other images, classes or teachers than those of the release.
     """
-    by_name = {str(card["name"]): card for card in cards if "name" in card}
-    for one in maps:
-        refuse_other_classes(one.classes, classes)
-        refuse_other_teachers({one.teacher: {"digest": one.digest}}, by_name)
+    _refuse_other_teachers(maps, classes, cards)
     shares = {one.teacher: 1.0 if weights is None else weights.get(one.teacher, 0.0) for one in maps}
     used = [one for one in sorted(maps, key=lambda one: one.teacher) if shares[one.teacher] > 0]
     layout = cell_layout(len(classes), policy)
     alone = [one.teacher for one in used] if policy.soft_each_teacher else []
     released = pc.unique(data.filter(pc.equal(data["task"], "segmentation"))["sample_id"])
-    told = _refuse_other_images(data, used)
-    chosen = pc.is_in(released, value_set=told)
-    columns = soft_masks_schema(layout, alone)
+    wanted = frozenset(released.filter(pc.is_in(released, value_set=_refuse_other_images(data, used))).to_pylist())
     powers = (policy.temperature / sharpness, policy.temperature)
-    wanted = frozenset(released.filter(chosen).to_pylist())
+    columns = soft_masks_schema(layout, alone)
 
     def batches() -> Iterator[pa.Table]:
-        waiting: list[list[Any]] = []
-        for sample, rows in groupby(merged_rows(used), key=lambda row: row[0]):
-            if sample in wanted:
-                waiting.append(_encoded(sample, list(rows), shares, alone, layout, powers, seed))
-            if len(waiting) == GROUP_ROWS:
-                yield _table(waiting, columns)
-                waiting = []
-        if waiting:
+        encoded = (
+            _encoded(sample, list(rows), shares, alone, layout, powers, seed)
+            for sample, rows in groupby(merged_rows(used), key=lambda row: row[0])
+            if sample in wanted
+        )
+        while waiting := list(islice(encoded, GROUP_ROWS)):
             yield _table(waiting, columns)
 
     head = {
@@ -125,6 +118,15 @@ def make_soft_masks(
         "teachers": teachers_of(cards, list(shares)),
     }
     return RowStream(columns, batches), head
+
+
+def _refuse_other_teachers(
+    maps: Sequence[ClassMaps], classes: Sequence[str], cards: Sequence[Mapping[str, Any]]
+) -> None:
+    by_name = {str(card["name"]): card for card in cards if "name" in card}
+    for one in maps:
+        refuse_other_classes(one.classes, classes)
+        refuse_other_teachers({one.teacher: {"digest": one.digest}}, by_name)
 
 
 def _refuse_other_images(data: pa.Table, maps: Sequence[ClassMaps]) -> pa.Array:

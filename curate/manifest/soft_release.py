@@ -11,7 +11,7 @@ import pyarrow as pa
 from curate import schema
 from curate.manifest.soft import key_of, soft_labels
 from curate.manifest.soft_boxes import OBJECTNESS, TOGETHER, objectness, places_beside, teacher_only, with_detectors
-from curate.manifest.soft_layout import layout_for
+from curate.manifest.soft_layout import Layout, layout_for
 from curate.manifest.stale import teachers_of
 from curate.policy import Policy
 from curate.runs import digest_json
@@ -59,9 +59,8 @@ def make_soft(
         cards: of the teachers.
         seed: of the draws of `sampled`.
     """
-    is_alone = (
-        predictions is not None and key_of(predictions) == "sample_id"
-    )  # a probability of each class by itself
+    # a probability of each class by itself
+    is_alone = predictions is not None and key_of(predictions) == "sample_id"
     places = None if is_alone else places
     # whole where each class stands alone, for then there is no tail to sum up
     layout = layout_for(len(classes), "full" if is_alone else policy.soft_layout, policy.soft_top_k)
@@ -82,31 +81,27 @@ def make_soft(
         each_teacher=policy.soft_each_teacher,
         seed=seed,
     )
-    stored = [name for name in sorted(shares) if shares[name] > 0] if policy.soft_each_teacher else []
     detectors = [str(card["name"]) for card in cards if card.get("kind") == "coco"] if places is not None else []
-    head: dict[str, Any] = {
+    head = {
         "kind": "ensemble, each class alone" if is_alone else "ensemble",
-        "layout": layout.name,
-        "top_k": layout.top_k or None,
-        "n_draws": layout.n_draws or None,
+        **layout_head(layout),
         "n_missing": rows[layout.fields()[0].name].null_count,
         "temperature": repr(float(policy.temperature)),
         "weights": {name: repr(float(share)) for name, share in shares.items()},
-        "each_teacher": stored,
+        "each_teacher": [name for name in sorted(shares) if shares[name] > 0] if policy.soft_each_teacher else [],
         "classes_sha256": digest_json(list(classes)),
         "teachers": teachers_of(cards, [*names, *detectors]),
     }
     if places is None or beside is None:
         return SoftLabels(rows, None, head)
     rows = rows.append_column(OBJECTNESS, objectness(places, beside))
-    boxes = teacher_only(
-        data,
-        places,
-        beside,
-        layout=layout,
-        temperature=policy.temperature,
-        least=policy.soft_boxes_from,
-        seed=seed,
+    least, temperature = policy.soft_boxes_from, policy.temperature
+    boxes = teacher_only(data, places, beside, layout=layout, temperature=temperature, least=least, seed=seed)
+    return SoftLabels(
+        rows, boxes, {**head, "detectors": detectors, "n_teacher_only": boxes.num_rows, "boxes_from": repr(least)}
     )
-    head |= {"detectors": detectors, "n_teacher_only": boxes.num_rows, "boxes_from": repr(policy.soft_boxes_from)}
-    return SoftLabels(rows, boxes, head)
+
+
+def layout_head(layout: Layout) -> dict[str, Any]:
+    """Return what the manifest says of a layout."""
+    return {"layout": layout.name, "top_k": layout.top_k or None, "n_draws": layout.n_draws or None}

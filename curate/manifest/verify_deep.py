@@ -14,6 +14,7 @@ from curate import schema
 from curate.errors import VerificationError
 from curate.manifest.place import parquet_file
 from curate.manifest.read import STREAMED, load_evidence, load_table
+from curate.manifest.release_statistics import own_statistics
 from curate.manifest.verify_maps import MASS_TOLERANCE, no_map
 from curate.manifest.verify_meaning import Check
 from curate.manifest.verify_rows import Opened
@@ -98,8 +99,6 @@ def _no_distribution(batch: pa.RecordBatch, n_classes: int, *, alone: bool = Fal
 def _statistics(opened: Opened) -> tuple[list[str], str]:
     """Recompute the statistics that the stored tables determine and compare them with the stored ones."""
     version, manifest = opened.place, opened.manifest
-    from curate.manifest.build import own_statistics  # noqa: PLC0415 - `build` pulls in what verify does not need
-
     data = load_table(version, manifest, "data", ["sample_id", "action"])
     excluded = load_table(version, manifest, "excluded", ["action", "reason_codes"])
     stored = {_key(row): row["value"] for row in load_evidence(version, "statistics")}

@@ -50,3 +50,19 @@ SENTENCES: dict[str, str] = {
     "track_box_unusable": "The box of the id {track} in frame {frame} has no area or is not finite, so it could not be "
     "placed on the track.",
 }
+
+_AFTER = " {n_after} more box(es) of the id, up to frame {frame_last}, are in doubt with this one."
+FURTHER: dict[str, str] = dict.fromkeys(
+    (
+        "track_id_switch",
+        "track_id_switch_seen",
+        "track_id_switch_unknown",
+        "track_id_reused",
+        "track_renamed",
+        "track_renamed_seen",
+    ),
+    _AFTER,
+)
+
+# what is told at another box of the same id, and stands here only so that the box waits with that one
+FOLLOWS = frozenset({"track_id_after_switch", "track_id_after_change", "track_gap_follows"})

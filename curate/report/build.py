@@ -14,9 +14,18 @@ from curate.manifest import log
 from curate.manifest.place import Place
 from curate.manifest.read import load_release
 from curate.recorded import last_run
+from curate.report.galleries import FACTS
 from curate.report.page import render_page, write_page
 from curate.report.pictures import ReadImages
 from curate.runs import Workspace
+
+# what a page is made of; the other columns, and soft labels, are as large as all of these
+SHOWN: Mapping[str, Sequence[str]] = {
+    "data": (*FACTS, "released_label"),
+    "soft": (),
+    "soft_boxes": (),
+    "ignore": (),
+}
 
 
 def build_report(
@@ -39,7 +48,7 @@ def build_report(
         ("versions", ", ".join(f"{name} {value}" for name, value in sorted(versions.items()))),
     ]
     page = render_page(
-        load_release(version),
+        load_release(version, SHOWN),
         image_reader(samples, media),
         name=workspace.name,
         number=number,

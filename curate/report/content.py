@@ -7,12 +7,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.manifest.read import LoadedRelease
 from curate.report.wording import interval
 
 N_BARS = 40
+
+
+def counted(column: pa.ChunkedArray) -> Counter[str]:
+    """Return how often each value stands in a column, in the order in which they come."""
+    return Counter({item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()})
 
 
 def statistics(release: LoadedRelease) -> list[dict[str, Any]]:
@@ -46,19 +52,19 @@ def by_group(rows: Sequence[Mapping[str, Any]], check: str, name: str, prefix: s
 
 def class_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return how many rows of each class are released, in the order of the classes; an empty one is a bar of 0."""
-    counted = Counter(release.data["released_label"].to_pylist())
-    return [{"label": name, "value": counted.get(name, 0)} for name in release.manifest["classes"]]
+    found = counted(release.data["released_label"])
+    return [{"label": name, "value": found.get(name, 0)} for name in release.manifest["classes"]]
 
 
 def split_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return how many rows of each split are released."""
-    counted = Counter(release.data["split"].to_pylist())
-    return [{"label": name or "none", "value": count} for name, count in sorted(counted.items(), key=str)]
+    found = counted(release.data["split"])
+    return [{"label": name or "none", "value": count} for name, count in sorted(found.items(), key=str)]
 
 
 def issue_counts(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return how many findings there are of each issue, flagged ones apart."""
-    told: Counter[str] = Counter(release.findings["issue"].to_pylist())
+    told = counted(release.findings["issue"])
     flagged = release.findings.filter(pc.fill_null(release.findings["flagged"], False))  # noqa: FBT003 - fill value
-    cut = Counter(flagged["issue"].to_pylist())
+    cut = counted(flagged["issue"])
     return [{"issue": issue, "n": n, "n_flagged": cut.get(issue, 0)} for issue, n in told.most_common()]

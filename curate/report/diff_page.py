@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import ConfigError, InputError
-from curate.manifest.diff import CHANGES, Diff
+from curate.manifest.diff import Diff
 from curate.manifest.diff_causes import cause_text
+from curate.manifest.diff_rows import CHANGES
 from curate.manifest.inputs import input_text
 from curate.recorded import last_run
 from curate.report.mask_pictures import mask_pictures

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate.manifest.read import LoadedRelease
 from curate.policy import Policy
+from curate.report.content import counted
 from curate.report.wording import percent, sentence, short_name
 from curate.verdict_rows import KEEP, STRENGTH
 from curate.verdicts import rule_of_each
@@ -27,9 +28,9 @@ _HELD = {"review": "waiting for review", "drop": "dropped"}
 
 def funnel(release: LoadedRelease) -> list[dict[str, Any]]:
     """Return what came in and what became of it, as bars."""
-    actions = Counter(release.data["action"].to_pylist())
+    actions = counted(release.data["action"])
     verdicts = release.excluded.filter(pc.equal(release.excluded["stage"], "verdict"))
-    waiting = Counter(verdicts["action"].to_pylist())
+    waiting = counted(verdicts["action"])
     n_ingest = release.excluded.num_rows - verdicts.num_rows
     rows = [
         {"label": "rows in", "value": release.data.num_rows + release.excluded.num_rows},
@@ -45,14 +46,13 @@ def funnel(release: LoadedRelease) -> list[dict[str, Any]]:
 
 def came_in(release: LoadedRelease) -> tuple[int, int]:
     """Return how many images and how many labels came in, those that could not be used included."""
-    images, n_labels = set(), 0
-    for table in (release.data, release.excluded):
-        images |= {one for one in table["sample_id"].to_pylist() if one}
-        n_labels += len(table) - table["label_id"].null_count
+    tables = (release.data, release.excluded)
+    images = pa.chunked_array([chunk for table in tables for chunk in table["sample_id"].chunks], pa.string())
+    n_labels = sum(len(table) - table["label_id"].null_count for table in tables)
     lost = release.excluded.filter(pc.equal(release.excluded["stage"], "ingest"))
     lost = lost.filter(pc.is_null(lost["label_id"]))
     kinds = Counter(lost["kind"].to_pylist())
-    n_images = len(images) + sum(
+    n_images = pc.count_distinct(images, mode="only_valid").as_py() + sum(
         kind == "image" and sample is None
         for kind, sample in zip(lost["kind"].to_pylist(), lost["sample_id"].to_pylist(), strict=True)
     )

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from curate.manifest.read import LoadedRelease
 from curate.reasons.join import join_reasons
+from curate.reasons.tracks import FOLLOWS
 from curate.report.pictures import ReadImages, thumbnail
 from curate.report.wording import sentence, short_name
 from curate.teachers.regions.shapes import Shape, shape_of
@@ -26,7 +27,7 @@ DUPLICATES = (
     "leakage_near_duplicate",
     "near_duplicate",
 )
-_FACTS = ["sample_id", "label_id", "uri", "given_label", "action", "split", "bbox", "given_bbox"]
+FACTS = ["sample_id", "label_id", "uri", "given_label", "action", "split", "bbox", "given_bbox"]
 
 Known = dict[str, dict[str | None, dict[str, Any]]]
 
@@ -42,7 +43,8 @@ def gallery(
 ) -> list[dict[str, Any]]:
     """Return the worst findings of some issues, each with its picture, labels and reasons.
 
-    Findings of these issues about the same label, or the same pair of pictures, share one entry.
+    Findings of these issues about the same label, or the same pair of pictures, share one entry. Boxes that only come
+    after an id changed hands, or before a gap, have none: the finding that they follow from tells of them.
 
     Args:
         release: of the findings.
@@ -53,6 +55,7 @@ def gallery(
         flagged_only: leave out what the check itself did not flag.
     """
     chosen = release.findings.filter(pc.is_in(release.findings["issue"], value_set=pa.array(issues, pa.string())))
+    chosen = chosen.filter(pc.invert(pc.is_in(chosen["reason_code"], value_set=pa.array(sorted(FOLLOWS)))))
     if flagged_only:
         chosen = chosen.filter(pc.fill_null(chosen["flagged"], False))  # noqa: FBT003 - pyarrow's fill value
     chosen = chosen.sort_by([("risk", "descending"), ("finding_id", "ascending")])
@@ -161,7 +164,7 @@ def _about(release: LoadedRelease, samples: set[str]) -> Known:
     known: Known = {sample: {} for sample in samples}
     wanted = pa.array(sorted(samples), pa.string())
     for table in (release.data, release.excluded):
-        names = [name for name in _FACTS if name in table.column_names]
+        names = [name for name in FACTS if name in table.column_names]
         for row in table.select(names).filter(pc.is_in(table["sample_id"], value_set=wanted)).to_pylist():
             known[row["sample_id"]][row["label_id"]] = row
     return known

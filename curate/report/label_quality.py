@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.manifest.read import LoadedRelease
 from curate.report import charts, people
-from curate.report.content import one
+from curate.report.content import counted, one
 from curate.report.flow import came_in
 from curate.report.wording import interval, percent
 
@@ -19,8 +20,7 @@ N_MATRIX_CLASSES = 20
 
 def n_outvoted(release: LoadedRelease) -> int:
     """Return how many given labels the annotators and teachers of their image outvote."""
-    issues: list[str] = release.findings["issue"].to_pylist()
-    return issues.count("annotators_outvote")
+    return counted(release.findings["issue"])["annotators_outvote"]
 
 
 def risk_by_group(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -54,9 +54,8 @@ def confusion(release: LoadedRelease) -> str:
     """Return which class is taken for which, from flagged labels, as a heat map of the classes concerned."""
     found = release.findings.filter(pc.equal(release.findings["issue"], "mislabel"))
     found = found.filter(pc.fill_null(found["flagged"], False))  # noqa: FBT003 - pyarrow's fill value
-    given = _given_labels(release)
-    ids, suggested = found["label_id"].to_pylist(), found["suggested_label"].to_pylist()
-    pairs = Counter((given.get(label_id), label) for label_id, label in zip(ids, suggested, strict=True))
+    given, suggested = _given_labels(release, found["label_id"]).to_pylist(), found["suggested_label"].to_pylist()
+    pairs = Counter(zip(given, suggested, strict=True))
     totals: Counter[str] = Counter()
     for (was, becomes), count in pairs.items():
         if was and becomes:
@@ -70,11 +69,15 @@ def confusion(release: LoadedRelease) -> str:
     return charts.matrix(names, cells, title="flagged labels: given class (rows) against suggested class (columns)")
 
 
-def _given_labels(release: LoadedRelease) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for table in (release.data, release.excluded):
-        pairs |= dict(zip(table["label_id"].to_pylist(), table["given_label"].to_pylist(), strict=True))
-    return pairs
+def _given_labels(release: LoadedRelease, wanted: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the given label of each of the wanted label ids; null where there is none."""
+    both = pa.concat_tables(
+        [table.select(["label_id", "given_label"]) for table in (release.data, release.excluded)]
+    )
+    both = both.filter(pc.is_in(both["label_id"], value_set=pc.unique(wanted), skip_nulls=True))
+    return both["given_label"].take(
+        pc.index_in(wanted, value_set=both["label_id"].combine_chunks(), skip_nulls=True)
+    )
 
 
 # what is judged where whole labels are not: check, what is counted, what that is
@@ -93,7 +96,7 @@ def facts(
 ) -> list[tuple[str, str, str]]:
     """Return number, what it counts and, where there is more to say, a smaller line."""
     n_in = release.data.num_rows + release.excluded.num_rows
-    n_images = len(set(release.data["sample_id"].to_pylist()))
+    n_images = pc.count_distinct(release.data["sample_id"]).as_py()
     n_images_in, n_labels_in = came_in(release)
     agreed = noise if noise and not noise["detail"].get("insufficient") else None
     spread = interval(agreed["low"], agreed["high"]) if agreed else "estimates disagree" if noise else ""
@@ -103,7 +106,7 @@ def facts(
         (f"{n_images_in:,}", "images in", f"{n_labels_in:,} labels"),
         (f"{release.data.num_rows:,}", "rows released", f"{share} of them, {n_images:,} images"),
         (f"{release.excluded.num_rows:,}", "rows held back", ""),
-        (f"{release.data['action'].to_pylist().count('relabel'):,}", "labels changed", ""),
+        (f"{counted(release.data['action'])['relabel']:,}", "labels changed", ""),
         *(
             [(audited["value"], "of labels wrong (audit)", audited["interval"])]
             if audited

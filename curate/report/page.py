@@ -22,7 +22,7 @@ from curate.report import (
     teachers,
 )
 from curate.report.pictures import ReadImages
-from curate.report.wording import file_names, interval, quantity
+from curate.report.wording import FileNames, interval, quantity
 
 SECTIONS = (
     ("flow", "In and out"),
@@ -82,7 +82,7 @@ CHARTED = {"funnel", "confusion", "noise_by_class", "given_classes", "classes", 
 def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
     """Return everything that the template shows."""
     rows = content.statistics(release)
-    names = file_names(release)
+    names = FileNames(release)
     noise = content.one(rows, "label_noise", "noise_rate")
     ran, applies = (content.one(rows, "label_noise", name) for name in ("ran", "applies"))
     usable = noise is not None and noise["value"] is not None

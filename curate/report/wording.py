@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.manifest.read import LoadedRelease
 from curate.reasons import render
@@ -13,16 +16,41 @@ from curate.reasons import render
 _ID = re.compile(r"[0-9a-f]{24}")  # schema.stable_id; six digits tell labels of one picture apart
 
 
-def file_names(release: LoadedRelease) -> dict[str, str]:
-    """Return a short file name for every sample that the release knows, by its id and by its whole uri."""
-    names: dict[str, str] = {}
-    for table in (release.data, release.excluded):
-        for sample, uri in zip(table["sample_id"].to_pylist(), table["uri"].to_pylist(), strict=True):
-            if uri:
-                names[uri] = short_name(uri)
-                if sample:
-                    names[sample] = names[uri]
-    return names
+class FileNames(Mapping[str, str]):
+    """A short file name for every sample that a release knows, by its id and by its whole uri.
+
+    A page shows a few hundred of them, so they are looked up when they are asked for: a mapping of all would be larger
+    than the tables of the release.
+    """
+
+    def __init__(self, release: LoadedRelease) -> None:
+        self._tables = [table.select(["sample_id", "uri"]) for table in (release.data, release.excluded)]
+        self._found: dict[str, str | None] = {}
+
+    def __getitem__(self, key: str) -> str:
+        if key not in self._found:
+            self._found[key] = self._name(key)
+        name = self._found[key]
+        if name is None:
+            raise KeyError(key)
+        return name
+
+    def _name(self, key: str) -> str | None:
+        is_id = _ID.fullmatch(key) is not None
+        if not is_id and key == short_name(key):
+            return key  # a uri as short as that is shown as it is, and so is what is none
+        for table in reversed(self._tables):
+            at = pc.index(table["sample_id" if is_id else "uri"], pa.scalar(key)).as_py()
+            if at >= 0 and table["uri"][at].as_py():
+                return short_name(table["uri"][at].as_py())
+        return None
+
+    def __iter__(self) -> Iterator[str]:
+        for table in self._tables:
+            yield from table["sample_id"].drop_null().to_pylist()
+
+    def __len__(self) -> int:
+        return sum(len(table) - table["sample_id"].null_count for table in self._tables)
 
 
 def short_name(uri: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate import schema, views
 from curate.check import CheckResult
@@ -34,7 +35,7 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
     view = views.labels_view(found.labels, found.view, answers)
     if after_teachers:
         said = found.predictions.statistics if found.predictions else None
-        tasks = set(view["task"].to_pylist())
+        tasks = set(pc.unique(view["task"]).to_pylist())
         elsewhere = _ELSEWHERE.get(next(iter(tasks))) if len(tasks) == 1 else None
         chosen, silent = check.without_teacher(
             context.spec, chosen, view.column_names, said, elsewhere=elsewhere, classified="classification" in tasks
@@ -47,11 +48,20 @@ def check_labels(context: Context, found: Gathered, *, after_teachers: bool) -> 
         found.evidence["expectations_labels"] = proof
 
 
+def check_against_teachers(context: Context, found: Gathered) -> None:
+    """Run the checks that hold what was given against what teachers and annotators say."""
+    check_labels(context, found, after_teachers=True)
+    check_tags(context, found)
+    check_boxes(context, found)
+    check_regions(context, found)
+    check_annotations(context, found)
+
+
 def check_tags(context: Context, found: Gathered) -> None:
     """Run the checks that hold the several labels of an image against what teachers say of each class."""
     checks, _ = check.enabled_checks(context.spec)
     chosen = [one for one in checks if one.view == "tags"]
-    if not pa.compute.any(pa.compute.equal(found.labels["task"], schema.MULTI_LABEL)).as_py():
+    if not pc.any(pc.equal(found.labels["task"], schema.MULTI_LABEL)).as_py():
         for one in chosen:
             found.add(check.not_applicable(one, "no image has several labels"))
         return
@@ -84,7 +94,7 @@ def check_regions(context: Context, found: Gathered) -> None:
     checks, _ = check.enabled_checks(context.spec)
     chosen = [one for one in checks if one.view == "regions"]
     taught = found.predictions
-    if not pa.compute.any(pa.compute.equal(found.labels["task"], "segmentation")).as_py():
+    if not pc.any(pc.equal(found.labels["task"], "segmentation")).as_py():
         for one in chosen:
             found.add(check.not_applicable(one, "no label is a mask"))
     elif taught is None or not any(spec.kind in MASK_TEACHERS for spec in context.spec.teachers):
@@ -109,13 +119,16 @@ def check_annotations(context: Context, found: Gathered) -> None:
     view = views.annotations_view(found.labels, found.annotations, found.view, answers)
     told = check.run_checks(context, view, chosen, _facts(context, found), "check")
     given = found.labels["label_id"].combine_chunks()
-    about_given = pa.compute.is_in(told.findings["label_id"], value_set=given)
+    about_given = pc.is_in(told.findings["label_id"], value_set=given)
     found.add(CheckResult(told.findings.filter(about_given), told.statistics))
 
 
 def allowed_sets(found: Gathered) -> dict[str, list[str]]:
     """Return the sets that the suites leave open: they are known only once the data is."""
-    return {"classes": list(found.classes), "splits": sorted(set(found.samples["split"].to_pylist()) - {None})}
+    return {
+        "classes": list(found.classes),
+        "splits": sorted(set(pc.unique(found.samples["split"]).to_pylist()) - {None}),
+    }
 
 
 _ELSEWHERE = {

@@ -88,7 +88,7 @@ def _classify(
     specs = [one for one in context.spec.teachers if one.kind not in (*BOX_TEACHERS, *MASK_TEACHERS)]
     # images with several labels are asked about by image, see `_with_tags`
     elsewhere = pc.is_in(view["task"], value_set=pa.array(["segmentation", schema.MULTI_LABEL]))
-    rows = view.filter(pc.invert(elsewhere))
+    rows = views.kept(view, pc.invert(elsewhere))
     if not rows.num_rows or not specs:
         return Taught(view.select(["label_id"]), (), schema.empty(schema.STATISTICS))
     predictions, cards, errors = _ask(context, "teachers", rows, specs, samples, classes, media, given=_JUDGED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import lgamma
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def fit_floor(logs: Floats, answered: Bools, given: Ints) -> tuple[Mixture, floa
     n_rows, n_teachers, n_classes = logs.shape
     weights, likelihood = fit_log_weights(logs, answered, given)
     none = Mixture(weights, uniform_transition(0.0, n_classes), 0.0, "none", likelihood)
-    uniform = _fit_uniform(logs, answered, given)
+    uniform = _fit_uniform(logs, answered, given, none)
     candidates: list[tuple[Mixture, float]] = [(none, n_teachers), (uniform, n_teachers + 1)]
     if n_rows >= n_classes * (n_classes - 1):
         full, n_held = _fit_full(logs, answered, given, uniform)
@@ -106,8 +107,12 @@ def _log_choose(n: int, k: int) -> float:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
-def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
-    """Fit pool weights and the one rate together, from a low and a middling rate; the likelier end counts."""
+def _fit_uniform(logs: Floats, answered: Bools, given: Ints, none: Mixture) -> Mixture:
+    """Fit pool weights and the one rate together, from a low and a middling rate; the likeliest end counts.
+
+    Where both end below what is likely without noise (`none`), its weights are a third start: those of teachers that
+    are too sure are far from alike ones of sum one, and the way there ends early.
+    """
     from scipy.optimize import minimize  # noqa: PLC0415 - takes longer to load than most tables to fit
 
     n_rows, n_teachers, n_classes = logs.shape
@@ -126,9 +131,12 @@ def _fit_uniform(logs: Floats, answered: Bools, given: Ints) -> Mixture:
         return -float(np.log(likelihood).mean()), np.array([*by_weight, by_rate]) / n_rows
 
     bounds = [(0.0, MAX_WEIGHT)] * n_teachers + [(_MIN_RATE, _MAX_RATE * (1.0 - 1.0 / n_classes))]
-    ends = []
-    for start in (0.05, 0.25):
-        point = np.append(np.full(n_teachers, 1.0 / n_teachers), start)
+    ends: list[Any] = []
+    alike = np.full(n_teachers, 1.0 / n_teachers)
+    for first, start in ((alike, 0.05), (alike, 0.25), (none.weights, 0.02)):
+        if len(ends) == 2 and -min(float(end.fun) for end in ends) * n_rows > none.log_likelihood:
+            break
+        point = np.append(first, start)
         ends.append(minimize(loss, point, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200}))
     best = min(ends, key=lambda end: float(end.fun))
     weights, rate = np.round(best.x[:-1], 9), round(float(best.x[-1]), 9)

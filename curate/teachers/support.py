@@ -13,9 +13,10 @@ So the rate that pairs imply is an upper bound, and it is believed as far as som
   hard images and grow rare there. It counts as far as teachers seldom err on their own, where there is a floor or the
   rate is a usual one: audits of public sets found 3 to 15 % wrong labels (Northcutt et al. 2021; CIFAR-10N 9 %).
 
-- a usual rate: who says that teachers are independent is believed as long as their rate is one that audits found. That
-  is a prior, no evidence: weak teachers that err together on clean labels show the same, and on small sets where people
-  err at what is hard nothing else speaks for wrong labels either.
+- a usual rate: who says that teachers are independent is believed as long as their rate is one that audits found, and
+  the labels' likelihood asks for a uniform channel at all, however small beside the rate. How large it is stays a
+  prior, no evidence. Where it asks for none the labels are compatible with no errors, and weak teachers that err
+  together on clean labels show the same; people err at random too, if seldom, and that leaves a floor.
 
 Without any of them nothing is believed. Beside a floor the truth is taken to lie halfway between both bounds, by ratio,
 or at the upper one where that is a usual rate.
@@ -79,20 +80,22 @@ def support(rate: float, errors: float, logs: Floats, answered: Bools, given: In
     ratio = floor / max(rate, 1e-9)
     found = float(np.interp(ratio, FLOOR, [0.0, 1.0]))
     by_floor = found * float(np.sqrt(min(ratio, 1.0)))
-    likely = float(np.interp(rate, USUAL, [0.0, 1.0, 1.0, 0.0]))
+    likely = (
+        float(np.interp(rate, USUAL, [0.0, 1.0, 1.0, 0.0])) if floor else 0.0
+    )  # none = compatible with no errors
     agreed = max(found, likely) * able * _unanimity(rate, logs, answered, given)
     share = max(strength, by_floor, agreed, likely)
     ranks = channel.kind != "full" or channel.rate >= RANKS_BY_CLASS * rate
     if share < _NOTHING:
         why = "their own errors explain the disagreement, if teachers share as many; votes cannot tell"
+        if not floor:
+            why = f"the labels are compatible with no errors at all: {why}"
         return Support(0.0, channel, explains=ranks and channel.kind == "full", why=why)
     sure = f"labels are wrong where teachers are sure in {floor:.1%}"
     told = {
         strength: "the teachers err on their own too",
         by_floor: f"{sure} only",
-        likely: f"{sure}, and so many in all are usual"
-        if found
-        else "nothing else tells wrong labels from errors that teachers share, and so many are usual",
+        likely: f"{sure}, and so many in all are usual",
         agreed: "where all teachers agree, labels are wrong about as often as pairs imply",
     }
     explains = channel.rate >= EXPLAINED * share * rate or (by_floor == share and by_floor >= MOSTLY_FLOOR)

@@ -114,3 +114,20 @@ def test_it_waits_for_teachers_of_tracks() -> None:
     assert CHECK.after_teachers
     assert CHECK.teacher_prefix == "tracks_"
     assert pa.types.is_list(labels_view(rows()).schema.field("tracks_a").type)
+
+
+def test_the_share_with_a_finding_is_of_judged_boxes() -> None:
+    labels = rows()
+    for row in labels:
+        if row["track_id"] == "c":
+            row |= {"flags": ["ignored"]}
+        elif row["track_id"] == "a" and row["frame"] == 10:
+            row |= {"bbox": [0.9, 0.9, 0.05, 0.05]}  # jumps away and back
+    result = judged(labels)
+    share = statistic(result.statistics, "share_with_finding")
+    hits = set(result.findings.filter(result.findings["flagged"])["label_id"].to_pylist()) - {None}
+    assert hits
+    assert share["n"] == 2 * N_FRAMES
+    assert share["value"] == len(hits) / (2 * N_FRAMES)
+    every = judged([row | {"flags": ["ignored"]} for row in labels]).statistics
+    assert statistic(every, "share_with_finding")["outcome"] == "insufficient data"

@@ -32,11 +32,16 @@ def zipped(file: Path, text: str) -> None:
         archive.writestr("note.txt", text)
 
 
+def squeezed(file: Path, text: str) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("note.txt", text)
+
+
 def gzipped(file: Path, text: str) -> None:
     file.write_bytes(gzip.compress(text.encode()))
 
 
-@pytest.mark.parametrize("pack", [zipped, gzipped])
+@pytest.mark.parametrize("pack", [zipped, squeezed, gzipped])
 def test_what_is_packed_is_looked_into(tmp_path: Path, pack: Callable[[Path, str], None]) -> None:
     pack(tmp_path / "packed", f"about {NAME} " * 9)
     assert holds(tmp_path / "packed", TRACES)
@@ -44,7 +49,7 @@ def test_what_is_packed_is_looked_into(tmp_path: Path, pack: Callable[[Path, str
     assert not holds(tmp_path / "packed", TRACES)
 
 
-@pytest.mark.parametrize("pack", [zipped, gzipped])
+@pytest.mark.parametrize("pack", [zipped, squeezed, gzipped])
 def test_what_is_packed_and_torn_is_read_as_it_lies_there(
     tmp_path: Path, pack: Callable[[Path, str], None]
 ) -> None:
@@ -52,7 +57,7 @@ def test_what_is_packed_and_torn_is_read_as_it_lies_there(
     pack(file, "about nobody " * 999)
     whole = file.read_bytes()
     middle = len(whole) // 3
-    for torn in (whole[:middle], whole[:40] + bytes(20) + whole[60:]):
+    for torn in (whole[:middle], whole[:50] + b"\xff" * 20 + whole[70:]):
         file.write_bytes(torn)
         assert not holds(file, TRACES)
         file.write_bytes(torn + f" {NAME} ".encode())

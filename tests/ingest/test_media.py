@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import threading
+import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -201,3 +202,20 @@ def test_a_write_that_fails_leaves_nothing_under_the_name(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="No space left"):
         _write_beside(target, fail)
     assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("where", [0.2, 0.5, 0.8])
+def test_a_damaged_member_of_a_zip_is_an_image_without_bytes(tmp_path: Path, method: int, where: float) -> None:
+    root = tmp_path / "data.zip"
+    noise = np.random.default_rng(0).integers(0, 16, 20_000, dtype=np.uint8).tobytes()
+    with zipfile.ZipFile(root, "w", method) as archive:
+        archive.writestr("a.png", noise)
+        archive.writestr("b.png", b"whole")
+        size = archive.getinfo("a.png").compress_size
+    samples = ingest(root)
+    data = bytearray(root.read_bytes())
+    at = 40 + int(where * (size - 80))
+    data[at : at + 40] = b"\xff" * 40
+    root.write_bytes(data)
+    assert list(open_media(root, tmp_path / "scratch").read(samples)) == [None, b"whole"]

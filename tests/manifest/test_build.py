@@ -11,8 +11,8 @@ import pytest
 from curate import schema
 from curate.check import STATISTICIANS, build_statistics
 from curate.errors import InputError
-from curate.manifest import publish, verify
-from curate.manifest.build import build_release
+from curate.manifest import publish, rows, verify
+from curate.manifest.build import Release, build_release
 from curate.manifest.inputs import digest_predictions
 from curate.manifest.tables import DATA, EXCLUDED
 from curate.policy import Gate, Policy, Rule
@@ -41,6 +41,21 @@ def test_data_holds_released_rows_only_and_excluded_the_rest_with_reasons(world:
     assert [(row["row"], row["reason_codes"], row["sample_id"]) for row in lost] == [
         ("zoo.csv row 99", ["missing_file"], None)
     ]
+
+
+def test_blocks_of_rows_leave_no_trace(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = world().release()
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(rows, "_N_NULLS", 3)
+    rows._block_of_nulls.cache_clear()
+    parts = world().release()
+    rows._block_of_nulls.cache_clear()
+    assert parts.data.column(0).num_chunks > 3
+    assert all(one.equals(other) for one, other in zip(tables(whole), tables(parts), strict=True))
+
+
+def tables(release: Release) -> tuple[pa.Table, ...]:
+    return release.data, release.soft, release.excluded, release.findings, release.decisions
 
 
 def test_a_row_says_given_and_released_label_and_where_it_is_from(world: Worlds) -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from curate.errors import InputError
 from curate.manifest import Diff, diff, publish, verify
-from curate.manifest.diff import CHANGES, DIFF
 from curate.manifest.diff_compare import list_differs
+from curate.manifest.diff_rows import CHANGES, DIFF
 from curate.manifest.verbs import ShownDiff
 from curate.policy import Policy, Rule
 from curate.report.diff_page import render_diff_page, write_diff_page

@@ -18,7 +18,7 @@ from curate.manifest.publish import publish
 from curate.manifest.verify import verify
 from curate.policy import Policy
 from curate.review import ledger
-from curate.verdict_boxes import answered, drawn_labels
+from curate.verdict_boxes import answered, decided_places, drawn_labels, without_places
 from curate.verdict_people import standing
 from curate.verdicts import decide
 
@@ -142,6 +142,28 @@ def test_crossing_tracks_are_answered_each_for_itself_and_a_gap_with_its_last_pl
     found = answered(findings, standing(schema.table_from_rows(said, schema.DECISIONS)), samples())
     names = {row["finding_id"] for row, yes in zip(rows, found, strict=True) if yes}
     assert names == {*(f"7-{frame}" for frame in frames), *(["gap"] if settled else [])}
+
+
+@pytest.mark.parametrize("n_answered", [0, 1, 2])
+@pytest.mark.parametrize("erased", [{1}, {2}, {1, 2}], ids=str)
+def test_an_answer_about_a_gap_outlives_the_frames_that_it_was_given_in(n_answered: int, erased: set[int]) -> None:
+    """Erasing frames neither reopens a gap of which all places were answered, nor answers one of which not all were."""
+    gap = place(3, "7", 0.1) | {"finding_id": "gap", "issue": "track_gap", "label_id": "a3", "suggested_bbox": None}
+    args = {"track": "7", "n_places": 2}
+    said = schema.table_from_rows(
+        [
+            decision(n, n, f"new{n}", "accept", to_label="person", to_bbox=[0.11, 0.1, 0.2, 0.2], to_track_id="7")
+            for n in range(1, n_answered + 1)
+        ],
+        schema.DECISIONS,
+    )
+    gone = {f"f{frame}" for frame in erased}
+    left = said.filter(pc.invert(pc.is_in(said["sample_id"], value_set=pa.array(sorted(gone), pa.string()))))
+    args = without_places(args, gone, decided_places(standing(said), samples()))
+    related = [f"f{frame}" for frame in (1, 2) if frame not in erased] or None
+    gap |= {"related_ids": related, "reason_args": schema.canonical_json(args)}
+    (settled,) = answered(schema.table_from_rows([gap], schema.FINDINGS), standing(left), samples())
+    assert settled == (n_answered == 2)
 
 
 def test_a_box_drawn_by_hand_answers_whichever_track_misses_it() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from curate.teachers.boxes.geometry import Floats, Ints
 from curate.teachers.sampling import order_keys
 
 QUANTUM = 1e-6  # of relative coordinates: what is closer is the same place
+CELLS_AT_ONCE = 4_000_000  # boxes times classes that are judged together
 FIT_BOXES = 20_000  # given boxes to fit on; more would tell no more
 
 Keys = npt.NDArray[np.uint64]
@@ -89,6 +90,27 @@ def of_images(given: Given, found: Detections, images: Ints) -> tuple[Given, Det
     if not isinstance(first, Given) or not isinstance(second, Detections):
         raise TypeError("given boxes and detections are needed, in this order")
     return first, second
+
+
+def runs_of_images(given: Given, found: Detections, n_images: int, n_classes: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of runs of images, each with so many boxes as fit into memory; there is at least one."""
+    n = np.bincount(given.image, minlength=n_images) + np.bincount(found.image, minlength=n_images)
+    part = np.cumsum(n) * max(n_classes, 1) // CELLS_AT_ONCE
+    starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist() or [0]
+    yield from zip(starts, [*starts[1:], n_images], strict=True)
+
+
+def rows_of(image: Ints, start: int, stop: int) -> slice:
+    """Return where the rows of the images `start` to `stop` are; `image` is ascending."""
+    first, last = np.searchsorted(image, [start, stop]).tolist()
+    return slice(first, last)
+
+
+def of_run(given: Given, found: Detections, start: int, stop: int) -> tuple[Given, Detections]:
+    """Return the boxes of a run of images, renumbered from 0."""
+    own = given.take(np.arange(len(given.image))[rows_of(given.image, start, stop)])
+    seen = found.take(np.arange(len(found.image))[rows_of(found.image, start, stop)])
+    return replace(own, image=own.image - start), replace(seen, image=seen.image - start)
 
 
 def relative(boxes_px: Floats, image: Ints, size_px: Floats) -> Floats:

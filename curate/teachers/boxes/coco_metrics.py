@@ -16,7 +16,8 @@ from curate.teachers.sampling import order_keys, smallest
 
 SIZES = ("small", "medium", "large")  # of COCO: sides of 32 and 96 px
 MAX_DETECTIONS = 100
-MAX_IMAGES = 20_000  # that are scored: pycocotools makes a Python object of each image, class and size
+# That are scored, as many as COCO's own validation set has: pycocotools makes an object of each image, class and size.
+MAX_IMAGES = 5_000
 MAX_GROUPS = 20  # values of one attribute or group that are scored apart
 
 Rows = list[dict[str, Any]]
@@ -108,7 +109,7 @@ def _scores(truth: Rows, found: Rows, images: list[int], about: str, classes: Se
     if not truth or not found:
         empty = {"value": None, "n": n, "outcome": "insufficient data"}
         return [{"name": name, "group": about, **empty} for name in ("map", "map50", "mean_iou")]
-    result = _evaluate(truth, found, images)
+    result = _evaluate(truth, found, images, by_size=classes is not None)
     precision = result.eval["precision"]  # IoU, recall, class, size, detections
     of_class = list(result.params.catIds)
     rows = [
@@ -140,7 +141,7 @@ def _row(name: str, group: str, values: np.ndarray[Any, Any], n: int) -> dict[st
     }
 
 
-def _evaluate(truth: Rows, found: Rows, images: list[int]) -> Any:  # noqa: ANN401 - pycocotools has no types
+def _evaluate(truth: Rows, found: Rows, images: list[int], *, by_size: bool) -> Any:  # noqa: ANN401 - pycocotools has no types
     from pycocotools.coco import COCO  # noqa: PLC0415 - only where detectors are scored
     from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - as above
 
@@ -155,6 +156,10 @@ def _evaluate(truth: Rows, found: Rows, images: list[int]) -> Any:  # noqa: ANN4
         }
         known.createIndex()
         result = COCOeval(known, known.loadRes([dict(row) for row in found]), "bbox")
+        if not by_size:
+            result.params.areaRng, result.params.areaRngLbl = (
+                part[:1] for part in (result.params.areaRng, result.params.areaRngLbl)
+            )
         result.evaluate()
         result.accumulate()
     return result

@@ -20,6 +20,7 @@ from curate.teachers.boxes.geometry import (
     overlaps,
 )
 from curate.teachers.boxes.match import OTHER_CLASS, assign
+from curate.teachers.boxes.merges import merge_numbers
 
 LEAST = 0.003  # what a teacher that sees nothing counts as: below it scores say nothing, and the log needs a floor
 NEAR_IOU = 0.1  # with less overlap two boxes have nothing to do with each other
@@ -101,7 +102,8 @@ def gather(given: Given, found: Detections, clusters: Clusters, weight: Floats) 
     others = means.copy()
     others[rows, given.label] = -1.0
     rival = others.argmax(axis=1)
-    numbers = np.stack([*place, *matched, *around, *edges], axis=1)
+    merges = merge_numbers(given, found, len(weight))
+    numbers = np.stack([*place, *matched, *around, *edges, *merges], axis=1)
     own, other = means[rows, given.label], np.maximum(others[rows, rival], 0.0)
     return Evidence(
         numbers=numbers,

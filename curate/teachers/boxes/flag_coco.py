@@ -24,7 +24,6 @@ from curate.teachers.boxes.plausible import doubt_detectors
 from curate.teachers.boxes.sentences import arguments, codes_of, texts
 from curate.teachers.sampling import order_keys
 
-CELLS_AT_ONCE = 4_000_000  # detections times classes that are judged together
 BBOX_PX = pa.list_(pa.float64(), 4)
 Progress = Callable[[int, int | None], None]
 
@@ -64,9 +63,10 @@ def flag_boxes(
     fit_on = arrange.fit_images(np.bincount(given.image, minlength=len(keys)), keys)
     model = fit_boxes(names, *arrange.of_images(given, found, fit_on), len(fit_on), len(file.classes))
     parts = [_unjudged(file)]
-    for images in _chunks(given, found, len(keys), len(file.classes)):
-        own_given, own_found = arrange.of_images(given, found, images)
-        rows = row[np.searchsorted(given.image, images[0]) :][: len(own_given.image)]
+    for start, stop in arrange.runs_of_images(given, found, len(keys), len(file.classes)):
+        images = np.arange(start, stop)
+        own_given, own_found = arrange.of_run(given, found, start, stop)
+        rows = row[arrange.rows_of(given.image, start, stop)]
         judged = judge(model, own_given, own_found, _crowds(file, images, size_px))
         parts += _tables(file, model, judged, own_given, rows, images, size_px)
         if progress:
@@ -117,14 +117,6 @@ def _crowds(file: LabelFile, images: Ints, size_px: Floats) -> Regions:
 def _image_keys(file: LabelFile) -> np.ndarray[Any, np.dtype[np.uint64]]:
     ids = file.image_ids.cast(pa.string()).to_pylist()
     return order_keys(ids, len(ids))
-
-
-def _chunks(given: Given, found: Detections, n_images: int, n_classes: int) -> list[Ints]:
-    """Return runs of images, each with so many boxes as fit into memory; there is at least one."""
-    n = np.bincount(given.image, minlength=n_images) + np.bincount(found.image, minlength=n_images)
-    part = np.cumsum(n) * max(n_classes, 1) // CELLS_AT_ONCE
-    starts = np.flatnonzero(np.diff(part, prepend=-1))
-    return np.split(np.arange(n_images), starts[1:])
 
 
 def _tables(
@@ -237,6 +229,7 @@ def _summary(
         n_rows=_by_issue(table.filter(pc.is_valid(table["risk"]))),
         n_images_flagged=pc.count_distinct(flagged["image_id"]).as_py(),
         rates=model.rates,
+        rate_bounds=model.rate_bounds,
         regime=model.regime,
         why=model.why,
         teachers=tuple(one.to_json() for one in model.teachers),

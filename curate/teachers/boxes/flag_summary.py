@@ -24,6 +24,7 @@ class BoxFlagSummary:
         n_images_flagged: images with a flag.
         rates: estimated share of each issue among the given boxes (missing: among all things); None where it is not
             known, empty if not fitted, or on too few boxes.
+        rate_bounds: of each known rate what is sure; 0 or 1 = this end is not known.
         regime: "fitted" | "plain".
         why: a sentence.
         teachers: kept or left out, why, weight.
@@ -40,6 +41,7 @@ class BoxFlagSummary:
     n_rows: Mapping[str, int]
     n_images_flagged: int
     rates: Mapping[str, float | None]
+    rate_bounds: Mapping[str, tuple[float, float]]
     regime: str
     why: str
     teachers: tuple[Mapping[str, Any], ...]
@@ -58,6 +60,7 @@ class BoxFlagSummary:
             "n_flagged": dict(self.n_flagged),
             "n_rows": dict(self.n_rows),
             "rates": dict(self.rates),
+            "rate_bounds": {issue: list(ends) for issue, ends in self.rate_bounds.items()},
             "teachers": [dict(one) for one in self.teachers],
             "notes": list(self.notes),
             "classes": list(self.classes),
@@ -87,4 +90,4 @@ class BoxFlagSummary:
         rate = self.rates[issue]
         if rate is None:
             return f"; rate not known: {AT_LIMIT}"
-        return f"; rate about {rate:.1%}" + (", rather more" if issue == MISSING else "")
+        return f"; rate about {rate:.1%}" + (" or more" if issue == MISSING else "")

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from curate.statistics.intervals import wilson
 from curate.teachers.boxes import contrast
 from curate.teachers.boxes.contrast import KINDS
 from curate.teachers.boxes.evidence import gather, match
 from curate.teachers.boxes.fuse import Clusters, Detections, Given, fuse
 from curate.teachers.boxes.geometry import Floats, Ints
-from curate.teachers.boxes.logistic import Contrast, cut_for_f1, fit_contrast, labeled_share
+from curate.teachers.boxes.logistic import cut_for_f1, labeled_share
+from curate.teachers.boxes.mixture import Contrast, fit_contrast
 from curate.teachers.boxes.places import PLAIN_NUMBERS, look_at_places
 from curate.teachers.boxes.teachers import BoxTeacher, judge_teachers, kept_of, prepared
 from curate.teachers.boxes.trees import Blend, blend
@@ -32,6 +34,8 @@ ROUNDS = 12
 LEAST_CUT = 0.1  # a flag with less than a chance of one in ten is not worth a look
 AT_LIMIT = f"at the {START_RATE:.0%} that are assumed at most: more would look the same"
 FITTED, PLAIN = "fitted", "plain"
+AT_LEAST = "counted where the teachers are surest; what they do not see is not in it, so its upper end is not known"
+BIASED = "a fitted share that can be off in both directions; its interval is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,17 @@ class BoxModel:
             return {}
         of_given = [rate if rate < START_RATE else None for rate in self.given.rates[1:].tolist()]
         return {"missing": self.missing_rate, **dict(zip(KINDS[1:], of_given, strict=True))}
+
+    @property
+    def rate_bounds(self) -> dict[str, tuple[float, float]]:
+        """What is sure of each known rate: nothing (0, 1), but of missing boxes the lower end (Wilson, 95 %).
+
+        Errors that were planted on top are told too low or too high by a third and more, which no count of boxes tells.
+        """
+        known = {issue: (0.0, 1.0) for issue, rate in self.rates.items() if rate is not None}
+        if "missing" in known:
+            known["missing"] = wilson(round(self.missing_rate * self.n_fitted), self.n_fitted)[0], 1.0
+        return known
 
     def prepare(self, found: Detections) -> Detections:
         """Return the boxes of the kept teachers, renumbered, with calibrated probabilities."""

@@ -51,8 +51,16 @@ def pool_boxes(
     keys = order_keys(sample_ids, len(sample_ids))
     chosen = arrange.fit_images(np.bincount(given.image, minlength=len(keys)), keys)
     teachers = judge_teachers(names, *arrange.of_images(given, found, chosen))
-    kept = kept_of(teachers)
-    seen = fuse(prepared(found, teachers), max(len(kept), 1), n_classes)
+    tables = [pooled_schema(n_classes).empty_table()]
+    for start, stop in arrange.runs_of_images(given, found, len(keys), n_classes):
+        own = prepared(arrange.of_run(given, found, start, stop)[1], teachers)
+        tables.append(_places(sample_ids[start:stop], own, len(kept_of(teachers)), n_classes))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _places(sample_ids: Sequence[str], found: Detections, n_teachers: int, n_classes: int) -> pa.Table:
+    """Return the places of some images."""
+    seen = fuse(found, max(n_teachers, 1), n_classes)
     order = np.lexsort((*seen.boxes.T, -seen.objectness, seen.image))
     order = order[seen.objectness[order] >= LEAST_OBJECTNESS]
     mass = seen.mass[order]

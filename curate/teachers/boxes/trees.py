@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curate.teachers.boxes.geometry import Floats
-from curate.teachers.boxes.logistic import Contrast, softmax
+from curate.teachers.boxes.logistic import softmax
+from curate.teachers.boxes.mixture import Contrast
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier

@@ -91,22 +91,12 @@ def track_boxes(
     """
     names = np.asarray(sequence, dtype=object).astype(str)
     numbers = np.asarray(frame_number, dtype=np.int64)
-    if like is None:
-        known, at = np.unique(names, return_inverse=True)
-        sequences = tuple(str(name) for name in known)
-        pairs = np.stack([at.astype(np.int64), numbers], axis=1) if len(at) else np.zeros((0, 2), dtype=np.int64)
-        frames = np.unique(pairs, axis=0)
-    else:
-        sequences, frames = like.sequences, like.frames
-        at = _position(np.asarray(sequences, dtype=str), names)
+    sequences, frames, at = _frames_of(names, numbers, like)
     rank = _ranks(frames, at, numbers)
     kept = np.flatnonzero(rank >= 0)
     names, at, numbers, rank = names[kept], at[kept], numbers[kept], rank[kept]
     ids = np.asarray(track, dtype=object).astype(str)[kept]
-    boxes = np.asarray(box, dtype=np.float64).reshape(-1, 4)[kept]
-    sides = boxes[:, 2:]
-    usable = (np.abs(boxes) < MAX_PX).all(axis=1) & (sides > MIN_SIDE_PX).all(axis=1)  # NaN is below nothing
-    boxes = np.where(np.asarray(usable)[:, None], boxes, np.nan)
+    boxes = _usable(np.asarray(box, dtype=np.float64).reshape(-1, 4)[kept])
     labels, code = np.unique(np.asarray(label, dtype=object).astype(str)[kept], return_inverse=True)
     _, id_code = np.unique(ids, return_inverse=True)
     _, track_code = np.unique(at * (len(ids) + 1) + id_code, return_inverse=True)
@@ -125,6 +115,23 @@ def track_boxes(
         frames=frames,
         sequences=sequences,
     )
+
+
+def _frames_of(
+    names: npt.NDArray[np.str_], numbers: Ints, like: TrackBoxes | None
+) -> tuple[tuple[str, ...], Ints, Ints]:
+    """Return the sequences, their frames, and the number of the sequence of each box; those of `like` where given."""
+    if like is not None:
+        return like.sequences, like.frames, _position(np.asarray(like.sequences, dtype=str), names)
+    known, at = np.unique(names, return_inverse=True)
+    pairs = np.stack([at.astype(np.int64), numbers], axis=1) if len(at) else np.zeros((0, 2), dtype=np.int64)
+    return tuple(str(name) for name in known), np.unique(pairs, axis=0), at
+
+
+def _usable(boxes: Floats) -> Floats:
+    """Return the boxes, NaN where they are not finite, beyond any picture or too thin."""
+    usable = (np.abs(boxes) < MAX_PX).all(axis=1) & (boxes[:, 2:] > MIN_SIDE_PX).all(axis=1)  # NaN is below nothing
+    return np.where(np.asarray(usable)[:, None], boxes, np.nan)
 
 
 def _position(known: npt.NDArray[np.str_], wanted: npt.NDArray[np.str_]) -> Ints:

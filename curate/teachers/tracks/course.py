@@ -91,7 +91,7 @@ def follow(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Noise) -
     for rows in _steps(track):
         last = rows - 1
         ahead, speed = place[last], velocity[last]
-        moved, (p, pv, v, s) = _ahead(
+        moved, (p, pv, v, s) = ahead_of(
             variance[last], frame[rows] - frame[last], push[rows], resize[rows], ahead, speed
         )
         missed = seen[rows] - moved
@@ -118,7 +118,7 @@ def follow_both_ways(track: Ints, frame: Ints, box: Floats, scale: Floats, noise
     return follow(track, frame, box, scale, noise), right
 
 
-def _ahead(
+def ahead_of(
     variance: Floats, n_frames: Ints | Floats, push: Floats, resize: Floats, place: Floats, velocity: Floats
 ) -> tuple[Floats, tuple[Floats, Floats, Floats, Floats]]:
     """Return places moved on by so many frames, negative ones back in time, and their variances."""
@@ -160,7 +160,7 @@ def off_course(track: Ints, frame: Ints, box: Floats, scale: Floats, noise: Nois
         sides = []
         for course, at in ((left, first - 1), (right, first + k)):
             apart = mean_frame - frame[at]
-            moved, (p, _, _, _) = _ahead(
+            moved, (p, _, _, _) = ahead_of(
                 course.variance[at], apart, push, push, course.place[at], course.velocity[at]
             )
             sides.append((moved[:, :2], np.maximum(p, 1e-12)))

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import cKDTree
 
-from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
+from curate.teachers.tracks.boxes import Bools, Floats, Ints, TrackBoxes
 from curate.teachers.tracks.course import Course, Noise, follow_both_ways, scales_of, usable
 from curate.teachers.tracks.motion import Motion
 
@@ -89,9 +89,12 @@ class _Given:
     noise: Noise
 
 
-def exchanges(boxes: TrackBoxes, motion: Motion) -> Exchanges:
-    """Return every pair of neighbours at every frame, and those that were exchanged there."""
-    rows = usable(boxes, motion.is_extra)
+def exchanges(boxes: TrackBoxes, motion: Motion, off: Bools) -> Exchanges:
+    """Return every pair of neighbours at every frame, and those that were exchanged there.
+
+    Boxes that are `off`, (N,), are no evidence: each id leads from what lies before them to what lies after them.
+    """
+    rows = usable(boxes, motion.is_extra | off)
     scales = scales_of(boxes, rows)
     scale = np.ones(boxes.n)
     scale[rows] = scales

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from curate.teachers.tracks.boxes import NONE, Floats, Ints, TrackBoxes
+from curate.teachers.tracks.boxes import NONE, Bools, Floats, Ints, TrackBoxes
+from curate.teachers.tracks.breaks import Break, breaks_of
+from curate.teachers.tracks.camera import steadied
 from curate.teachers.tracks.exchanges import Exchanges, exchanges
-from curate.teachers.tracks.motion import Break, Motion, breaks_of, motion_of, steadied
+from curate.teachers.tracks.excursions import Excursions, excursions
+from curate.teachers.tracks.motion import Motion, motion_of
 from curate.teachers.tracks.partners import Partners, Statements, statements
 
 ISSUES = ("id_switch", "class_flip", "gap", "jump", "duplicate_id", "cut_short")
@@ -60,6 +63,7 @@ class Scene:
         shift: (F, 2) pixels from one to the other, by row of `boxes.frames`.
         motion: how their ids move.
         breaks: where they do not move like one thing.
+        excursions: which boxes of these are off, and which stand where another id should be.
         teachers: the teachers beside them.
         said: what each teacher says about each link.
         n_denies: (L,) teachers that deny a link, or one at most two away of the same id.
@@ -73,6 +77,7 @@ class Scene:
     shift: Floats
     motion: Motion
     breaks: Sequence[Break]
+    excursions: Excursions
     teachers: Sequence[Partners]
     said: Sequence[Statements]
     n_denies: Ints
@@ -123,15 +128,16 @@ def scene_of(given: TrackBoxes, teachers: Sequence[Partners] = ()) -> Scene:
     boxes, shift = steadied(given)
     motion = motion_of(boxes)
     ordered = sorted(teachers, key=lambda one: one.name)
-    said = [statements(boxes, motion, one) for one in ordered]
+    breaks = breaks_of(boxes, motion)
+    away = excursions(boxes, motion, breaks)
+    said = [statements(boxes, motion, one, away.off) for one in ordered]
     n_links = len(motion.before)
     track = boxes.track[motion.before]
     n_denies = sum((_widened(one.denies, track) for one in said), np.zeros(n_links, dtype=np.int64))
     n_confirms = sum((one.confirms.astype(np.int64) for one in said), np.zeros(n_links, dtype=np.int64))
-    breaks = breaks_of(boxes, motion)
-    exchanged = exchanges(boxes, motion)
-    lost = _lost(boxes, motion)
-    return Scene(boxes, given, shift, motion, breaks, ordered, said, n_denies, n_confirms, exchanged, lost)
+    exchanged = exchanges(boxes, motion, away.off)
+    lost = _lost(boxes, motion, away.off)
+    return Scene(boxes, given, shift, motion, breaks, away, ordered, said, n_denies, n_confirms, exchanged, lost)
 
 
 def odds_beyond(log_ratio: float, sure: float) -> float:
@@ -158,7 +164,7 @@ def _widened(marks: np.ndarray, track: Ints, reach: int = 2) -> Ints:
     return wide.astype(np.int64)
 
 
-def _lost(boxes: TrackBoxes, motion: Motion) -> Mapping[tuple[int, int], Sequence[int]]:
+def _lost(boxes: TrackBoxes, motion: Motion, off: Bools) -> Mapping[tuple[int, int], Sequence[int]]:
     """Return, by frame, the last good box of each id that breaks, pauses or has ended shortly before."""
     lost: dict[tuple[int, int], list[int]] = {}
 
@@ -167,6 +173,7 @@ def _lost(boxes: TrackBoxes, motion: Motion) -> Mapping[tuple[int, int], Sequenc
             lost.setdefault((int(boxes.sequence[box]), frame), []).append(box)
 
     odd = (motion.distance > motion.cut_of(boxes)) | (motion.n_frames > 1)
+    odd &= ~off[motion.before]
     for link in np.flatnonzero(odd):
         start = int(motion.before[link])
         first = int(boxes.frame[start]) + 1

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
+from curate.teachers.tracks.breaks import Break, pieces_of
 from curate.teachers.tracks.course import off_course, scales_of
 from curate.teachers.tracks.found import SECOND, TEACHER_ODDS, Found, Scene, risk_of
-from curate.teachers.tracks.motion import N_DEVIATIONS, Break, Motion, continued, pieces_of
+from curate.teachers.tracks.motion import N_DEVIATIONS, Motion, continued
 from curate.teachers.tracks.partners import diagonals_apart, where_followed
 
 DOUBT = 6.0  # standard deviations of the fitted noise from which on a box is worth a line
@@ -23,9 +24,12 @@ def jump_of(scene: Scene, broken: Break) -> Iterator[Found]:
     start, end = int(motion.before[broken.link]), int(motion.after[broken.link])
     anchor, first = (start, end) if int(broken.boxes[0]) > start else (end, start)
     vote, names, where = _seen_elsewhere(scene, anchor, first, broken.back)
-    risk = risk_of(scene.odds(broken.link) * TEACHER_ODDS**vote)
+    # over a pause, the way there is spread over its frames: the way back tells how far
+    clear = broken.back if broken.back >= 0 and motion.n_frames[broken.link] > 1 else broken.link
+    risk = risk_of(scene.odds(clear) * TEACHER_ODDS**vote)
     code = "track_jump_start" if first == start else "track_jump_seen" if names else "track_jump"
     args = {**scene.about(broken.link), "teachers": ", ".join(names), "n_teachers": len(names)}
+    args["diagonals"] = scene.about(clear)["diagonals"]
     for box in broken.boxes.tolist():
         told = {**args, "frame": scene.number(box), "frame_after": args["frame"]}
         yield Found(box, "jump", risk, risk >= 0.5, code, told, suggested_box=where if box == first else None)

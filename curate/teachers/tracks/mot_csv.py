@@ -53,12 +53,27 @@ def read_mot(path: Path, sequence: str | None = None) -> MotFile:
     Raises:
         InputError: not there, no numbers, fewer than six columns, a frame or id that is no whole number, no box.
     """
+    table, n_skipped = _table_of(path, _first_line(path))
+    columns = [one.to_numpy().astype(np.float64) for one in table.columns]
+    line = np.arange(1, table.num_rows + 1) + n_skipped
+    frame, track = (_whole(columns[at], line, what, path) for at, what in ((0, "frame"), (1, "id")))
+    classes = columns[CLASS_COLUMN] if len(columns) > CLASS_COLUMN else np.zeros(len(line))
+    is_class = np.isfinite(classes) & (classes > 0)
+    if (classes[is_class] != np.round(classes[is_class])).any():
+        is_class[:] = False  # a share of visibility, or a score
+    number = np.where(is_class, classes, 0).astype(np.int64)
+    confidence = columns[CONSIDER_COLUMN] if len(columns) > CONSIDER_COLUMN else np.full(len(line), np.nan)
+    name = sequence if sequence is not None else _sequence_of(path)
+    return MotFile(name, line, frame, track, np.stack(columns[2:6], axis=1), number, confidence)
+
+
+def _first_line(path: Path) -> str:
+    """Return the first line of a file, where it may be one of a MOT file."""
     try:
         with path.open(encoding="utf-8") as stream:
             first = stream.readline()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Tracks need a MOT text file; {path} cannot be read: {error}") from error
-    words = first.strip().strip(",").split(",")
     if not first.strip():
         raise InputError(f"Tracks need a MOT text file with a line a box; {path} is empty.")
     if first.lstrip("\ufeff \t")[:1] in {"{", "["}:
@@ -66,6 +81,12 @@ def read_mot(path: Path, sequence: str | None = None) -> MotFile:
             f"Tracks need a MOT text file, a line a box: frame, id, left, top, width, height; {path} is JSON. "
             f"Write its boxes as such lines."
         )
+    return first
+
+
+def _table_of(path: Path, first: str) -> tuple[pa.Table, int]:
+    """Return the columns up to the class as numbers, named f0, f1, …, and how many lines of words stand before."""
+    words = first.strip().strip(",").split(",")
     n_skipped = int(not _is_number(words[0]))
     if len(words) < MIN_COLUMNS:
         raise InputError(
@@ -88,17 +109,7 @@ def read_mot(path: Path, sequence: str | None = None) -> MotFile:
         ) from error
     if not table.num_rows:
         raise InputError(f"Tracks need a MOT text file with a line a box; {path} holds none.")
-    columns = [table[name].to_numpy().astype(np.float64) for name in names[: CLASS_COLUMN + 1]]
-    line = np.arange(1, table.num_rows + 1) + n_skipped
-    frame, track = (_whole(columns[at], line, what, path) for at, what in ((0, "frame"), (1, "id")))
-    classes = columns[CLASS_COLUMN] if len(columns) > CLASS_COLUMN else np.zeros(len(line))
-    is_class = np.isfinite(classes) & (classes > 0)
-    if (classes[is_class] != np.round(classes[is_class])).any():
-        is_class[:] = False  # a share of visibility, or a score
-    number = np.where(is_class, classes, 0).astype(np.int64)
-    confidence = columns[CONSIDER_COLUMN] if len(columns) > CONSIDER_COLUMN else np.full(len(line), np.nan)
-    name = sequence if sequence is not None else _sequence_of(path)
-    return MotFile(name, line, frame, track, np.stack(columns[2:6], axis=1), number, confidence)
+    return table, n_skipped
 
 
 def _is_number(word: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -41,6 +41,11 @@ class Partners:
         if not self.tracks.n:
             return np.full(len(self.of_label), NONE, dtype=np.int64)
         return np.where(self.of_label >= 0, self.tracks.track[self.of_label], NONE)
+
+    def without(self, off: Bools) -> Partners:
+        """Return the matches without those of some of the (N,) labeled boxes."""
+        of_teacher = np.where((self.of_teacher >= 0) & off[self.of_teacher], NONE, self.of_teacher)
+        return replace(self, of_label=np.where(off, NONE, self.of_label), of_teacher=of_teacher)
 
     def seen(self, judged: Bools) -> tuple[int, int]:
         """Return how many of the (N,) judged boxes it sees, and how many these are."""
@@ -100,8 +105,8 @@ class Statements:
     group: Ints
 
 
-def statements(boxes: TrackBoxes, motion: Motion, partners: Partners) -> Statements:
-    """Return what a teacher says about every link.
+def statements(boxes: TrackBoxes, motion: Motion, partners: Partners, off: Bools) -> Statements:
+    """Return what a teacher says about every link; whom it follows to a box that is `off`, (N,), does not count.
 
     A track of the teacher's own that ends where another begins is a fragmentation of the teacher's, and no
     statement: a change counts only where a second id of the labels is involved.
@@ -110,6 +115,7 @@ def statements(boxes: TrackBoxes, motion: Motion, partners: Partners) -> Stateme
     nothing = np.zeros(n_links, dtype=np.bool_)
     if not partners.tracks.n or not n_links:
         return Statements(nothing, nothing, np.full(n_links, NONE), np.arange(n_links))
+    partners = partners.without(off)
     partner = partners.track_of_label()
     earlier = _nearest(partner >= 0, boxes.track, motion.before, -1)
     later = _nearest(partner >= 0, boxes.track, motion.after, 1)

@@ -2,7 +2,9 @@
 
 People stop labeling what is hidden, so what counts is how much of the missing box other boxes cover: from each share
 of cover, how often ids begin to pause and how often they stay away for one more frame is counted in the labels
-themselves (without the pause that is judged). The product is how probable the pause is as a meant one.
+themselves (without the pause that is judged). Who is hidden more does not pause less: the shares are fitted as a rising
+function of the cover (isotonic regression), so that its classes can be narrow and a limit of the annotators shows
+wherever it lies. The product is how probable the pause is as a meant one.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes
 from curate.teachers.tracks.motion import Motion
 
-COVERS = (0.2, 0.5, 0.75)  # shares of a box that others hide: the borders between its classes
+COVERS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # shares of a box that others hide: borders between classes
 RARE = 0.005  # probability of a meant pause at which it is as likely an error
 FIRST_GUESS = (0.1, 50.0)  # pauses in frames that are taken to have been seen before any is counted
 STAY_GUESS = (1.0, 2.0)  # the same for staying away one more frame
@@ -55,13 +58,25 @@ def pause_odds(boxes: TrackBoxes, motion: Motion) -> dict[int, float]:
         own = lacking[low:high]
         own_more = np.bincount(own[1:], minlength=n_kinds)
         own_back = np.bincount(labeled[motion.after[[link]]], minlength=n_kinds)
-        kind = int(own[0])
-        begin = (begins[kind] - 1 + FIRST_GUESS[0]) / (begins[kind] - 1 + stays[kind] + FIRST_GUESS[1])
-        stay = (more - own_more + STAY_GUESS[0]) / (more - own_more + backs - own_back + STAY_GUESS[1])
-        surprise = -np.log(begin) - np.log(stay[own[1:]]).sum()
+        begin = _rates(begins - _one(int(own[0]), n_kinds), stays, FIRST_GUESS)[own[0]]
+        stay = _rates(more - own_more, backs - own_back, STAY_GUESS)[own[1:]]
+        surprise = -np.log(begin) - np.log(stay).sum()
         ratio = RARE * float(np.exp(min(surprise, 50.0)))
         odds[link] = MOST_ODDS * ratio / (MOST_ODDS + ratio)
     return odds
+
+
+def _rates(n_events: Ints, n_others: Ints, guess: tuple[float, float]) -> Floats:
+    """Return (K,) how often something happens by class of cover; what is hidden more does not pause less."""
+    tried = n_events + n_others + guess[1]
+    rates: Floats = isotonic_regression((n_events + guess[0]) / tried, weights=tried).x
+    return rates
+
+
+def _one(kind: int, n_kinds: int) -> Ints:
+    """Return (K,) a single one, at a class."""
+    one: Ints = (np.arange(n_kinds) == kind).astype(np.int64)
+    return one
 
 
 def _missing(boxes: TrackBoxes, motion: Motion, links: Ints) -> _Missing:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from curate.teachers.tracks.boxes import Floats, Ints, TrackBoxes, iou
+from curate.teachers.tracks.breaks import Break, pieces_of
 from curate.teachers.tracks.course import FIRST_SPEED, follow_both_ways, scales_of, student_constant
 from curate.teachers.tracks.exchanges import N_DIMENSIONS, log_fit
 from curate.teachers.tracks.found import odds_beyond
-from curate.teachers.tracks.motion import Break, Motion, pieces_of
+from curate.teachers.tracks.motion import Motion
 
 SAME_PLACE = 0.5  # overlap of the boxes before and after a pause from which on they are one thing
 SURE = 5.0  # log ratio of even odds: ids are rarely given again

@@ -10,9 +10,10 @@ from curate.teachers.tracks.boxes import NONE, Floats, Ints, TrackBoxes, iou
 from curate.teachers.tracks.classes import flips
 from curate.teachers.tracks.ends import short_ends
 from curate.teachers.tracks.found import SECOND, Found, Scene, risk_of, scene_of, voted
+from curate.teachers.tracks.owners import switched_boxes
 from curate.teachers.tracks.partners import Partners
 from curate.teachers.tracks.pauses import pause_odds
-from curate.teachers.tracks.switches import switched_boxes, switches_and_jumps
+from curate.teachers.tracks.switches import switches_and_jumps
 
 MAX_GAP_CHECKED = 50  # missing frames of a gap that teachers are asked about
 EXPLAINED_ODDS = 0.1  # of a gap whose box is there under another id: that is one error, not two

@@ -15,7 +15,7 @@ import pytest
 from box_world import CLASSES, World, labels_of, make_world, plant, write
 
 from curate.errors import CurateError, InputError
-from curate.teachers.boxes import flag_coco
+from curate.teachers.boxes import arrange
 from curate.teachers.boxes.coco import read_detections, read_labels
 from curate.teachers.boxes.flag_coco import flag_boxes
 from curate.teachers.boxes.flag_summary import BoxFlagSummary
@@ -99,6 +99,16 @@ def test_rates_are_near_the_planted_ones(found: tuple[pa.Table, BoxFlagSummary])
     known = {issue: rate for issue, rate in rates.items() if rate is not None and issue != "duplicate"}
     assert "missing" in known
     assert all(0.01 < rate < 0.12 for rate in known.values()), rates
+
+
+def test_what_is_not_known_of_a_rate_is_no_bound(found: tuple[pa.Table, BoxFlagSummary]) -> None:
+    summary = found[1]
+    known = {issue for issue, rate in summary.rates.items() if rate is not None}
+    assert set(summary.rate_bounds) == known
+    low, high = summary.rate_bounds["missing"]
+    assert 0 < low < (summary.rates["missing"] or 0)
+    assert high == 1.0
+    assert {summary.rate_bounds[issue] for issue in known - {"missing"}} <= {(0.0, 1.0)}
 
 
 def test_a_rate_at_the_limit_is_not_told_as_a_number(tmp_path: Path) -> None:
@@ -211,7 +221,7 @@ def test_resolution_leaves_no_trace(
 def test_images_are_judged_alike_however_many_are_judged_together(
     world: World, found: tuple[pa.Table, BoxFlagSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flag_coco, "CELLS_AT_ONCE", 500)
+    monkeypatch.setattr(arrange, "CELLS_AT_ONCE", 500)
     table, _ = flags(tmp_path, labels_of(world), world.detections)
     assert keyed(table) == keyed(found[0])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curate.teachers.boxes.geometry import Floats, Ints
-from curate.teachers.boxes.logistic import Contrast, fit_contrast
+from curate.teachers.boxes.mixture import Contrast, fit_contrast
 from curate.teachers.boxes.trees import MIN_MADE, blend
 
 RATE = 0.05
