@@ -9,6 +9,7 @@ from pathlib import Path
 from curate import runs
 from curate.config import LoadedSpec
 from curate.ingest import Ingested
+from curate.ingest.source import NOTHING_BEYOND, Beyond
 from curate.spec import Spec
 
 
@@ -22,6 +23,7 @@ class Context:
     limit: int | None = None
     rehash: bool = False
     relabel: Callable[[Ingested], Ingested] | None = None  # what came in, with other labels: see `curate.plant`
+    beyond: Beyond = NOTHING_BEYOND  # what the limit left out of the source, once it is read
 
     @property
     def spec(self) -> Spec:
