@@ -62,6 +62,7 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "is_latest_again": published.is_latest_again,
             "repaired": published.repaired,
             "retracted": published.retracted,
+            "rolled_back": published.rolled_back,
         }
     if result.report is not None:
         summary["report"] = str(result.report)
@@ -123,6 +124,8 @@ def _state(summary: Mapping[str, Any]) -> str:
     state = "published" if summary["is_new"] else again or "unchanged, nothing published"
     if summary.get("is_latest_again"):
         state = "was published before and is the latest again"
+    if summary.get("rolled_back"):
+        state = f"was published before and is not the latest: {summary['rolled_back']}"
     if summary.get("retracted"):
         state = f"was RETRACTED ({summary['retracted']}) and is not the latest"
     return f"{state}; it {again}" if again and state != again else state

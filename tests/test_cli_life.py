@@ -70,7 +70,7 @@ def test_the_life_of_a_version(workspace: Path, finished: e2e.Finished, tmp_path
     assert "wrong license" in str(told["error"])
     asked = ("export", "pets@gold", "--format", "csv", "--out", tmp_path / "out", "--retracted", "--images", "none")
     assert call(workspace, *asked)[0] == 0
-    assert call(workspace, "gc") == (0, {"removed": {"pets": []}})
+    assert call(workspace, "gc") == (0, {"removed": {"pets": []}, "unlisted": {}})
     kinds = [entry["kind"] for entry in call(workspace, "log", "pets")[1]["versions"]]  # type: ignore[attr-defined]
     assert kinds == ["retract", "rollback", "tag", "publish", "publish"]
     entries = call(workspace, "log", "pets")[1]["versions"]
@@ -210,3 +210,12 @@ def test_a_run_publishes_where_the_spec_or_the_option_says(finished: e2e.Finishe
     wrong = e2e.call("run", spec, "--workspace", copy, "--no-review", "--manifests", "ftp://x/y", "--json")
     assert wrong.code == 2
     assert "s3://BUCKET/PREFIX" in wrong.json["error"]
+
+
+def test_diff_and_tag_refuse_a_manifest_that_was_edited(workspace: Path, finished: e2e.Finished) -> None:
+    edit_manifest(workspace / "manifests" / "pets" / "versions" / finished.id)
+    for asked in (("diff", "pets@v1", "pets@v2"), ("diff", "pets@v2", "pets@v1"), ("tag", "pets@v1", "gold")):
+        code, told = call(workspace, *asked)
+        assert code == 5
+        assert "manifest.json is not what its ID promises" in str(told["error"])
+    assert call(workspace, "tag", "pets@v2", "gold")[0] == 0

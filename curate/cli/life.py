@@ -182,9 +182,18 @@ def gc(
     from curate.manifest import verbs  # noqa: PLC0415 - pulls in pyarrow
 
     terminal = terminal_for(as_json, quiet)
-    removed = verbs.collect(releases_at(workspace, manifests), name)
+    root = releases_at(workspace, manifests)
+    removed = verbs.collect(root, name)
     lines = [f"{one}/{path}" for one, paths in removed.items() for path in paths]
-    terminal.tell({"removed": removed}, lambda: [*lines, f"{len(lines)} leftovers removed"])
+    unlisted = verbs.unlisted(root, name)
+    kept = [
+        f"{one}/versions/{found} is in no log: its publisher was cut off, or is at work. The same run lists it."
+        for one, ids in unlisted.items()
+        for found in ids
+    ]
+    terminal.tell(
+        {"removed": removed, "unlisted": unlisted}, lambda: [*lines, f"{len(lines)} leftovers removed", *kept]
+    )
 
 
 def keys_new(

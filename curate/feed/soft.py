@@ -17,7 +17,7 @@ from curate.feed.map_reader import MapReader
 from curate.manifest.place import Place, parquet_file
 from curate.manifest.read import load_evidence, load_table
 from curate.manifest.soft_layout import Layout
-from curate.manifest.stale import refuse_other_classes, refuse_other_teachers
+from curate.manifest.stale import refuse_missing_teachers, refuse_other_classes, refuse_other_teachers
 
 OBJECTNESS = "objectness"
 
@@ -91,6 +91,7 @@ def load_soft(
             return None
         raise ConfigError("The version holds no soft labels. Publish one with `soft_labels: true` in the policy.")
     _refuse_not_stored(soft, told)
+    refuse_missing_teachers(told["teachers"], [card["name"] for card in teachers])
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
     table = load_table(path, manifest, "soft")
@@ -105,6 +106,7 @@ def open_class_maps(
     """Return a reader of a version's class maps; arguments and errors are those of `load_soft`."""
     told = manifest["soft_masks"]
     _refuse_not_stored(soft, told)
+    refuse_missing_teachers(told["teachers"], [card["name"] for card in teachers])
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in teachers})
     refuse_other_teachers(told["teachers"], {card["name"]: card for card in load_evidence(path, "teachers")})
     parts = [path / one["path"] for one in manifest["files"] if one["path"].startswith("soft_masks/")]

@@ -24,7 +24,7 @@ from curate.manifest.diff_causes import (
     source_cause,
     standing_alike,
 )
-from curate.manifest.diff_compare import box_text, mask_text
+from curate.manifest.diff_compare import box_text, flat, map_text, mask_text
 from curate.manifest.diff_match import Changed, changed_rows, keys_of
 from curate.manifest.diff_places import PlaceChange, ignore_changes, teacher_box_changes
 from curate.manifest.diff_rows import SHAPES, TEXTS, change_rows, shapes_of, why_of
@@ -182,6 +182,12 @@ def _text(column: str) -> Callable[[pa.Table], pa.Array]:
     return lambda rows: pc.cast(rows[column], pa.string())
 
 
+def _joined(one: pa.Array, other: pa.Array) -> pa.Array:
+    """Return both texts with a comma in between where both are there."""
+    comma = pc.if_else(pc.and_(pc.not_equal(one, ""), pc.not_equal(other, "")), ", ", "")
+    return pc.binary_join_element_wise(one, other, comma)
+
+
 _TEXT: dict[str, Callable[[pa.Table], pa.Array]] = {
     "relabeled": _text("released_label"),
     "reboxed": lambda rows: box_text(rows["bbox"]),
@@ -191,4 +197,7 @@ _TEXT: dict[str, Callable[[pa.Table], pa.Array]] = {
     "weight changed": _text("weight"),
     "action changed": _text("action"),
     "image changed": _text("content_sha256"),
+    "attributes changed": lambda rows: _joined(map_text(rows["attributes"]), map_text(rows["groups"])),
+    "flags changed": lambda rows: pc.binary_join(flat(rows["flags"]), ", "),
+    "license changed": _text("license"),
 }

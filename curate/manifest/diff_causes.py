@@ -29,7 +29,12 @@ SOURCE_CAUSES = {
     "weight changed": "policy_changed",
     "action changed": "policy_changed",
     "image changed": "image_bytes_changed",
+    "attributes changed": "attributes_changed",
+    "flags changed": "flags_changed",
+    "license changed": "license_changed",
 }
+# findings and people change none of these
+_OF_THE_SOURCE = {"split moved", "image changed", "attributes changed", "flags changed", "license changed"}
 TEXTS = {
     "new_in_source": "a new row in the source",
     "gone_from_source": "its row gone from the source",
@@ -39,6 +44,9 @@ TEXTS = {
     "split_changed": "another split in the source or the spec",
     "policy_changed": "another policy",
     "image_bytes_changed": "other bytes of the image",
+    "attributes_changed": "other attributes in the source, or others that the policy releases",
+    "flags_changed": "other flags in the source",
+    "license_changed": "another license in the source or the spec",
     "classes_changed": "another class list",
     "soft_settings_changed": "another temperature, layout or grid of soft labels",
     "teachers_changed": "other teachers, or fitted anew",
@@ -139,7 +147,7 @@ def _only(texts: pa.Array, keep: pa.Array) -> pa.Array:
 
 def causes_of(change: str, was: pa.Table, now: pa.Table, alike: Alike) -> pa.Array:
     """Return the codes of what changed the matched rows: the source itself, the policy, a finding or a decision."""
-    if change in {"split moved", "image changed"}:  # findings and people change neither
+    if change in _OF_THE_SOURCE:
         return source_cause(change, None, now.num_rows)
     by_policy = policy_cause(alike, was["reasons"], now["reasons"])
     came, went = (codes_that_changed(alike, side["reasons"], side["reason_codes"]) for side in (now, was))

@@ -72,6 +72,25 @@ def list_differs(was: pa.Array, now: pa.Array) -> Mask:
     return differs
 
 
+def maps_differ(was: pa.Array, now: pa.Array) -> Mask:
+    """Compare maps of words row by row; entries stand in the order of their keys, and no map is null."""
+    if was.equals(now):
+        return np.zeros(len(was), dtype=np.bool_)
+    n_was, n_now = (np.diff(side.offsets.to_numpy()) for side in (was, now))
+    differs: Mask = n_was != n_now
+    left = np.flatnonzero(~differs)
+    was, now = was.take(pa.array(left)), now.take(pa.array(left))
+    inner = flat_differs(was.keys, now.keys) | flat_differs(was.items, now.items)
+    differs[left[np.repeat(np.arange(len(left)), n_was[left])[inner]]] = True
+    return differs
+
+
+def map_text(maps: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return "key: value, …" of each map; empty for an empty one."""
+    texts = [", ".join(f"{key}: {value}" for key, value in one) for one in flat(maps).to_pylist()]
+    return pa.array(texts, pa.string())
+
+
 def masks_differ(was: pa.Array | pa.ChunkedArray, now: pa.Array | pa.ChunkedArray) -> Mask:
     """Return where masks (`schema.MASK_RLE`) differ."""
     differs: Mask = np.zeros(len(was), dtype=np.bool_)

@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.manifest.diff_compare import Mask, box_differs, flat, flat_differs, list_differs, masks_differ
+from curate.manifest.diff_compare import (
+    Mask,
+    box_differs,
+    flat,
+    flat_differs,
+    list_differs,
+    maps_differ,
+    masks_differ,
+)
 from curate.manifest.diff_partners import matched, places
 from curate.manifest.diff_windows import Piece, Walk, compared
 from curate.manifest.row_groups import RowGroup
@@ -20,7 +28,7 @@ from curate.manifest.tables import DATA
 Rows = NDArray[np.int64]
 Pair = tuple[pa.Table, pa.Table]
 
-_CODED = ("released_label", "split", "action")
+_CODED = ("released_label", "split", "action", "license")
 _FLAT = {
     "relabeled": "released_label",
     "track changed": "track_id",
@@ -28,10 +36,16 @@ _FLAT = {
     "weight changed": "weight",
     "action changed": "action",
     "image changed": "content_sha256",
+    "license changed": "license",
 }
 _IDS = ("sample_id", "label_id")
-_SHAPES = {"reboxed": ("bbox",), "remasked": ("mask", "polygons")}
-_WALKED = (*_IDS, *_FLAT.values(), "bbox", "mask", "polygons")
+_NESTED = {
+    "reboxed": ("bbox",),
+    "remasked": ("mask", "polygons"),
+    "attributes changed": ("attributes", "groups"),
+    "flags changed": ("flags",),
+}
+_WALKED = (*_IDS, *_FLAT.values(), *(column for columns in _NESTED.values() for column in columns))
 TOLD = (
     "uri", "reasons", "reason_codes", "given_label", "given_bbox", "given_mask", "given_track_id", "height_px", "width_px"
 )  # fmt: skip # read where rows differ, and only there
@@ -63,7 +77,7 @@ class Changed:
     def of(self, change: str) -> Pair:
         """Return the rows of a change, before and after, without columns that another change is about."""
         before, after = self.pairs[change]
-        own = _SHAPES.get(change, (_FLAT.get(change, "action"),))
+        own = _NESTED.get(change, (_FLAT.get(change, "action"),))
         columns = [*_IDS, "action", *TOLD, "released_label", *own]
         old, new = (side.select(dict.fromkeys(columns)) for side in (self.old, self.new))
         return _at(old, self.rows_old, before), _at(new, self.rows_new, after)
@@ -231,8 +245,21 @@ def _mask_differs(was: pa.Table, now: pa.Table) -> Mask:
     return differs
 
 
+def _attributes_differ(was: pa.Table, now: pa.Table) -> Mask:
+    return maps_differ(*(flat(side["attributes"]) for side in (was, now))) | maps_differ(
+        *(flat(side["groups"]) for side in (was, now))
+    )
+
+
+def _flags_differ(was: pa.Table, now: pa.Table) -> Mask:
+    before, after = flat(was["flags"]), flat(now["flags"])
+    return np.zeros(len(before), dtype=np.bool_) if before.equals(after) else list_differs(before, after)
+
+
 _COMPARED: dict[str, Callable[[pa.Table, pa.Table], Mask]] = {
     **{change: _flat_differs(column) for change, column in _FLAT.items()},
     "reboxed": _box_differs,
     "remasked": _mask_differs,
+    "attributes changed": _attributes_differ,
+    "flags changed": _flags_differ,
 }

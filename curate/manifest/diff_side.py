@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from curate.errors import VerificationError
 from curate.manifest.diff_match import keys_of
-from curate.manifest.place import Place
-from curate.manifest.read import load_manifest, load_table
+from curate.manifest.place import Place, resolved
+from curate.manifest.read import load_named_manifest, load_table
 from curate.manifest.row_groups import RowGroup, row_groups
 from curate.manifest.verify_files import missing_or_cut
 
@@ -46,7 +46,7 @@ class Side:
             InputError: there is no version.
             VerificationError: it cannot be read, or a file is missing or cut off: also of what both versions share.
         """
-        manifest, version_id = load_manifest(version)
+        manifest = load_named_manifest(version)
         damage = missing_or_cut(version, manifest)
         if damage:
             msg = f"{version} is not what was published: {'; '.join(damage[:3])}. Run curate verify."
@@ -54,7 +54,7 @@ class Side:
         wanted = ["sample_id", "label_id", "action", "reasons", "reason_codes"]
         out = load_table(version, manifest, "excluded", [*wanted, "stage"])
         out = out.filter(pc.equal(out["stage"], "verdict")).combine_chunks()
-        return cls(version_id, version, manifest, out, keys_of(out))
+        return cls(resolved(version).name, version, manifest, out, keys_of(out))
 
     def has(self, kind: str) -> bool:
         """Whether the version has a table."""

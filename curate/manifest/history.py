@@ -109,3 +109,14 @@ def publications(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
         if entry.kind in NUMBERED:
             found.setdefault(entry.id, entry)
     return found
+
+
+def rolled_back(entries: Sequence[LogEntry], version_id: str) -> LogEntry | None:
+    """Return the rollback that put a version aside, while it still says which version is the latest; else None.
+
+    A person chose then; the same content coming out of a run again is no new choice.
+    """
+    head, first = latest(entries), publications(entries).get(version_id)
+    if head is None or first is None or head.kind != "rollback" or head.id == version_id:
+        return None
+    return head if first.number < head.number else None

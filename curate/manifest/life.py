@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from curate.errors import ConfigError, InputError, VerificationError
+from curate.errors import ConfigError, InputError
 from curate.manifest import log
 from curate.manifest.log import LogEntry
 from curate.manifest.place import Place
-from curate.manifest.read import load_manifest
+from curate.manifest.read import load_named_manifest
 
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _TAKEN = re.compile(rf"v\d+|latest|[0-9a-f]{{{log.MIN_PREFIX},64}}")  # already mean a version
@@ -27,9 +27,8 @@ def rollback(root: Place, reference: str, *, why: str = "") -> tuple[LogEntry | 
     if not wanted:
         raise ConfigError(f"rollback needs the version to go back to: {name}@vN, {name}@ID or {name}@TAG.")
     path = log.resolve(root, reference)
-    _, version_id = load_manifest(path)
-    if version_id != path.name:
-        raise VerificationError(f"{path} is not what was published. Run curate verify, and restore it from a copy.")
+    load_named_manifest(path)
+    version_id = path.name
 
     def decide(entries: list[LogEntry]) -> Mapping[str, Any] | None:
         gone = log.retractions(entries).get(version_id)
@@ -75,6 +74,7 @@ def tag(
 
     Raises:
         ConfigError: no such version, a word that cannot be a tag, or (without `move`) one that another version has.
+        VerificationError: the version is not there, or its manifest is not what was published.
     """
     name, _, wanted = reference.partition("@")
     if not _TAG.fullmatch(word) or _TAKEN.fullmatch(word):
@@ -82,6 +82,7 @@ def tag(
             "A tag begins with a letter, has letters, digits, '.', '_' and '-', at most 64, and is no v<number>, no "
             f"'latest' and no beginning of an ID; given: {word!r}."
         )
+    load_named_manifest(log.resolve(root, reference))
     chosen: list[str] = []
 
     def decide(entries: list[LogEntry]) -> Mapping[str, Any] | None:

@@ -21,6 +21,7 @@ from curate.manifest.history import (
     predecessors,
     publications,
     retractions,
+    rolled_back,
     successors,
     tags,
 )
@@ -28,9 +29,9 @@ from curate.manifest.place import Place, names_in, put_new, read_all
 from curate.manifest.tombstone import read_tombstone
 
 __all__ = [
-    "HEADS", "NUMBERED", "LogEntry", "add", "append", "append_erasure", "latest", "next_number", "now", "predecessors",
-    "publications", "published_names", "put_entry", "read_log", "release_folder", "resolve", "retractions", "successors",
-    "tags", "version_id_of",
+    "HEADS", "NUMBERED", "LogEntry", "add", "append", "append_erasure", "begun_names", "latest", "next_number", "now",
+    "predecessors", "publications", "published_names", "put_entry", "read_log", "release_folder", "resolve",
+    "retractions", "rolled_back", "successors", "tags", "version_id_of",
 ]  # fmt: skip
 
 _ENTRY = re.compile(r"(\d{10})\.json")
@@ -116,7 +117,18 @@ def version_id_of(entries: Sequence[LogEntry], root: str | Place, name: str, wan
 def published_names(root: str | Place) -> list[str]:
     """Return the names of the releases under `root`, sorted."""
     place = root if isinstance(root, StorePath) else Path(root)
-    return [name for name in names_in(place) if _NAME.fullmatch(name) and names_in(place / name / "log")]
+    return [name for name in begun_names(place) if names_in(place / name / "log")]
+
+
+def begun_names(root: str | Place) -> list[str]:
+    """Return the names that a publisher began under `root`, sorted, those without a published version too."""
+    place = root if isinstance(root, StorePath) else Path(root)
+    parts = ("log", "staging", "versions")
+    return [
+        name
+        for name in names_in(place)
+        if _NAME.fullmatch(name) and any(names_in(place / name / part) for part in parts)
+    ]
 
 
 @overload
@@ -142,13 +154,14 @@ def append(
 ) -> tuple[LogEntry, str | None]:
     """Make `version_id` the latest version; return its publish entry and the kind of entry that was written.
 
-    Nothing is written (None) where it is the latest already, and where it was retracted. Of several callers at
-    once one writes.
+    Nothing is written (None) where it is the latest already, where it was retracted, and where a person went back
+    from it to an earlier one. Of several callers at once one writes.
     """
 
     def decide(entries: list[LogEntry]) -> dict[str, Any] | None:
         head, first = latest(entries), publications(entries).get(version_id)
-        if first and (version_id in retractions(entries) or (head is not None and head.id == version_id)):
+        unwanted = version_id in retractions(entries) or rolled_back(entries, version_id) is not None
+        if first and (unwanted or (head is not None and head.id == version_id)):
             return None
         content = {"kind": "republish" if first else "publish", "id": version_id, "gates": gates, "counts": counts}
         return {**content, "parents": (head.id,) if head else ()}

@@ -28,6 +28,7 @@ class Published:
         gates: passed | warned | failed.
         repaired: whether a damaged or half-written folder of the same ID was replaced (and kept aside).
         retracted: why this content may not be the latest, where it was retracted before; else empty.
+        rolled_back: since when an earlier version is the latest instead, and why, where a person went back; else empty.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Published:
     gates: str
     repaired: bool = False
     retracted: str = ""
+    rolled_back: str = ""
     is_latest_again: bool = False
 
 
@@ -79,12 +81,26 @@ def publish(release: Release, root: str | Place, name: str, *, succeeds: str | N
             f"Publishing needs a place that can be written and has room; {base} gave: {why}. Nothing was published."
         )
         raise StageError(msg) from error
-    gone = log.retractions(log.read_log(place, name)).get(version_id)
+    entries = log.read_log(place, name)
+    gone, back = log.retractions(entries).get(version_id), log.rolled_back(entries, version_id)
     target: Any = base / "versions" / version_id
     return Published(
-        version_id, entry.number, target, written == "publish", gates, repaired, gone.why if gone else "",
+        id=version_id,
+        number=entry.number,
+        path=target,
+        is_new=written == "publish",
+        gates=gates,
+        repaired=repaired,
+        retracted=gone.why if gone else "",
+        rolled_back=_since(back) if back else "",
         is_latest_again=written == "republish",
-    )  # fmt: skip
+    )
+
+
+def _since(back: log.LogEntry) -> str:
+    """Return which version a rollback made the latest, when and why, in words."""
+    why = f": {back.why}" if back.why else ""
+    return f"{back.id[:7]} is the latest since {back.at}, by a rollback{why}"
 
 
 def require_writable(root: str | Place, name: str) -> None:

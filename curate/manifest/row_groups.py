@@ -44,11 +44,11 @@ class RowGroup:
         except (OSError, pa.ArrowException) as error:
             raise unreadable(self.part, error) from error
         for column in empty.values():
-            found = found.append_column(column, pa.nulls(self.n_rows, column.type))
+            found = found.append_column(column, _nothing(self.n_rows, column.type))
         return found.select([name for name in columns if name in found.column_names])
 
     def _empty(self, held: pa.Schema, columns: Sequence[str]) -> dict[str, pa.Field]:
-        """Return the columns that hold nothing but null, as the footer says: they need not be read."""
+        """Return the columns that hold nothing, as the footer says: they need not be read."""
         about = self.footer.row_group(self.number)
         leaves: dict[str, list[bool]] = {}
         for at in range(about.num_columns):
@@ -57,7 +57,20 @@ class RowGroup:
             name = chunk.path_in_schema.partition(".")[0]
             leaves.setdefault(name, []).append(chunk.num_values == nulls == self.n_rows)
         wanted = [held.field(name) for name in columns if name in held.names]
-        return {field.name: field for field in wanted if all(leaves[field.name]) and _is_plain(field.type)}
+        return {field.name: field for field in wanted if all(leaves[field.name]) and _is_known(field)}
+
+
+def _is_known(field: pa.Field) -> bool:
+    """Whether nulls in all leaves say what is there: null, or empty maps where no map may be null."""
+    return _is_plain(field.type) or (pa.types.is_map(field.type) and not field.nullable)
+
+
+def _nothing(n_rows: int, kind: pa.DataType) -> pa.Array:
+    """Return nulls, or empty maps."""
+    if not pa.types.is_map(kind):
+        return pa.nulls(n_rows, kind)
+    nothing = pa.array([], pa.string())
+    return pa.MapArray.from_arrays(np.zeros(n_rows + 1, np.int32), nothing, nothing).cast(kind)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

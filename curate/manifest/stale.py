@@ -94,6 +94,21 @@ def refuse_other_teachers(then: Mapping[str, Mapping[str, Any]], now: Mapping[st
         )
 
 
+def refuse_missing_teachers(then: Mapping[str, Any], expected: Sequence[str]) -> None:
+    """Refuse soft labels in which a teacher that is expected has no say; those that are there stand in `then`.
+
+    Raises:
+        InputError: names it.
+    """
+    missing = sorted(set(expected) - set(then))
+    if missing:
+        raise InputError(
+            f"The soft labels have nothing of the teacher {_named(missing)}; they are of {_named(sorted(then))}. It "
+            "failed in that run (evidence/teachers.json says so) or was not asked. Run `curate run SPEC` with it again, "
+            "or leave its card out."
+        )
+
+
 def teachers_of(cards: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, dict[str, str | None]]:
     """Return name -> digest and preprocessing of the teachers whose soft labels are stored, for the manifest."""
     by_name = {str(card.get("name")): card for card in cards}

@@ -15,7 +15,7 @@ from curate.manifest.diff import Diff, diff
 from curate.manifest.diff_causes import cause_text
 from curate.manifest.diff_soft import LEAST
 from curate.manifest.inputs import input_text
-from curate.manifest.place import Place
+from curate.manifest.place import Place, names_in
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.read import NEWER, load_evidence, load_manifest
 from curate.manifest.signatures import sign
@@ -245,7 +245,20 @@ def collect(root: Place, name: str | None) -> dict[str, Any]:
     Raises:
         ConfigError: nothing was published under that name.
     """
-    known = log.published_names(root)
+    known = log.begun_names(root)
     if name is not None and name not in known:
         log.resolve(root, name)  # says which releases there are
     return {one: collect_leftovers(root, one) for one in ([name] if name else known)}
+
+
+def unlisted(root: Place, name: str | None) -> dict[str, list[str]]:
+    """Return, by release, the ids of versions that stand in their place and that its log does not name.
+
+    Their publisher was cut off in between, or is at work. The same run lists them; they are never removed, since a
+    log that was lost would take every version with it.
+    """
+    told = {}
+    for one in [name] if name else log.begun_names(root):
+        known = {entry.id for entry in log.read_log(root, one)}
+        told[one] = [found for found in names_in(log.release_folder(root, one) / "versions") if found not in known]
+    return {one: found for one, found in told.items() if found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,14 @@ class Wanted:
         content_sha256: of image bytes.
         uri: path of an image as releases name it, or the end of one.
         subject: value of the released group `subject`, or a subject's key.
+        looked_up: sample ids of which the workspace knows whose they are; of no use without `subject`.
     """
 
     sample_ids: tuple[str, ...] = ()
     content_sha256: tuple[str, ...] = ()
     uri: str | None = None
     subject: str | None = None
+    looked_up: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
 
     @property
     def is_only_a_path(self) -> bool:
@@ -63,14 +65,17 @@ def wanted_subject(subject: str, workspace: Path) -> tuple[Wanted, int]:
     were whose.
     """
     ids: set[str] = set()
+    looked_up: list[pa.Array] = []
     n_tables = 0
     for file in sorted(workspace.glob("*/cache/ingest/*.samples.parquet")):
         table = pq.read_table(file)
         n_tables += 1
+        looked_up += table["sample_id"].chunks
         for name in ("subject_id", "group_subject"):
             if name in table.column_names:
                 ids.update(table.filter(pc.equal(table[name].cast(pa.string()), subject))["sample_id"].to_pylist())
-    return Wanted(sample_ids=tuple(sorted(ids)), subject=subject), n_tables
+    known = pc.unique(pa.chunked_array(looked_up, pa.string()))
+    return Wanted(sample_ids=tuple(sorted(ids)), subject=subject, looked_up=known), n_tables
 
 
 def holding(root: Place, wanted: Wanted, names: Sequence[str] | None = None) -> dict[str, Any]:
@@ -107,6 +112,9 @@ def holding(root: Place, wanted: Wanted, names: Sequence[str] | None = None) -> 
             except CurateError as error:
                 unread.append({"name": name, "id": entry.id, "why": str(error)})
                 continue
+            n_unknown = found.pop("n_unknown")
+            if n_unknown:
+                unread.append({"name": name, "id": entry.id, "why": _whose(n_unknown)})
             if found["n_released"] or found["n_excluded"]:
                 of = {"name": name, "version": entry.number, "id": entry.id, "retracted": entry.id in gone}
                 versions.append({**of, "is_latest": head is not None and head.id == entry.id, **found})
@@ -165,14 +173,31 @@ def _closest(root: Place, names: Sequence[str], wanted: Wanted) -> str:
 
 def _found_in(version: Place, wanted: Wanted) -> dict[str, Any]:
     manifest = load_named_manifest(version)
-    counts, ids, uris = {}, set[str](), set[str]()
+    counts, ids, uris, n_unknown, names_subjects = {}, set[str](), set[str](), 0, False
     for kind, called in (("data", "n_released"), ("excluded", "n_excluded")):
         table = load_table(version, manifest, kind, _COLUMNS)
         fits = table.filter(_fits(table, wanted))
         counts[called] = fits.num_rows
         ids.update(_known(fits["sample_id"].to_pylist()))
         uris.update(_known(fits["uri"].to_pylist()))
-    return {**counts, "sample_ids": sorted(ids), "uris": sorted(uris)}
+        if wanted.subject is not None:
+            known = pc.is_in(table["sample_id"], value_set=wanted.looked_up)
+            n_unknown += len(table["sample_id"].filter(pc.invert(known)).drop_null())
+            names_subjects |= pc.count(_subjects(table)).as_py() > 0
+    told = {**counts, "sample_ids": sorted(ids), "uris": sorted(uris)}
+    return {**told, "n_unknown": 0 if names_subjects else n_unknown}
+
+
+def _whose(n_rows: int) -> str:
+    return (
+        f"whose image {n_rows:,} of its rows are about, neither the version nor the cache of this workspace says. "
+        "curate ingest SPEC brings that back for what the source still has"
+    )
+
+
+def _subjects(table: pa.Table) -> pa.Array:
+    """Return the released subject of each row; null where the policy releases none."""
+    return pc.map_lookup(table["groups"].combine_chunks(), "subject", "first")
 
 
 def _known(values: Iterable[str | None]) -> Iterable[str]:
@@ -189,7 +214,6 @@ def _fits(table: pa.Table, wanted: Wanted) -> pa.ChunkedArray:
         is_it = pc.or_(pc.equal(table["uri"], wanted.uri), pc.ends_with(table["uri"], f"/{wanted.uri.lstrip('/')}"))
         fits = pc.or_(fits, pc.fill_null(is_it, fill_value=False))
     if wanted.subject is not None:
-        groups = pc.map_lookup(table["groups"].combine_chunks(), "subject", "first")
-        for column in (table["subject_key"].combine_chunks(), groups):
+        for column in (table["subject_key"].combine_chunks(), _subjects(table)):
             fits = pc.or_(fits, pc.fill_null(pc.equal(column, wanted.subject), fill_value=False))
     return fits

@@ -104,6 +104,8 @@ def test_stale_soft_labels_are_refused(workspace: Path, pictures: Path, feed: Fe
         curate.feed.open("pets", workspace=workspace, images=pictures, classes=[*feed.classes, "gnu"])
     with pytest.raises(InputError, match="The model of the teacher one changed"):
         curate.feed.open("pets", workspace=workspace, images=pictures, teachers=[{"name": "one", "digest": "00"}])
+    with pytest.raises(InputError, match=r"nothing of the teacher lost; they are of one"):
+        curate.feed.open("pets", workspace=workspace, images=pictures, teachers=[{"name": "lost", "digest": "00"}])
     same = curate.feed.open("pets", workspace=workspace, images=pictures, classes=feed.classes)
     assert same.classes == feed.classes
 

@@ -109,6 +109,28 @@ def test_the_same_picture_in_other_bytes(world: Worlds, tmp_path: Path) -> None:
     assert changes(found) == {"image changed": 1}
 
 
+def test_attributes_flags_and_the_license(world: Worlds, tmp_path: Path) -> None:
+    class Changed(world):  # type: ignore[misc]
+        def samples(self) -> pa.Table:
+            table = super().samples()
+            at = table.schema.get_field_index("license")
+            return table.set_column(at, "license", pa.array(["CC-BY-4.0", *table["license"].to_pylist()[1:]]))
+
+    light = Policy(attributes_released=("light",))
+    found = between(tmp_path, world(policy=light), Changed(policy=light))
+    assert changes(found) == {"license changed": changes(found)["license changed"]}
+    (first, *_) = found.rows.to_pylist()
+    assert (first["before"], first["after"], first["causes"]) == ("CC0-1.0", "CC-BY-4.0", ["license_changed"])
+    assert {row["sample_id"] for row in found.rows.to_pylist()} == {world().sample_id(0)}
+
+    found = between(tmp_path / "released", world(policy=Policy()), world(policy=light))
+    assert set(changes(found)) == {"attributes changed"}
+    assert {row["before"] for row in found.rows.to_pylist()} == {""}
+    assert any(str(row["after"]).startswith("light: ") for row in found.rows.to_pylist())
+    told = "\n".join(ShownDiff(found, 2).lines())
+    assert "because of other attributes in the source, or others that the policy releases" in told
+
+
 def test_where_there_is_no_version(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         diff(tmp_path / "a", tmp_path / "b")

@@ -35,10 +35,18 @@ ROW = st.fixed_dictionaries(
         "bbox": st.sampled_from([None, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.5]]),
         "mask": st.sampled_from([None, {"height_px": 1, "width_px": 2, "counts": b"1"}]),
         "polygons": st.sampled_from([None, [], [[0.1, 0.2]], [[0.1, 0.2], [0.3]]]),
+        "attributes": st.sampled_from(
+            [[], [("age", "20-29")], [("age", "30-39")], [("age", "20-29"), ("sex", "f")]]
+        ),
+        "groups": st.sampled_from([[], [("subject", "ann")]]),
+        "flags": st.sampled_from([None, [], ["crowd"], ["difficult"]]),
+        "license": WORDS,
     }
 )
 CHANGES = {"relabeled": "released_label", "split moved": "split", "weight changed": "weight"}
 CHANGES |= {"track changed": "track_id", "action changed": "action", "image changed": "content_sha256"}
+CHANGES |= {"license changed": "license", "flags changed": "flags"}
+NESTED = {"reboxed": ("bbox",), "remasked": ("mask", "polygons"), "attributes changed": ("attributes", "groups")}
 
 
 def table_of(rows: list[Row]) -> pa.Table:
@@ -85,8 +93,8 @@ def by_hand(old: list[Row], new: list[Row]) -> dict[str, set[tuple[str, str]]]:
     found = {
         change: {(key, key) for key in both if was[key][name] != now[key][name]} for change, name in CHANGES.items()
     }
-    for change, shapes in {"reboxed": ("bbox",), "remasked": ("mask", "polygons")}.items():
-        found[change] = {(key, key) for key in both if any(was[key][name] != now[key][name] for name in shapes)}
+    for change, names in NESTED.items():
+        found[change] = {(key, key) for key in both if any(was[key][name] != now[key][name] for name in names)}
     return found | {
         "gone": {(key, key) for key in set(was) - set(now)},
         "came": {(k, k) for k in set(now) - set(was)},

@@ -64,7 +64,7 @@ def test_rollback_needs_a_version_that_is_what_it_was(ids: list[str], tmp_path: 
         life.rollback(tmp_path, "zoo@v9")
     head = tmp_path / "zoo" / "versions" / ids[0] / "manifest.json"
     head.write_bytes(head.read_bytes().replace(b'"name":"zoo"', b'"name":"zoa"'))
-    with pytest.raises(VerificationError, match="is not what was published"):
+    with pytest.raises(VerificationError, match="is not what its ID promises"):
         life.rollback(tmp_path, "zoo@v1")
     assert kinds(tmp_path) == ["publish"] * 3
 
@@ -248,7 +248,9 @@ def test_where_a_subject_is(world: Worlds, tmp_path: Path) -> None:
     cache = tmp_path / "zoo" / "cache" / "ingest"
     wanted, n_tables = wanted_subject("person-1", tmp_path)
     assert (wanted.sample_ids, n_tables) == ((), 0)
-    assert "0 sample tables" in holding_lines(holding(tmp_path / "manifests", wanted) | {"n_tables": 0})[-1]
+    by_name = holding(tmp_path / "manifests", wanted)
+    assert "0 sample tables" in holding_lines(by_name | {"n_tables": 0})[-1]
+    assert [one["id"] for one in by_name["unread"]] == [published.id]  # keys of subjects are no names
     cache.mkdir(parents=True)
     pq.write_table(made.samples(), cache / "k.samples.parquet")
     wanted, n_tables = wanted_subject("person-1", tmp_path)
@@ -258,6 +260,22 @@ def test_where_a_subject_is(world: Worlds, tmp_path: Path) -> None:
     key = pq.read_table(published.path / "data", columns=["subject_key"])["subject_key"][0].as_py()
     (by_key,) = holding(tmp_path / "manifests", Wanted(subject=key))["versions"]
     assert by_key["n_released"] + by_key["n_excluded"] >= 3
+
+
+def test_where_a_subject_is_without_the_cache_is_not_known(world: Worlds, tmp_path: Path) -> None:
+    made = world()
+    published = publish(made.release(), tmp_path / "manifests", "zoo")
+    (unread,) = holding(tmp_path / "manifests", wanted_subject("person-1", tmp_path)[0])["unread"]
+    assert (unread["id"], "curate ingest SPEC" in unread["why"]) == (published.id, True)
+    cache = tmp_path / "zoo" / "cache" / "ingest"
+    cache.mkdir(parents=True)
+    pq.write_table(made.samples().slice(3), cache / "k.samples.parquet")  # three images left the source since
+    (unread,) = holding(tmp_path / "manifests", wanted_subject("person-1", tmp_path)[0])["unread"]
+    assert unread["why"].startswith("whose image 4 of its rows are about")
+    pq.write_table(made.samples().slice(0, 3), cache / "j.samples.parquet")
+    found = holding(tmp_path / "manifests", wanted_subject("person-1", tmp_path)[0])
+    assert (found["unread"], found["versions"][0]["id"]) == ([], published.id)
+    assert holding(tmp_path / "manifests", wanted_subject("nobody", tmp_path)[0])["versions"] == []
 
 
 EVENTS = st.lists(
@@ -272,12 +290,15 @@ def test_whatever_happens_the_latest_is_the_last_head_that_nobody_retracted(
 ) -> None:
     root = tmp_path_factory.mktemp("life")
     ids: dict[int, str] = {}
-    heads: list[int] = []
+    heads: list[tuple[int, bool]] = []  # which, and whether a person went back to it
+    aside: set[int] = set()  # published before the last rollback
     gone: set[int] = set()
     for what, which in events:
         if what == "publish":
+            standing = [head for head in heads if head[0] not in gone]
+            put_aside = bool(standing) and standing[-1][1] and which in aside
             ids[which] = publish(releases[which], root, "zoo").id
-            heads += [which] if which not in gone else []
+            heads += [(which, False)] if which not in gone and not put_aside else []
         elif which not in ids:
             continue
         elif what == "retract":
@@ -285,10 +306,10 @@ def test_whatever_happens_the_latest_is_the_last_head_that_nobody_retracted(
             gone.add(which)
         elif what == "tag":
             life.tag(root, f"zoo@{ids[which]}", f"t{which}x")
-        elif which not in gone:
-            life.rollback(root, f"zoo@{ids[which]}")
-            heads.append(which)
-        expected = [head for head in heads if head not in gone]
+        elif which not in gone and life.rollback(root, f"zoo@{ids[which]}")[0] is not None:
+            heads.append((which, True))
+            aside = set(ids)
+        expected = [head for head, _ in heads if head not in gone]
         head = log.latest(read_log(root, "zoo"))
         assert (head.id if head else None) == (ids[expected[-1]] if expected else None)
     assert [entry.number for entry in read_log(root, "zoo")] == list(range(1, len(read_log(root, "zoo")) + 1))

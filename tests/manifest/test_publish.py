@@ -17,7 +17,7 @@ import pytest
 
 import curate
 from curate.errors import ConfigError, StageError, VerificationError
-from curate.manifest import log, publish, read_log, resolve, verify
+from curate.manifest import life, log, publish, read_log, resolve, verbs, verify
 from curate.manifest.publish import collect_leftovers
 from curate.manifest.store import canonical_manifest, part_bounds
 
@@ -111,6 +111,20 @@ def test_content_that_comes_back_is_the_latest_again(world: Worlds, tmp_path: Pa
     assert (back.id, back.number, back.is_new, back.is_latest_again) == (first.id, 1, False, True)
     assert resolve(tmp_path, "zoo") == first.path
     assert [entry.kind for entry in read_log(tmp_path, "zoo")] == ["publish", "publish", "republish"]
+
+
+def test_what_a_person_went_back_from_stays_aside_when_a_run_yields_it_again(world: Worlds, tmp_path: Path) -> None:
+    first = publish(world().release(), tmp_path, "zoo")
+    second = publish(world(seed=1).release(), tmp_path, "zoo")
+    life.rollback(tmp_path, "zoo@v1", why="v2 dropped the owls")
+    again = publish(world(seed=1).release(), tmp_path, "zoo")
+    assert (again.id, again.is_new, again.is_latest_again) == (second.id, False, False)
+    assert "v2 dropped the owls" in again.rolled_back
+    assert resolve(tmp_path, "zoo") == first.path
+    assert publish(world().release(), tmp_path, "zoo").rolled_back == ""  # it is the latest
+    third = publish(world(seed=2).release(), tmp_path, "zoo")  # nobody went back from new content
+    assert resolve(tmp_path, "zoo") == third.path
+    assert publish(world(seed=1).release(), tmp_path, "zoo").is_latest_again
 
 
 def test_references(world: Worlds, tmp_path: Path) -> None:
@@ -300,6 +314,24 @@ def test_leftovers_are_collected_and_running_publishers_are_not(tmp_path: Path) 
     with FileLock(staging / "alive.lock"):
         assert collect_leftovers(tmp_path, "zoo") == ["staging/dead"]
         assert sorted(path.name for path in staging.iterdir()) == ["alive", "alive.lock"]
+
+
+def test_what_a_first_publication_left_is_collected_and_a_version_in_no_log_is_told(
+    world: Worlds, tmp_path: Path
+) -> None:
+    dead = tmp_path / "owls" / "staging" / "dead"
+    dead.mkdir(parents=True)
+    dead.with_suffix(".lock").touch()
+    assert verbs.collect(tmp_path, None) == {"owls": ["staging/dead"]}
+    assert not dead.exists()
+    whole = publish(world().release(), tmp_path, "zoo")
+    assert verbs.unlisted(tmp_path, None) == {}
+    (entry,) = (tmp_path / "zoo" / "log").iterdir()
+    entry.unlink()  # killed between the rename and the entry
+    assert verbs.collect(tmp_path, "zoo") == {"zoo": []}
+    assert verbs.unlisted(tmp_path, "zoo") == {"zoo": [whole.id]}
+    assert publish(world().release(), tmp_path, "zoo").id == whole.id
+    assert verbs.unlisted(tmp_path, "zoo") == {}
 
 
 def test_parts_never_split_a_sample(world: Worlds) -> None:

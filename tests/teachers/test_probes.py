@@ -8,8 +8,9 @@ import pytest
 from asked import ask, encoded, picture, shuffled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from curate.errors import ConfigError, InputError
+from curate.errors import InputError
 from curate.spec import ProbesSpec
 from curate.teachers import predict_all
 from curate.teachers.classifiers import CLASSIFIERS
@@ -156,8 +157,8 @@ def test_too_few_rows_and_unknown_classifiers_are_errors_that_say_so(tmp_path: P
     request = ask(tmp_path / "in", images, ["across", "down"] * 5, CLASSES)
     with pytest.raises(InputError, match="at least 20 readable labeled rows"):
         Probes(PROBES).answer(request)
-    with pytest.raises(ConfigError, match="Did you mean 'linear'"):
-        Probes(PROBES.model_copy(update={"classifiers": ("linaer",)})).answer(request)
+    with pytest.raises(ValidationError, match="linear"):
+        ProbesSpec.model_validate(PROBES.model_dump() | {"classifiers": ("linaer",)})
     told = predict_all([PROBES], request)
     assert [error.name for error in told.errors] == ["probes"]
     assert told.table.column_names == ["label_id", "content_sha256"]
