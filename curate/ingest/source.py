@@ -69,9 +69,8 @@ class Beyond:
 
 
 _SAMPLE_NAMES = ("sample_id", "uri")
-NOTHING_BEYOND = Beyond(
-    pa.table({name: pa.array([], pa.string()) for name in _SAMPLE_NAMES}), pa.chunked_array([], pa.string())
-)
+_NOTHING = pa.schema([(name, pa.string()) for name in (*_SAMPLE_NAMES, "label_id")]).empty_table()
+NOTHING_BEYOND = Beyond.of(_NOTHING, _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
