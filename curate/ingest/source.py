@@ -69,8 +69,12 @@ class Beyond:
 
 
 _SAMPLE_NAMES = ("sample_id", "uri")
-_NOTHING = pa.schema([(name, pa.string()) for name in (*_SAMPLE_NAMES, "label_id")]).empty_table()
-NOTHING_BEYOND = Beyond.of(_NOTHING, _NOTHING)
+
+
+def nothing_beyond() -> Beyond:
+    """Return what is left out without a limit; made when it is needed, for an empty array of pyarrow loads pandas."""
+    nothing = pa.schema([(name, pa.string()) for name in (*_SAMPLE_NAMES, "label_id")]).empty_table()
+    return Beyond.of(nothing, nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Ingested:
     outcomes: pa.Table
     classes: tuple[str, ...]
     annotations: pa.Table | None = None
-    beyond: Beyond = NOTHING_BEYOND
+    beyond: Beyond = field(default_factory=nothing_beyond)
 
 
 class Source(Protocol):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from curate.ingest.source import NOTHING_BEYOND, Beyond, Media
+from curate.ingest.source import Beyond, Media, nothing_beyond
 
 Progress = Callable[[int, int | None], None]
 
@@ -104,7 +104,7 @@ class Request:
     workers: int = 1
     progress: Progress | None = None
     independent: bool = False
-    beyond: Beyond = NOTHING_BEYOND
+    beyond: Beyond = field(default_factory=nothing_beyond)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from curate import schema
 from curate.errors import CurateError, InputError, TooFewRowsError
-from curate.ingest.source import NOTHING_BEYOND, Beyond
+from curate.ingest.source import Beyond, nothing_beyond
 from curate.runs import digest_file
 from curate.spec import CocoTeacherSpec
 from curate.teachers.boxes.coco import SHOWN, LabelFile, read_detections
@@ -38,7 +38,7 @@ def find_boxes(
     resolve: Callable[[str], Path],
     labels_file: Path | None = None,
     *,
-    beyond: Beyond = NOTHING_BEYOND,
+    beyond: Beyond | None = None,
 ) -> FoundBoxes:
     """Read the boxes of every detector; one that fails is an error entry, and the others go on.
 
@@ -53,7 +53,7 @@ def find_boxes(
     tables, cards, errors = [schema.empty(schema.DETECTIONS)], [], []
     for spec in specs:
         try:
-            table, card = _answer(spec, samples, classes, resolve, labels_file, beyond)
+            table, card = _answer(spec, samples, classes, resolve, labels_file, beyond or nothing_beyond())
         except CurateError as error:
             errors.append(TeacherError(spec.name, str(error), isinstance(error, TooFewRowsError)))
             continue
