@@ -150,6 +150,7 @@ def _recorded_place(place: runs.Workspace) -> str:
 def _run_stages(context: Context, *, until: str, with_review: bool) -> RunResult:
     steps = STAGES[: STAGES.index(until) + 1]
     found, media = _take_in(context, scanned="scan" in steps)
+    context = dataclasses.replace(context, beyond=found.beyond)
     if "check" in steps:
         examine.check_images(context, found)
         examine.check_labels(context, found, after_teachers=False)
@@ -175,6 +176,7 @@ def _take_in(context: Context, *, scanned: bool) -> tuple[Gathered, Media]:
     """Return what the source says, measured where that is asked for, and who reads its images."""
     ingested = read.ingest(context)
     found = Gathered(ingested.samples, ingested.labels, ingested.outcomes, ingested.classes)
+    found.beyond = ingested.beyond
     if ingested.annotations is not None:
         found.annotations = ingested.annotations
     refuse_nothing(found.samples, found.outcomes, "could be used")

@@ -14,6 +14,7 @@ from curate.policy import Policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MISSING = "???"  # what `curate init` leaves where only a person can say
+SharedFeatures = Annotated[str | None, Field(min_length=1, description="teachers with the same one share errors")]
 Classifier = Literal["linear", "kernel", "neighbours", "network"]  # keys of `teachers.classifiers.CLASSIFIERS`
 ROUNDING = 0.01  # published shares are rounded, and their sum is not quite 1
 
@@ -116,6 +117,7 @@ class OnnxSpec(_Frozen):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     output: Literal["logits", "probabilities"] = "logits"
     trained_on: str | None = Field(default=None, description="what it was trained on; null = unknown")
+    features: SharedFeatures = None
 
 
 class TorchSpec(_Frozen):
@@ -134,6 +136,7 @@ class TorchSpec(_Frozen):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     output: Literal["logits", "probabilities"] = "logits"
     trained_on: str | None = None
+    features: SharedFeatures = None
 
 
 class TableTeacherSpec(_Frozen):
@@ -146,7 +149,11 @@ class TableTeacherSpec(_Frozen):
     columns: dict[str, str] | None = Field(default=None, description="class -> column; null = prob_<name> list")
     classes: list[str] | None = None
     trained_on: str | None = None
-    out_of_fold: bool = False
+    features: SharedFeatures = None
+    out_of_fold: bool | None = Field(
+        default=None,
+        description="false = it learned from the labels that it judges, and so judges none; null = unknown",
+    )
 
 
 class CocoTeacherSpec(_Frozen):

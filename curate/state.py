@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from curate import schema, views
 from curate.check import CheckResult
 from curate.errors import ExitCode
+from curate.ingest.source import Beyond, nothing_beyond
 from curate.manifest.build import Release
 from curate.manifest.publish import Published
 from curate.stages.answers import Taught
@@ -45,6 +46,7 @@ class Gathered:
     answered: pa.Table = field(default_factory=lambda: schema.empty(schema.FINDINGS))  # what they answer
     verdicts: pa.Table = field(default_factory=lambda: schema.empty(schema.VERDICTS))
     decisions: pa.Table = field(default_factory=lambda: schema.empty(schema.DECISIONS))
+    beyond: Beyond = field(default_factory=nothing_beyond)  # what a limit left out
 
     @property
     def readable_labels(self) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,14 @@ import pyarrow.compute as pc
 from curate.reasons import render
 from curate.state import RunResult
 from curate.summary_audit import audit_line, audited, better_threshold, threshold_line
-from curate.summary_teachers import order_warnings, reasons_once, teachers_failed, teachers_warn
+from curate.summary_noise import label_noise_of, method_lines, noise_line, tag_line, tag_noise_of
+from curate.summary_teachers import (
+    order_warnings,
+    reasons_once,
+    teachers_failed,
+    teachers_left_out,
+    teachers_warn,
+)
 
 
 def summarize(result: RunResult) -> dict[str, Any]:
@@ -38,9 +44,11 @@ def summarize(result: RunResult) -> dict[str, Any]:
             "findings": _finding_counts(result.tables["findings"]),
             "teachers_failed": teachers_failed(result.tables["statistics"]),
             "teachers_silent": teachers_failed(result.tables["statistics"], "insufficient data"),
+            "teachers_left_out": teachers_left_out(result.tables["statistics"]),
             "teachers_warn": teachers_warn(release.evidence["teachers"], result.tables["statistics"]),
             "warnings": order_warnings(result.tables["statistics"]),
             "label_noise": label_noise_of(result.tables["statistics"]),
+            "tag_noise": tag_noise_of(result.tables["statistics"]),
             "held_back": _held_back(result.tables["statistics"]),
             "audit": audited(result.tables["statistics"]),
             "audit_threshold": better_threshold(release.evidence.get("audit")),
@@ -68,6 +76,7 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
     lines += _quality_lines(summary)
     lines += [f"  teacher FAILED {told}" for told in summary.get("teachers_failed", ())]
     lines += [f"  teacher SILENT {told}" for told in summary.get("teachers_silent", ())]
+    lines += [f"  LEFT OUT       {told}" for told in summary.get("teachers_left_out", ())]
     lines += [f"  teacher note   {told}" for told in summary.get("teachers_warn", ())]
     lines += [f"  WARNING        {told}" for told in summary.get("warnings", ())]
     if summary.get("findings"):
@@ -86,7 +95,11 @@ def summary_lines(summary: Mapping[str, Any], *, options: str = "") -> list[str]
         if summary["excluded_by_reason"]:
             lines.append(f"                 {_listed(summary['excluded_by_reason'])}")
         lines.append(f"  gates          {summary['gates']}")
-        above = [*summary.get("teachers_failed", ()), *summary.get("teachers_silent", ())]
+        above = [
+            told
+            for key in ("teachers_failed", "teachers_silent", "teachers_left_out")
+            for told in summary.get(key, ())
+        ]
         lines += [
             f"                 {_word(gate)}: {reasons_once(gate['message'], above)}"
             for gate in summary["gates_not_passed"]
@@ -189,31 +202,17 @@ def _excluded_reasons(excluded: pa.Table) -> dict[str, int]:
     )
 
 
-def label_noise_of(statistics: pa.Table) -> dict[str, Any]:
-    """Return what the teachers say of the labels, empty where they say nothing; what a risk is, an audit says."""
-    wanted = {("label_noise", name) for name in ("noise_rate", "n_flagged")}
-    wanted |= {("evaluation", name) for name in ("precision", "recall", "f1", "average_precision", "n_wrong")}
-    found: dict[str, Any] = {}
-    audited: dict[str, Any] = {}
-    for row in statistics.to_pylist():
-        if (row["check"], row["name"]) == ("audit", "calibration_error") and row["value"] is not None:
-            audited = {"risk_kind": json.loads(row["detail"] or "{}").get("risk_kind", "rank")}
-        if (row["check"], row["name"]) in wanted and row["group"] is None:
-            found[row["name"]] = row["value"]
-            if row["name"] == "noise_rate":
-                found |= {"low": row["low"], "high": row["high"], "outcome": row["outcome"]}
-                detail = json.loads(row["detail"] or "{}")
-                found |= {key: detail.get(key) for key in ("insufficient", "next")}
-                found |= {key: detail.get(key) for key in ("regime", "risk_kind", "estimates_agree")}
-    return found | audited if found else found
-
-
 def _quality_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return what teachers, truth and audits say of the labels."""
     lines = []
     noise = summary.get("label_noise", {})
     if noise.get("noise_rate") is not None:
-        lines.append(f"  wrong labels   {_noise_line(noise, summary.get('audit', {}).get('noise_rate'))}")
+        lines.append(f"  wrong labels   {noise_line(noise, summary.get('audit', {}).get('noise_rate'))}")
+    elif noise.get("insufficient"):
+        lines.append(f"  wrong labels   not known: {noise['insufficient']}")
+    lines += method_lines(noise)
+    if summary.get("tag_noise"):
+        lines.append(f"  wrong answers  {tag_line(summary['tag_noise'])} (is this class in this image?)")
     if noise.get("n_wrong") is not None:
         known = [
             f"{name} {noise[key]:.2f}"
@@ -244,23 +243,6 @@ def _held_line(held: Mapping[str, int]) -> str:
     worst = sorted(((n, group) for group, n in held.items() if group != "total"), reverse=True)
     shown = ", ".join(f"{n:,} of {group.removeprefix('attr_')}" for n, group in worst[:5])
     return f"{held['total']:,} suspects stay in with less weight: the cap of max_share_out ({shown})"
-
-
-def _noise_line(noise: Mapping[str, Any], audited: Mapping[str, float | None] | None) -> str:
-    """Return how many labels are wrong: as an audit says where one stands, else as the teachers estimate."""
-    flagged = f"; {noise['n_flagged']:,.0f} flagged" if noise.get("n_flagged") is not None else ""
-    if audited is not None:
-        told = f"{audited['value']:.1%} (by the audit; interval {audited['low']:.1%} to {audited['high']:.1%})"
-        if noise.get("insufficient"):
-            return f"{told}{flagged}; drops become reviews (teachers' rate: {noise['insufficient']})"
-        return f"{told}{flagged}; the teachers' estimate is {noise['noise_rate']:.1%}"
-    if noise.get("insufficient"):
-        ask = f"; {noise['next']}" if noise.get("next") else ""
-        return f"not known: {noise['insufficient']}{ask}{flagged}; drops become reviews"
-    interval = ""
-    if noise.get("low") is not None and noise.get("high") is not None:
-        interval = f" (estimate; interval {noise['low']:.1%} to {noise['high']:.1%})"
-    return f"about {noise['noise_rate']:.1%}{interval}{flagged}"
 
 
 def _gate(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import pytest
 
 from curate import schema
 from curate.check import build_statistics
-from curate.summary import label_noise_of, summary_lines
+from curate.summary import summary_lines
 from curate.summary_audit import better_threshold
+from curate.summary_noise import label_noise_of
 from curate.summary_teachers import reasons_once, teachers_warn
 
 BASE: dict[str, Any] = {

@@ -100,7 +100,9 @@ def with_feed(feed: Feed, size: int, *, shrink: bool = False, workers: int = 0) 
 def with_webdataset(feed: Feed, root: Path, size: int) -> Callable[[], Batches]:
     import webdataset  # noqa: PLC0415 - a benchmark extra
 
-    export_packed(feed, root / "shards", format="webdataset", shard_bytes=10_000_000)
+    n_bytes = sum(file.stat().st_size for file in (root / "data").rglob("*") if file.is_file())
+    shard_bytes = min(10_000_000, n_bytes // (2 * WORKERS))  # each worker needs a shard
+    export_packed(feed, root / "shards", format="webdataset", shard_bytes=shard_bytes)
     shards = sorted(str(path) for path in (root / "shards").glob("*.tar"))
 
     def pair(sample: dict[str, Any]) -> tuple[torch.Tensor, int]:

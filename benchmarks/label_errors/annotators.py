@@ -83,12 +83,13 @@ def curate_says(
     crowded: tuple[np.ndarray, np.ndarray, np.ndarray],
     rates: np.ndarray,
     enough: np.ndarray,
+    n_classes: int,
 ) -> tuple[Told, float]:
     """Return what curate says, and how often its intervals hold the rates that were drawn from."""
     image, who, label = crowded
-    found = find_consensus(image, who, label, n_images=len(truth), n_classes=10, teachers=probs)
+    found = find_consensus(image, who, label, n_images=len(truth), n_classes=n_classes, teachers=probs)
     usable = found.has_reference
-    rate, low, high = error_rates(found.own_prob[usable], who[usable], n_annotators=len(rates), n_classes=10)
+    rate, low, high = error_rates(found.own_prob[usable], who[usable], n_annotators=len(rates), n_classes=n_classes)
     held = float(np.mean((low <= rates) & (rates <= high), where=enough))
     return Told(found.probs.argmax(axis=1), found.probs.max(axis=1), rate), held
 
@@ -125,14 +126,15 @@ def compared(
     probs: np.ndarray | None,
     crowded: tuple[np.ndarray, np.ndarray, np.ndarray],
     rates: np.ndarray,
+    n_classes: int,
     seed: int,
 ) -> list[str]:
     """Return a line a method, and one of curate less CROWDLAB, with intervals of images and people drawn again."""
     image, who, label = crowded
-    counts = np.zeros((len(truth), 10))
+    counts = np.zeros((len(truth), n_classes))
     np.add.at(counts, (image, label), 1)
     enough = np.bincount(who, minlength=len(rates)) >= MIN_ANSWERS
-    mine, held = curate_says(truth, probs, crowded, rates, enough)
+    mine, held = curate_says(truth, probs, crowded, rates, enough, n_classes)
     methods = {
         "curate": mine,
         "majority": Told(counts.argmax(axis=1), counts.max(axis=1) / counts.sum(axis=1), None),
@@ -182,7 +184,8 @@ def main() -> None:
             truth, probs = teachers(options.teachers, classes, options.images, seed)
             some = np.random.default_rng(seed).permutation(len(rates))[: max(20, options.images // 50)]
             answers = crowd(truth, rates[some], confusion, per_image, seed)
-            for line in compared(truth, probs if with_teachers else None, answers, rates[some], seed):
+            asked = probs if with_teachers else None
+            for line in compared(truth, asked, answers, rates[some], len(classes), seed):
                 print(f"{per_image} | {'yes' if with_teachers else 'no'} | {seed} | {line}", flush=True)
 
 

@@ -45,7 +45,7 @@ def measured(n: int, seed: int) -> dict[str, float]:
         told = [pq.read_table(file) for file in folder.glob("workspace/tags/cache/teachers-tags/*.parquet")]
         table = next(one for one in told if "present_probes_linear" in one.column_names)
     row = {schema.sample_id_of("tags", f"images/{name}"): at for at, name in enumerate(world.names)}
-    order = [row[one] for one in table["sample_id"].to_pylist()]
+    order = [row[one] for one in table["label_id"].to_pylist()]  # of several labels an image, the image's id
     given, wrong = world.given[order], world.wrong[order]
     names = [name.removeprefix("present_") for name in table.column_names if name.startswith("present_")]
     probs = [np.array(table[f"present_{name}"].to_pylist(), dtype=np.float32) for name in names]

@@ -149,9 +149,8 @@ def plot(found: list[tuple[list[str], Floats]], path: Path) -> None:
         names = list(dict.fromkeys(row[2] for row, _ in rows))
         for row, (ap, low, high) in rows:
             at = names.index(row[2]) + 0.15 * (int(row[1]) % 5)
-            panel.errorbar(
-                ap, at, xerr=[[ap - low], [high - ap]], fmt="o", capsize=2, color=f"C{names.index(row[2])}"
-            )
+            spread = [[max(ap - low, 0.0)], [max(high - ap, 0.0)]]  # few resamples may leave it outside
+            panel.errorbar(ap, at, xerr=spread, fmt="o", capsize=2, color=f"C{names.index(row[2])}")
         panel.set_yticks(range(len(names)), names)
         panel.invert_yaxis()
         panel.set_title(f"{share} of the labels wrong: average precision, a dot a seed", loc="left")

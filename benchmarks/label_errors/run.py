@@ -44,7 +44,7 @@ FILTERS = ("prune_by_noise_rate", "predicted_neq_given", "both")
 def read(path: Path, truth: str) -> tuple[Ints, Ints, dict[str, Floats]]:
     with pq.ParquetFile(path) as file:
         columns = [name for name in file.schema_arrow.names if name.startswith("prob_")]
-        classes = class_order(file, "label", prob_widths(file, columns, path), None, path)
+        classes, _ = class_order(file, "label", prob_widths(file, columns, path), None, path)
         table = file.read(columns=["label", truth, *columns]).combine_chunks()
     given, true = (label_indices(label_strings(table[c].combine_chunks()), classes) for c in ("label", truth))
     probs = {}

@@ -124,10 +124,14 @@ def judged(scene: Scene, seed: int) -> dict[tuple[str, str], tuple]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=2)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--scenes", nargs="*", choices=SCENES, default=list(SCENES), metavar="SCENE")
+    parser.add_argument("--seconds", type=float, help="of each scene; default: its own")
+    options = parser.parse_args()
+    seeds = options.seeds
     print("| scene |", " | ".join(" ".join(one) for one in COUNTED), "|")
-    for name, scene in SCENES.items():
-        found = [judged(replace(scene), seed) for seed in range(seeds)]
+    for name in options.scenes:
+        scene = replace(SCENES[name], seconds=options.seconds or SCENES[name].seconds)
+        found = [judged(scene, seed) for seed in range(seeds)]
         cells = []
         for key in COUNTED:
             parts = [one[key] for one in found if key in one]

@@ -8,7 +8,7 @@ Both are CC BY 2.0, from Flickr: china.jpg by danielbuechele (photo 6061409035) 
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import cv2
@@ -37,13 +37,13 @@ def photographs() -> list[np.ndarray]:
     ]
 
 
-def sampled(rng: np.random.Generator) -> np.ndarray:
+def sampled(rng: np.random.Generator, n_patches: int) -> np.ndarray:
     """Return patches from every photograph at every scale, each with its mirror image."""
     pictures = photographs()
     found = []
     for picture in pictures:
         every = patches_of(picture[None]).reshape(-1, PATCH_PX * PATCH_PX * 3)
-        found.append(every[rng.choice(len(every), N_PATCHES // len(pictures), replace=False)])
+        found.append(every[rng.choice(len(every), n_patches // len(pictures), replace=False)])
     patches = np.concatenate(found)
     return np.concatenate([patches, mirror(patches)])
 
@@ -69,9 +69,14 @@ def closed_k_means(white: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([half, mirror(half)])
 
 
-def main(out: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--patches", type=int, default=N_PATCHES, help="before they are mirrored")
+    options = parser.parse_args()
+    out = options.out
     rng = np.random.default_rng(0)
-    patches = sampled(rng)
+    patches = sampled(rng, options.patches)
     mean, whitening = whitening_of(patches)
     filters = closed_k_means((patches - mean) @ whitening, rng)
     np.savez_compressed(
@@ -84,4 +89,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

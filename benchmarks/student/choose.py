@@ -119,7 +119,7 @@ def main() -> None:
                 {"teachers": [{"kind": "probes", "features": options.features}]},
             )  # fmt: skip
             for name, arm in candidates(task, made).items():
-                if options.only and name not in options.only:
+                if options.only and name not in {*options.only, BASE}:
                     continue
                 path = folder / f"{name}.json"
                 if not path.is_file():

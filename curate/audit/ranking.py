@@ -15,6 +15,7 @@ from curate import schema
 from curate.errors import InputError
 from curate.manifest.read import LoadedRelease
 from curate.runs import Workspace, read_table
+from curate.stages.answers import shared_features
 
 
 def rest_risk(workspace: Workspace, release: LoadedRelease) -> pa.Table | None:
@@ -26,8 +27,7 @@ def rest_risk(workspace: Workspace, release: LoadedRelease) -> pa.Table | None:
     labels = pa.concat_tables(tables, promote_options="permissive")
     labels = labels.filter(pc.is_in(labels["label_id"], value_set=predictions["label_id"].combine_chunks()))
     cards = release.evidence.get("teachers") or []
-    features = {card["name"]: card["features"] for card in cards if card.get("features")}
-    return risk_of(labels, predictions, release.manifest["classes"], features)
+    return risk_of(labels, predictions, release.manifest["classes"], shared_features(cards))
 
 
 def risk_of(

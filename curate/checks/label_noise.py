@@ -27,7 +27,7 @@ NAME = "label_noise"
 ISSUE = "mislabel"
 UNJUDGED_ISSUE = "unjudged_label"
 MIN_RISK = 0.5
-_UNJUDGED = frozenset({"label_outside_classes", "probabilities_invalid"})
+_UNJUDGED = frozenset({"label_outside_classes", "probabilities_invalid", "probabilities_nan"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def _distinct(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=8,
+    version=9,
     view="labels",
     needs=("sample_id", "label_id", "label", "prob_*"),
     scope="dataset",

@@ -19,7 +19,16 @@ from curate.checks.label_noise_rates import moved_row
 from curate.teachers.disagreement import fit_rows
 from curate.teachers.label_columns import label_indices, prob_matrix
 from curate.teachers.multi_label import CellScores, MultiLabelModel, fit_multi_label, score_cells
-from curate.teachers.noise import BOUND_IF_SURE, INSUFFICIENT, Bools, Floats, Ints, NoiseRate, binomial_rate
+from curate.teachers.noise import (
+    BOUND_IF_SURE,
+    INSUFFICIENT,
+    Bools,
+    Floats,
+    Ints,
+    NoiseRate,
+    binomial_rate,
+    mean_bounds,
+)
 from curate.teachers.sampling import SmallestRows, order_keys
 
 NAME = "multi_label_noise"
@@ -148,10 +157,13 @@ def summarize(state: MultiLabelNoiseState, _params: MultiLabelNoiseParams) -> pa
         "not_judged": silent[:50],
     }
     rate = float(np.mean(known)) if known else None
+    low, high = mean_bounds([m.noise_rate for m in models])
     rows: list[dict[str, Any]] = [
         {
             "name": "noise_rate",
             "value": rate,
+            "low": low,
+            "high": high,
             "n": n_judged,
             "detail": about,
             "outcome": None if known else INSUFFICIENT,
@@ -256,7 +268,7 @@ def _named(views: Sequence[pa.RecordBatch]) -> tuple[str, ...]:
 
 CHECK = Check(
     name=NAME,
-    version=4,
+    version=5,
     view="tags",
     needs=("sample_id", "given_tags", "present_*"),
     scope="dataset",

@@ -20,6 +20,8 @@ def flag_one_table(
     out: Path,
     classes: Sequence[str] | None,
     progress: Callable[[int, int | None], None],
+    *,
+    same_features: Sequence[Sequence[str]] = (),
 ) -> Told:
     """Flag a table of labels and teachers' probabilities."""
     if table is None or labels is not None or teachers or _task_meant(table):
@@ -31,7 +33,7 @@ def flag_one_table(
     from curate.teachers.flag_table import flag_table  # noqa: PLC0415 - pulls in SciPy
     from curate.teachers.flag_words import flag_lines  # noqa: PLC0415 - `curate --help` needs none of it
 
-    summary = flag_table(table, out, classes=classes, progress=progress)
+    summary = flag_table(table, out, classes=classes, same_features=same_features, progress=progress)
     return summary.to_json(), flag_lines(summary)
 
 

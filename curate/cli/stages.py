@@ -21,7 +21,7 @@ from curate.cli.terminal import (
     place_of,
     terminal_for,
 )
-from curate.errors import ExitCode
+from curate.errors import ConfigError, ExitCode
 
 
 def run(
@@ -138,6 +138,13 @@ def flag(
     labels: Annotated[Path | None, typer.Option(help="Labels, for a task other than classification")] = None,
     teacher: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a teacher's output; repeatable")] = None,
     classes: Annotated[str | None, typer.Option(help="Class order: a,b,c")] = None,
+    same_features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--same-features",
+            help="a,b: teachers of TABLE that stand on the same features, and err alike; repeatable",
+        ),
+    ] = None,
     ignore: Annotated[
         list[int] | None, typer.Option(help="Class id that says nothing, for masks; repeatable. Default: 255")
     ] = None,
@@ -157,7 +164,14 @@ def flag(
     with listening(terminal) as listener:
         listener.stage_started("flag")
         if task == "classification":
-            result, lines = flag_one_table(table, labels, teacher, out, names, listener.progress)
+            same = [[name.strip() for name in one.split(",")] for one in same_features or ()]
+            result, lines = flag_one_table(
+                table, labels, teacher, out, names, listener.progress, same_features=same
+            )
+        elif same_features:
+            raise ConfigError(
+                f"--same-features is for a TABLE of --task classification; for --task {task} leave it out."
+            )
         else:
             result, lines = flag_files(task, table, labels, teacher, out, classes=names, ignore=ignore)
     terminal.tell(result, lambda: lines)

@@ -40,6 +40,44 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Beyond:
+    """What a limit left out of the source: nobody judges it, and files of teachers may speak of it all the same.
+
+    Attributes:
+        samples: `sample_id`, `uri` and, where the source has one, `group_video`.
+        label_ids: string.
+    """
+
+    samples: pa.Table
+    label_ids: pa.ChunkedArray
+
+    @classmethod
+    def of(cls, samples: pa.Table, labels: pa.Table) -> Beyond:
+        """Take the samples and labels that were left out."""
+        names = [name for name in (*_SAMPLE_NAMES, "group_video") if name in samples.column_names]
+        return cls(samples.select(names), labels["label_id"])
+
+    @property
+    def videos(self) -> frozenset[str]:
+        """Names of the videos that are out there."""
+        names = self.samples.column_names
+        return frozenset(self.samples["group_video"].to_pylist() if "group_video" in names else ()) - {None}
+
+    def ids(self, key: str) -> pa.ChunkedArray:
+        """Return its uri, sample_id or label_id."""
+        return self.label_ids if key == "label_id" else self.samples[key]
+
+
+_SAMPLE_NAMES = ("sample_id", "uri")
+
+
+def nothing_beyond() -> Beyond:
+    """Return what is left out without a limit; made when it is needed, for an empty array of pyarrow loads pandas."""
+    nothing = pa.schema([(name, pa.string()) for name in (*_SAMPLE_NAMES, "label_id")]).empty_table()
+    return Beyond.of(nothing, nothing)
+
+
+@dataclass(frozen=True, slots=True)
 class Ingested:
     """What a source gave, before a pixel is read.
 
@@ -47,6 +85,7 @@ class Ingested:
     `outcomes` has `schema.INGEST_OUTCOMES`, one per input row. `classes` are in their final order.
     Every added image is in `samples`, every added label in `labels` or, where several annotators labeled an image,
     in `annotations` (same schema): these are the answers that are not the given one. None = there are none.
+    `beyond` is what a limit left out.
     """
 
     samples: pa.Table
@@ -54,6 +93,7 @@ class Ingested:
     outcomes: pa.Table
     classes: tuple[str, ...]
     annotations: pa.Table | None = None
+    beyond: Beyond = field(default_factory=nothing_beyond)
 
 
 class Source(Protocol):

@@ -22,6 +22,8 @@ SENTENCES = {
     "probabilities_invalid": (
         "cannot be judged: the probabilities of teacher {teacher} are not finite, are negative or do not sum to one"
     ),
+    "probabilities_outside": "cannot be judged: some of the probabilities of teacher {teacher} are not from 0 to 1",
+    "probabilities_nan": "cannot be judged: some of the probabilities of teacher {teacher} are NaN",
     "insufficient_data": (
         "cannot be judged: {n_rows} usable rows of {n_classes} classes; "
         "at least {min_rows} rows and two classes are needed"

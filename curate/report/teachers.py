@@ -32,6 +32,7 @@ def told_of(cards: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]
         group = f"teacher={card['name']}"
         row = weights.get(group)
         detail = row["detail"] if row else {}
+        why = detail.get("why") or detail.get("guard")
         told.append(
             {
                 "name": card["name"],
@@ -39,12 +40,11 @@ def told_of(cards: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]
                 "trained_on": card.get("trained_on"),
                 "features": card.get("features"),
                 "n_predicted": card.get("n_predicted"),
+                "calibration": card.get("calibration"),
+                "digest": card.get("digest"),
                 "weight": row["value"] if row else None,
                 "note": "; ".join(
-                    filter(
-                        None,
-                        [detail.get("why") or detail.get("guard"), *card.get("warnings", ()), doubts.get(group)],
-                    )
+                    filter(None, [card.get("left_out"), why, *card.get("warnings", ()), doubts.get(group)])
                 ),
             }
         )
@@ -52,5 +52,10 @@ def told_of(cards: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]
 
 
 def _failed(row: Mapping[str, Any]) -> dict[str, Any]:
-    told = {"name": (row["group"] or "").removeprefix("teacher="), "kind": "errored", "trained_on": None}
-    return told | {"features": None, "n_predicted": 0, "weight": None, "note": row["detail"].get("message", "")}
+    told: dict[str, Any] = {
+        "name": (row["group"] or "").removeprefix("teacher="),
+        "kind": "errored",
+        "trained_on": None,
+    }
+    told |= {"calibration": "none", "digest": None, "n_predicted": 0}
+    return told | {"features": "none", "weight": None, "note": row["detail"].get("message", "")}

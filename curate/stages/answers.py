@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from curate.stages.context import Context
 if TYPE_CHECKING:
     from curate.teachers.regions.class_maps import ClassMaps
 
-VERSION = 6
+VERSION = 7
 _MODEL_FILES = ("path", "weights", "program")
 
 
@@ -53,8 +54,25 @@ class Taught:
 
     @property
     def shared_features(self) -> tuple[tuple[str, str], ...]:
-        """(teacher, features) for each teacher whose card names its features; those that share are not independent."""
-        return tuple((card["name"], card["features"]) for card in self.cards if card.get("features"))
+        """(teacher, features) for each teacher whose card says what it stands on, see `shared_features`."""
+        return tuple(shared_features(self.cards).items())
+
+
+def shared_features(cards: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return teacher -> what it stands on, by its card; teachers with the same are not independent.
+
+    Cards with the same digest are of one model, whatever they say.
+    """
+    used = [card for card in cards if not card.get("left_out")]
+    digest_of = {card["name"]: card.get("digest") for card in used}
+    shared = Counter(digest for digest in digest_of.values() if digest)
+    told = {}
+    for card in used:
+        digest = digest_of[card["name"]]
+        features = card.get("features") or (f"model {digest}" if digest and shared[digest] > 1 else None)
+        if features:
+            told[card["name"]] = features
+    return told
 
 
 def teacher_key(context: Context, spec: TeacherSpec) -> Mapping[str, Any]:
@@ -73,6 +91,15 @@ def teacher_key(context: Context, spec: TeacherSpec) -> Mapping[str, Any]:
     if file and context.loaded.resolve(file).is_file():
         key["features"] = runs.digest_file(context.loaded.resolve(file))
     return key
+
+
+def beyond_key(context: Context) -> Mapping[str, Any]:
+    """Return what an answer depends on beyond the rows that are judged; nothing where there is no limit."""
+    beyond = context.beyond
+    if not beyond.samples.num_rows:
+        return {}
+    labels = pa.table({"label_id": beyond.label_ids})
+    return {"beyond": [runs.digest_table(beyond.samples), runs.digest_table(labels)]}
 
 
 def nobody_failed(tables: Mapping[str, pa.Table]) -> bool:
@@ -100,6 +127,18 @@ def ran_statistics(cards: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[
     rows: list[dict[str, Any]] = [
         {"name": "ran", "group": f"teacher={card['name']}", "value": 1.0, "n": card.get("n_predicted")}
         for card in cards
+        if not card.get("left_out")
+    ]
+    rows += [
+        {
+            "name": "ran",
+            "group": f"teacher={card['name']}",
+            "value": 0.0,
+            "outcome": "insufficient data",
+            "detail": {"message": card["left_out"], "left_out": True},
+        }
+        for card in cards
+        if card.get("left_out")
     ]
     rows += [
         {

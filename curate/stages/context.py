@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from curate import runs
 from curate.config import LoadedSpec
 from curate.ingest import Ingested
+from curate.ingest.source import Beyond, nothing_beyond
 from curate.spec import Spec
 
 
@@ -22,6 +23,7 @@ class Context:
     limit: int | None = None
     rehash: bool = False
     relabel: Callable[[Ingested], Ingested] | None = None  # what came in, with other labels: see `curate.plant`
+    beyond: Beyond = field(default_factory=nothing_beyond)  # what the limit left out of the source, once it is read
 
     @property
     def spec(self) -> Spec:

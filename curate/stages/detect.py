@@ -12,7 +12,16 @@ import pyarrow as pa
 from curate import check as plug
 from curate import runs, views
 from curate.spec import CocoTeacherSpec
-from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
+from curate.stages.answers import (
+    VERSION,
+    Taught,
+    about_table,
+    beyond_key,
+    nobody_failed,
+    ran_statistics,
+    teacher_key,
+    told_by,
+)
 from curate.stages.context import Context
 from curate.teachers.agreement import with_doubts
 from curate.teachers.boxes.coco_metrics import MAX_IMAGES, score_detectors
@@ -67,6 +76,7 @@ def _key(
         "labels": runs.digest_table(labels.select(["label_id", "sample_id", "task", "label", "bbox", "flags"])),
         "classes": list(classes),
         "versions": runs.versions(),
+        **beyond_key(context),
     }
 
 
@@ -84,7 +94,8 @@ def _answers(
     from curate.teachers.boxes.precomputed import find_boxes  # noqa: PLC0415 - as above
 
     good = views.readable(samples)
-    found = find_boxes(specs, good, classes, context.loaded.resolve, labels_file_of(context))
+    labels_file = labels_file_of(context)
+    found = find_boxes(specs, good, classes, context.loaded.resolve, labels_file, beyond=context.beyond)
     names = [card.name for card in found.cards]
     view = views.boxes_view(labels, samples, found.table, names)
     cards, places = list(found.cards), pa.table({})

@@ -19,6 +19,7 @@ from curate.governance.suppression import Suppression, load_suppression, suppres
 from curate.incremental import KEY, forget_rows, known_keys, reuse_rows
 from curate.ingest import Ingested, Media, ReadOptions, read_rows, source_named
 from curate.ingest.media import open_media
+from curate.ingest.source import Beyond
 from curate.splits import assign_splits
 from curate.stages.context import Context
 
@@ -55,7 +56,7 @@ def ingest(context: Context) -> Ingested:
     read = Ingested(samples, tables["labels"], tables["outcomes"], classes, tables["annotations"])
     _refuse_other_task(context, read)
     read = read if context.limit is None else _sampled(read, context.limit)
-    return read if context.relabel is None else context.relabel(read)
+    return read if context.relabel is None else dataclasses.replace(context.relabel(read), beyond=read.beyond)
 
 
 def _ingest_key(context: Context, options: ReadOptions) -> dict[str, Any]:
@@ -150,8 +151,12 @@ def _sampled(read: Ingested, limit: int) -> Ingested:
     def keep(table: pa.Table) -> pa.Table:
         return table.filter(pc.is_in(table["sample_id"], value_set=ids))
 
+    def leave(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.is_in(table["sample_id"], value_set=ids)))
+
     others = keep(read.annotations) if read.annotations is not None else None
-    return Ingested(kept, keep(read.labels), keep(read.outcomes), read.classes, others)
+    beyond = Beyond.of(leave(read.samples), leave(read.labels))
+    return Ingested(kept, keep(read.labels), keep(read.outcomes), read.classes, others, beyond)
 
 
 def scan(context: Context, samples: pa.Table, media: Media) -> pa.Table:

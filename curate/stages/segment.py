@@ -10,9 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import runs, schema, views
-from curate.errors import CurateError
+from curate.errors import CurateError, TooFewRowsError
 from curate.spec import MasksSpec
-from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
+from curate.stages.answers import (
+    VERSION,
+    Taught,
+    about_table,
+    beyond_key,
+    nobody_failed,
+    ran_statistics,
+    teacher_key,
+    told_by,
+)
 from curate.stages.context import Context
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ def with_regions(
         "labels": runs.digest_table(view.select(_JUDGED)),
         "classes": list(classes),
         "versions": runs.versions(),
+        **beyond_key(context),
     }
 
     def compute() -> Mapping[str, pa.Table]:
@@ -71,15 +81,16 @@ def _compute(
 
     asked: dict[str, Any] = {}
     errors = []
-    uris = pc.unique(view["uri"]).to_pylist()
+    uris, beyond = pc.unique(view["uri"]).to_pylist(), context.beyond.samples["uri"].to_pylist()
     for spec in specs:
         if spec.name in asked:
             errors.append(TeacherError(spec.name, "another teacher has the same name; rename one of them"))
             continue
         try:
-            asked[spec.name] = asked_of(spec, uris, context.loaded.resolve(spec.path), classes)
+            folder = context.loaded.resolve(spec.path)
+            asked[spec.name] = asked_of(spec, uris, folder, classes, beyond=beyond)
         except CurateError as error:
-            errors.append(TeacherError(spec.name, str(error)))
+            errors.append(TeacherError(spec.name, str(error), isinstance(error, TooFewRowsError)))
     found = find_regions(
         list(asked.values()),
         view,

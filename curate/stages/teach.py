@@ -13,7 +13,16 @@ import pyarrow.compute as pc
 from curate import runs, schema, views
 from curate.ingest import Media
 from curate.spec import BOX_TEACHERS, MASK_TEACHERS, CocoTeacherSpec, TeacherSpec
-from curate.stages.answers import VERSION, Taught, about_table, nobody_failed, ran_statistics, teacher_key, told_by
+from curate.stages.answers import (
+    VERSION,
+    Taught,
+    about_table,
+    beyond_key,
+    nobody_failed,
+    ran_statistics,
+    teacher_key,
+    told_by,
+)
 from curate.stages.class_maps import with_class_maps
 from curate.stages.context import Context
 from curate.stages.detect import with_boxes
@@ -128,6 +137,7 @@ def _ask(
         "classes": list(classes),
         "seed": context.spec.seed,
         "versions": runs.versions(),
+        **beyond_key(context),
     }
 
     def compute() -> Mapping[str, pa.Table]:
@@ -146,6 +156,7 @@ def _ask(
             workers=context.workers,
             progress=context.run.listener.progress,
             independent=stage == "teachers-tags",
+            beyond=context.beyond,
         )
         told = predict_all(specs, request)
         return {"predictions": told.table, "about": about_table(told.cards, told.errors)}

@@ -97,6 +97,9 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
     cards = []
     for answer in answers:
         prefix = answer.prefix if isinstance(answer, ColumnAnswer) else usual
+        if answer.card.left_out:  # it is known, and nothing is made of what it says
+            cards.append(answer.card)
+            continue
         column = prefix + answer.card.name
         if column in columns:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))

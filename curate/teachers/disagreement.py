@@ -170,8 +170,9 @@ def fit_flags(
     n_copies = sum(same[m] != m for m in kept)
     seen_votes = votes[seen][:, kept]
     fitted = Answers(given[seen], used.transpose(1, 0, 2), answered[seen][:, kept], seen_votes, groups)
-    told = independent is not None or features is not None
-    independent, said = independence(groups, len(names), told=told, n_copies=n_copies)
+    unknown = () if independent is not None else [names[m] for m in kept if not (features or {}).get(names[m])]
+    told = independent is not None or len(unknown) < len(kept)
+    independent, said = independence(groups, len(names), told=told, n_copies=n_copies, unknown=unknown)
     model = fit_independent(fitted, said) if independent else fit_shared(fitted, said)
     model = _sparing_rare_classes(model, fitted)
     agreement = [_agreement(votes[:, m], answered[:, m], given) for m in range(len(names))]

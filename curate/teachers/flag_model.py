@@ -106,6 +106,7 @@ class Scores:
         given_mean: (N,) the same of the given label.
         bad_teacher: (N,) index into the probabilities' names of a teacher with invalid ones; -1 = none.
         outside: (N,) whether the label is none of the classes.
+        bad_nan: (N,) whether what is invalid about that teacher's probabilities is that some are NaN.
     """
 
     judged: Bools
@@ -119,3 +120,4 @@ class Scores:
     given_mean: Floats
     bad_teacher: Ints
     outside: Bools
+    bad_nan: Bools

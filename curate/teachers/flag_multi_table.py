@@ -28,7 +28,7 @@ from curate.teachers.multi_label import (
     fit_multi_label,
     score_multi_label,
 )
-from curate.teachers.noise import BOUND_IF_SURE, UNKNOWN, Bools, Floats, NoiseRate
+from curate.teachers.noise import BOUND_IF_SURE, UNKNOWN, Bools, Floats, NoiseRate, mean_bounds
 from curate.teachers.sampling import SmallestRows, order_keys
 
 _NAMES = pa.list_(pa.string())
@@ -76,8 +76,8 @@ def flag_multi_table(
     names = tuple(name.removeprefix("prob_") for name in columns)
     model = fit_multi_label(*_sample(file, columns, order, names))
     warnings = order_warnings(model.moved, len(names), order, {})
-    counts = _write(file, columns, order, model, out, warnings, progress)
-    return _summary(model, names, order, counts, out=out, order_from=order_from, warnings=warnings)
+    counts, answers = _write(file, columns, order, model, out, warnings, progress)
+    return _summary(model, names, order, counts, out=out, order_from=order_from, warnings=warnings, answers=answers)
 
 
 def _sample(
@@ -116,6 +116,7 @@ def _summary(
     out: Path,
     order_from: str,
     warnings: tuple[Mapping[str, Any], ...],
+    answers: tuple[int, int],
 ) -> FlagSummary:
     rates = {name: m.noise_rate for name, m in zip(classes, model.models, strict=True) if m is not None}
     silent = [name for name, m in zip(classes, model.models, strict=True) if m is None]
@@ -138,6 +139,7 @@ def _summary(
         out=out,
         order_from=order_from,
         by_class=True,
+        answers=answers,
         warnings=warnings,
     )
 
@@ -146,7 +148,7 @@ def _mean_rate(rates: Sequence[NoiseRate]) -> NoiseRate:
     known = [rate.estimate for rate in rates if rate.estimate is not None]
     if not known:
         return UNKNOWN
-    return NoiseRate(float(np.mean(known)), None, None, "mean over classes of the share of wrong answers")
+    return NoiseRate(float(np.mean(known)), *mean_bounds(rates), "mean over classes of the share of wrong answers")
 
 
 def _weights(model: MultiLabelModel, names: Sequence[str]) -> tuple[TeacherWeight, ...]:
@@ -174,7 +176,8 @@ def _batches(file: pq.ParquetFile, columns: Sequence[str], classes: Sequence[str
         with np.errstate(invalid="ignore"):
             wrong = np.stack([~((p >= 0) & (p <= 1)).all(axis=1) for p in probs]) & ~silent
         problem[silent.all(axis=0)] = "no_teacher_answer"
-        problem[wrong.any(axis=0)] = "probabilities_invalid"
+        problem[wrong.any(axis=0)] = "probabilities_outside"
+        problem[(wrong & np.stack([np.isnan(p).any(axis=1) for p in probs])).any(axis=0)] = "probabilities_nan"
         problem[outside] = "label_outside_classes"
         problem[pc.is_null(labels).to_numpy(zero_copy_only=False)] = "no_label"
         ids = label_strings(batch.column(IDS)).to_pylist() if has_ids else None
@@ -201,12 +204,13 @@ def _write(
     out: Path,
     warnings: Sequence[Mapping[str, Any]],
     progress: Progress | None,
-) -> tuple[int, int, int]:
-    """Return (n, n_flagged, n_unjudged)."""
+) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """Return (n, n_flagged, n_unjudged) rows, and (n, n_flagged) answers: is this class there, of each row and class."""
     names = [name.removeprefix("prob_") for name in columns]
     key = pa.field(IDS, pa.string() if IDS in file.schema_arrow.names else pa.int64())
     fields = pa.schema([key, *OUT_COLUMNS])
-    n = n_flagged = n_unjudged = 0
+    n = n_flagged = n_unjudged = n_wrong = 0
+    n_judged_classes = sum(one is not None for one in model.models)
     about = {"risk_kind": RISK_KIND, "classes": list(classes), "warnings": [dict(one) for one in warnings]}
     with writing_beside(out, fields, about) as writer, ranking(out, fields) as ranked:
         for batch in _batches(file, columns, classes):
@@ -216,10 +220,11 @@ def _write(
             n += len(batch.given)
             n_flagged += int(scores.flagged.sum())
             n_unjudged += int((scores.worst < 0).sum())
+            n_wrong += int((scores.suggested != batch.given)[scores.worst >= 0].sum())
             if progress:
                 progress(n, file.metadata.num_rows)
         ranked.write(writer, fields)
-    return n, n_flagged, n_unjudged
+    return (n, n_flagged, n_unjudged), ((n - n_unjudged) * n_judged_classes, n_wrong)
 
 
 def _out_table(

@@ -23,6 +23,7 @@ CODES = (
     "no_teacher_answer",
     "probabilities_invalid",
     "insufficient_data",
+    "probabilities_nan",
 )
 _UNKNOWN = 101  # after 0 … 100 hundredths
 _LARGEST_KEY = 2**62
@@ -40,8 +41,8 @@ def reason_codes(model: FlagModel, scores: Scores, labels: pa.Array, suggested: 
     """
     null = pc.is_null(labels).to_numpy(zero_copy_only=False)
     same = pc.fill_null(pc.equal(labels, suggested), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
-    unjudged = [null, scores.outside, scores.bad_teacher >= 0, np.full(len(null), model.rule == "none")]
-    codes = np.select(unjudged, [3, 4, 6, 7], default=5)
+    bad, nothing = scores.bad_teacher >= 0, np.full(len(null), model.rule == "none")
+    codes = np.select([null, scores.outside, scores.bad_nan, bad, nothing], [3, 4, 8, 6, 7], default=5)
     judged = np.where(scores.flagged, 0, np.where(same, 2, 1))
     return np.where(scores.judged, judged, codes)
 
@@ -84,7 +85,7 @@ def distinct_reasons(
     """
     means = [_hundredths(scores.suggested_mean), _hundredths(scores.given_mean)]
     columns = [
-        (scores.flagged + 2 * scores.judged + 4 * scores.outside, 8),
+        (scores.flagged + 2 * scores.judged + 4 * scores.outside + 8 * scores.bad_nan, 16),
         (labels[0], len(labels[1]) + 1),
         (suggested[0], len(suggested[1]) + 1),
         *((mean, _UNKNOWN + 1) for mean in means),

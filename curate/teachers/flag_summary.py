@@ -50,6 +50,7 @@ class FlagSummary:
         by_class: whether `estimates` are of one class each (several labels a row), not of the same rate.
         warnings: that columns seem to stand in another order, see `column_order.order_warning`.
         out: the table that was written.
+        answers: of several labels a row, how many answers (is this class there?) were judged and flagged; else None.
     """
 
     n: int
@@ -68,6 +69,7 @@ class FlagSummary:
     order_from: str
     by_class: bool = False
     warnings: tuple[Mapping[str, Any], ...] = ()
+    answers: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, for `--json`."""
@@ -88,7 +90,9 @@ class FlagSummary:
             "by_class": self.by_class,
             "warnings": [dict(warning) for warning in self.warnings],
             "out": str(self.out),
-        }
+        } | (
+            {} if self.answers is None else dict(zip(("n_answers", "n_answers_flagged"), self.answers, strict=True))
+        )
 
 
 def refuse_out(out: Path, source: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from curate import schema
 from curate.errors import InputError
+from curate.teachers.column_cards import column_features
 from curate.teachers.column_order import Moved, order_warning
 from curate.teachers.disagreement import fit_flags, fit_rows
 from curate.teachers.flag_model import RISK_KIND, FlagModel, Scores
@@ -51,6 +52,7 @@ def flag_table(
     *,
     classes: Sequence[str] | None = None,
     independent: bool | None = None,
+    same_features: Sequence[Sequence[str]] = (),
     progress: Progress | None = None,
 ) -> FlagSummary:
     """Judge every row of a Parquet table and write the result beside it, in input order.
@@ -61,7 +63,8 @@ def flag_table(
     Parquet metadata key `classes` (a JSON list, or comma-separated), else the sorted distinct labels; integer
     labels without a class list that all lie in 0 … K - 1 are taken for positions. A probability column whose field
     has a metadata key `classes` of its own is mapped by name; labels of classes that it does not know are not
-    judged by that teacher.
+    judged by that teacher. Teachers share errors that are together in a set of `same_features`, or whose fields have the
+    same metadata key `features`.
 
     A row without a usable label or with invalid probabilities is written with a null risk, not flagged, and a
     reason that says so. Two passes over the file: fit on a bounded sample chosen by a hash of the id, then score
@@ -69,13 +72,14 @@ def flag_table(
 
     Raises:
         InputError: not a Parquet file, no label or teacher column, widths that do not fit, no row with a class.
-        ConfigError: an `out` that cannot be written, or is the table itself.
+        ConfigError: an `out` that cannot be written, or is the table itself; a teacher in `same_features` that is none.
         StageError: the disk is full, or fails.
     """
     source = Path(path)
     refuse_out(Path(out), source)
     with memory_that_is_kept(), _open(source) as file:
         teachers = _teachers(file.schema_arrow, source)
+        features = column_features(file, teachers, source, same_features)
         if is_list(file.schema_arrow.field(LABEL).type):
             from curate.teachers.flag_multi_table import flag_multi_table  # noqa: PLC0415 - it stands on this module
 
@@ -86,7 +90,7 @@ def flag_table(
         order_from = order_from if len(named) < len(teachers) else "columns"
         places = {name: class_places(name, listed, order, source) for name, listed in named.items()}
         reader = Reader(file, source, teachers, order, places, IDS in file.schema_arrow.names)
-        model = _fit(reader, independent=independent)
+        model = _fit(reader, independent=independent, features=features)
         warnings = order_warnings(model.moved, len(teachers), order, places)
         counts = _write(reader, model, Path(out), warnings, progress)
     return FlagSummary(
@@ -155,7 +159,7 @@ class _Sample:
     n_invalid: Ints  # (T,)
 
 
-def _fit(reader: Reader, *, independent: bool | None) -> FlagModel:
+def _fit(reader: Reader, *, independent: bool | None, features: Mapping[str, str]) -> FlagModel:
     """Fit on the usable rows with the smallest keys.
 
     Which rows those are is known from ids and labels; the probabilities are then read once. A few rows more than
@@ -168,7 +172,7 @@ def _fit(reader: Reader, *, independent: bool | None) -> FlagModel:
         if len(sample.given) == limit or len(near.rows) == near.n_labeled:
             break
     _check_answers(reader, sample, near.n_labeled)
-    return fit_flags(sample.given, reader.teachers, sample.probs, independent=independent)
+    return fit_flags(sample.given, reader.teachers, sample.probs, independent=independent, features=features)
 
 
 def _read_sample(reader: Reader, near: Near, limit: int) -> _Sample:

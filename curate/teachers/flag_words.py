@@ -19,7 +19,7 @@ def flag_lines(summary: FlagSummary) -> list[str]:
     """Return what `curate flag` found, for people."""
     lines = [
         *(f"WARNING: {warning['message']}" for warning in summary.warnings),
-        f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {_wrong_labels(summary)}",
+        _headline(summary),
         f"  {summary.regime}: {summary.why}",
     ]
     if summary.order_from in _INFERRED:
@@ -39,6 +39,16 @@ def flag_lines(summary: FlagSummary) -> list[str]:
         lines.append(f"  most often labeled wrongly: {', '.join(taken)}")
     lines.append("  risk is a rank, no probability: .5 is the cut")
     return [*lines, f"→ {summary.out}"]
+
+
+def _headline(summary: FlagSummary) -> str:
+    if summary.answers is None:
+        return f"{summary.n_flagged:,} of {summary.n:,} labels are flagged; wrong labels: {_wrong_labels(summary)}"
+    n, n_flagged = summary.answers
+    return (
+        f"{summary.n_flagged:,} of {summary.n:,} rows are flagged, for {n_flagged:,} of {n:,} answers (is this class "
+        f"there?); wrong answers: {_wrong_labels(summary)}"
+    )
 
 
 def _wrong_labels(summary: FlagSummary) -> str:

@@ -46,7 +46,9 @@ def same_answers(probs: Floats, answered: Bools) -> tuple[int, ...]:
     return tuple(first)
 
 
-def independence(groups: Sequence[int], n_given: int, *, told: bool, n_copies: int = 0) -> tuple[bool, str]:
+def independence(
+    groups: Sequence[int], n_given: int, *, told: bool, n_copies: int = 0, unknown: Sequence[str] = ()
+) -> tuple[bool, str]:
     """Return whether errors of the kept teachers are independent, and a sentence that says why.
 
     Args:
@@ -54,6 +56,7 @@ def independence(groups: Sequence[int], n_given: int, *, told: bool, n_copies: i
         n_given: teachers before any was left out.
         told: whether cards, or the caller, say who shares errors.
         n_copies: kept teachers whose answers are those of another one.
+        unknown: kept teachers of which no card says what they stand on, where some say it.
     """
     n_kept, n_groups = len(groups), len(set(groups))
     copies = f"; {n_copies} of them give the answers of another one once more" if n_copies else ""
@@ -65,7 +68,12 @@ def independence(groups: Sequence[int], n_given: int, *, told: bool, n_copies: i
         return False, f"{n_kept} teachers {why}{copies}"
     if not told:
         return True, f"{n_kept} teachers, taken for independent: no card says that they share features{copies}"
+    silent = f"no card says what {', '.join(unknown)} stand{'s' * (len(unknown) == 1)} on"
+    if unknown and n_groups == n_kept:
+        return True, f"{n_kept} teachers, taken for independent: {silent}{copies}"
+    if unknown:
+        copies = f"; {silent}, taken for independent of all others{copies}"
     if n_groups < n_kept:
         sorts = f"{n_kept} teachers on {n_groups} sorts of features, independent from one sort to the other"
         return True, f"{sorts}{copies}"
-    return True, f"{n_kept} teachers that are independent by their cards"
+    return True, f"{n_kept} teachers that are independent by their cards{copies}"

@@ -176,3 +176,13 @@ def transition_json(transition: Floats, classes: Sequence[str]) -> dict[str, Any
     if n_classes <= MATRIX_CLASSES:
         told |= {"classes": list(classes), "matrix": np.round(transition, 4).tolist()}
     return told
+
+
+def mean_bounds(rates: Sequence[NoiseRate]) -> tuple[float | None, float | None]:
+    """Return bounds of the mean of rates: the means of theirs, which hold where all of them do; None without bounds."""
+    bounds = [(one.low, one.high) for one in rates if one.estimate is not None]
+    lows = [low for low, _ in bounds if low is not None]
+    highs = [high for _, high in bounds if high is not None]
+    if not bounds or len(lows) < len(bounds) or len(highs) < len(bounds):
+        return None, None
+    return float(np.mean(lows)), float(np.mean(highs))

@@ -95,7 +95,7 @@ class OnnxTeacher:
         digest = model.digest
         raw = extracted(f"onnx-{digest}", len(names), model, request)
         card = model_card(spec.name, "onnx", spec.trained_on, digest, names, told)
-        card = replace(card, preprocessing=model.preparation.words)
+        card = replace(card, preprocessing=model.preparation.words, features=spec.features)
         return [judged(card, raw, names, request)]
 
 

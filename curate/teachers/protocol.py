@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from curate.ingest.source import Media
+from curate.ingest.source import Beyond, Media, nothing_beyond
 
 Progress = Callable[[int, int | None], None]
 
@@ -27,24 +27,27 @@ class TeacherCard:
         trained_on: what it was trained on; None = unknown; `OUT_OF_FOLD_HERE` for probes.
         features: name of the features it shares with others; two teachers with the same non-null features
             are not independent.
-        out_of_fold: whether no row's own given label (nor one of its family) was seen by the model that judged it.
+        out_of_fold: whether no row's own given label (nor one of its family) was seen by the model that judged it;
+            None = nobody says.
         calibration: how its probabilities were calibrated; None = as they came.
         digest: sha256 of weights, preprocessing and the versions that matter.
         n_predicted: rows with an answer.
         warnings: what a reader has to know, as sentences.
         preprocessing: what was done to pixels before the model saw them, in words; None = unknown. Part of the digest.
+        left_out: why its answers must not be used; None = they are.
     """
 
     name: str
     kind: str
     trained_on: str | None
     features: str | None
-    out_of_fold: bool
+    out_of_fold: bool | None
     calibration: str | None
     digest: str
     n_predicted: int
     warnings: tuple[str, ...] = ()
     preprocessing: str | None = None
+    left_out: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a mapping of plain JSON values."""
@@ -87,6 +90,7 @@ class Request:
         workers: processes for decoding.
         progress: called with (n_done, n_total).
         independent: a row is an image with several labels (column `given`), and each class has a probability alone.
+        beyond: what a limit left out of the source; teachers may speak of it.
     """
 
     samples: pa.Table
@@ -100,6 +104,7 @@ class Request:
     workers: int = 1
     progress: Progress | None = None
     independent: bool = False
+    beyond: Beyond = field(default_factory=nothing_beyond)
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ class Scorer:
         plan, n_workers = self._plan, len(self._rooms)
         if plan is None:
             np.copyto(scores.bad_teacher, usable_rows(given, probs)[2])
+            _say_nan(scores, probs)
             return scores
         starts = range(0, len(given), self._step)
 
@@ -112,6 +113,7 @@ class Scorer:
             score_every(0)
         else:  # each writes rows of its own: who is first leaves no trace
             list(self._threads.map(score_every, range(n_workers)))
+        _say_nan(scores, probs)
         return scores
 
     def _room(self, plan: Plan, worker: int, n_rows: int) -> Room:
@@ -154,11 +156,18 @@ def distances(model: FlagModel, given: Ints, probs: Floats, answered: Bools) -> 
     return distance, doubt
 
 
+def _say_nan(scores: Scores, probs: Sequence[Floats]) -> None:
+    """Say of the rows of invalid teachers, which are few, whether some of their probabilities are NaN."""
+    for teacher in np.unique(scores.bad_teacher[scores.bad_teacher >= 0]):
+        rows = np.flatnonzero(scores.bad_teacher == teacher)
+        scores.bad_nan[rows] = np.isnan(probs[teacher][rows]).any(axis=1)
+
+
 def _blank(n_rows: int) -> Scores:
     nan = np.full(n_rows, np.nan)
     none = np.zeros(n_rows, dtype=np.int64)
     no = np.zeros(n_rows, dtype=bool)
     return Scores(
         no.copy(), nan.copy(), no.copy(), none - 1, nan.copy(), none.copy(), none.copy(), nan.copy(), nan.copy(),
-        none - 1, no.copy(),
+        none - 1, no.copy(), no.copy(),
     )  # fmt: skip

@@ -24,6 +24,10 @@ from curate.teachers.protocol import Answer, Request, TeacherCard
 
 KEYS = ("uri", "sample_id", "label_id")
 _BLOCK_ROWS = 65_536  # checked and normalised at once, in twice the precision
+_IN_SAMPLE = (
+    "its spec says that it learned from the labels that it judges (out_of_fold: false), so its agreement with them says "
+    "nothing; say out_of_fold: true where no row's own label was seen by the model that judged it"
+)
 _NEEDS = {False: "numbers from 0 that sum to 1", True: "a number from 0 to 1 for each class"}
 
 
@@ -83,12 +87,13 @@ class TableTeacher:
             name=self.spec.name,
             kind="table",
             trained_on=self.spec.trained_on,
-            features=None,
+            features=self.spec.features,
             out_of_fold=self.spec.out_of_fold,
             calibration=None,
             digest=digest.hexdigest(),
             n_predicted=len(full) - silent,
             warnings=tuple(told),
+            left_out=_IN_SAMPLE if self.spec.out_of_fold is False else None,
         )
 
 
@@ -98,7 +103,7 @@ def _refuse_wrong_rows(ids: pa.Array, probs: np.ndarray, request: Request, spec:
     flaws = [np.flatnonzero(is_wrong(_exact(probs[part]))) + part.start for part in blocks]
     wrong = np.concatenate([np.zeros(0, dtype=np.int64), *flaws])
     if len(wrong):
-        first = ", ".join(f"{ids[int(row)]}: sum {_exact(probs[row]).sum():.4g}" for row in wrong[:3])
+        first = ", ".join(f"{ids[int(row)]}: {_flaw(probs[row])}" for row in wrong[:3])
         raise InputError(
             f"The table of the teacher {spec.name} has {len(wrong)} rows that are not probabilities (each needs "
             f"{_NEEDS[request.independent]}; a row without an answer is null): {first}. "
@@ -176,9 +181,9 @@ def _about_ids(ids: pa.Array, request: Request, spec: TableTeacherSpec) -> list[
     unknown is refused.
     """
     judged = request.labels[spec.key]
-    known = (
-        judged if spec.key == "label_id" else pa.chunked_array([*request.samples[spec.key].chunks, *judged.chunks])
-    )
+    known = pa.chunked_array([*judged.chunks, *request.beyond.ids(spec.key).chunks], pa.string())
+    if spec.key != "label_id":
+        known = pa.chunked_array([*request.samples[spec.key].chunks, *known.chunks])
     is_unknown = pc.invert(pc.is_in(ids, value_set=known))
     unknown = sorted(ids.filter(is_unknown).to_pylist())
     if unknown and 2 * len(unknown) > len(ids):
@@ -265,6 +270,13 @@ def _from_lists(column: pa.ChunkedArray, spec: TableTeacherSpec) -> np.ndarray:
     matrix = np.full((len(column), widths[0]), np.nan, dtype=flat.dtype)
     matrix[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, widths[0])
     return matrix
+
+
+def _flaw(probs: np.ndarray) -> str:
+    """Return what is wrong with a row that is none of probabilities."""
+    if np.isnan(probs).any():
+        return f"{int(np.isnan(probs).sum())} of {len(probs)} are NaN"
+    return f"sum {_exact(probs).sum():.4g}"
 
 
 def _exact(probs: np.ndarray) -> np.ndarray:

@@ -129,8 +129,13 @@ class TorchTeacher:
         if spec.factory:
             told = (*told, "its factory's code is not part of its digest; give it another name when it changes")
         card = model_card(spec.name, "torch", spec.trained_on, model.digest, names, told)
-        card = replace(card, preprocessing=model.preparation.words)
+        card = replace(card, preprocessing=model.preparation.words, features=spec.features or _stands_on(spec))
         return [judged(card, raw, names, request)]
+
+
+def _stands_on(spec: TorchSpec) -> str | None:
+    """Return what a model stands on where the spec says both: one architecture that learned one set errs alike."""
+    return f"{spec.architecture} trained on {spec.trained_on}" if spec.architecture and spec.trained_on else None
 
 
 def _refuse_bad_spec(spec: TorchSpec) -> None:

@@ -24,7 +24,7 @@ def model_card(
         kind=kind,
         trained_on=trained_on,
         features=None,
-        out_of_fold=False,
+        out_of_fold=None,
         calibration=None,
         digest=hashlib.sha256(canonical_json([digest, list(names)]).encode()).hexdigest(),
         n_predicted=0,

@@ -55,6 +55,14 @@ def test_text_of_the_data_stays_text(shapes: RunResult) -> None:
     assert "Bars and rings <img src=http://example.org/x.png>" in text
 
 
+def test_a_teachers_row_has_calibration_and_digest_of_its_card(shapes: RunResult) -> None:
+    page, _, text = page_of(shapes)
+    assert shapes.release is not None
+    for card in shapes.release.evidence["teachers"]:
+        assert f'title="{card["digest"]}">{card["digest"][:12]}' in page
+        assert (card["calibration"] or "as it came") in text
+
+
 def test_every_link_of_the_page_leads_somewhere(shapes: RunResult, street: RunResult) -> None:
     for run in (shapes, street):
         _, parsed, _ = page_of(run)

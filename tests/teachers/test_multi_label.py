@@ -70,6 +70,19 @@ def test_left_out_and_invented_classes_are_found_and_turned_over(tmp_path: Path)
     assert any(row["reason"].endswith("the labels name it") for row in out if row["flagged"])
 
 
+def test_rows_and_answers_are_told_apart_and_the_share_of_wrong_answers_has_an_interval(tmp_path: Path) -> None:
+    truth, given, probs = scenes(0.15, 0.03)
+    summary = flag_table(write(tmp_path / "in.parquet", named(given), probs), tmp_path / "out.parquet")
+    out = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    turned = [set(row["suggested_label"]) ^ set(row["label"]) for row in out]
+    assert summary.answers == (N * 4, sum(map(len, turned)))
+    rate = summary.noise_rate
+    assert rate.low < (given != truth).mean() < rate.high
+    first = flag_lines(summary)[0]
+    assert f"{summary.n_flagged:,} of 1,500 rows are flagged, for {summary.answers[1]:,} of 6,000 answers" in first
+    assert f"wrong answers: about {rate.estimate:.1%} (interval {rate.low:.1%} to {rate.high:.1%}" in first
+
+
 def test_clean_labels_get_next_to_no_flags() -> None:
     truth, _, probs = scenes(0.0, 0.0)
     names = list(probs)
@@ -84,12 +97,14 @@ def test_what_cannot_be_judged_is_named_and_an_empty_list_is_a_label(tmp_path: P
     labels: list[Any] = named(given)
     labels[0], labels[1], labels[2] = None, ["catt"], []
     probs["a"][3, 0] = 1.7
+    probs["b"][5, 2] = np.nan
     flag_table(write(tmp_path / "in.parquet", labels, probs), tmp_path / "out.parquet")
     out = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert [row["risk"] is None for row in out[:5]] == [True, True, False, True, False]
+    assert [row["risk"] is None for row in out[:6]] == [True, True, False, True, False, True]
     assert "the row has no label" in out[0]["reason"]
     assert "catt" in out[1]["reason"]
-    assert "teacher a" in out[3]["reason"]
+    assert "some of the probabilities of teacher a are not from 0 to 1" in out[3]["reason"]
+    assert "some of the probabilities of teacher b are NaN" in out[5]["reason"]
     assert not any(row["flagged"] for row in (out[0], out[1], out[3]))
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from curate import schema
-from curate.errors import CurateError, InputError
+from curate.errors import CurateError, InputError, TooFewRowsError
+from curate.ingest.source import Beyond, nothing_beyond
 from curate.runs import digest_file
 from curate.spec import CocoTeacherSpec
 from curate.teachers.boxes.coco import SHOWN, LabelFile, read_detections
@@ -36,6 +37,8 @@ def find_boxes(
     classes: Sequence[str],
     resolve: Callable[[str], Path],
     labels_file: Path | None = None,
+    *,
+    beyond: Beyond | None = None,
 ) -> FoundBoxes:
     """Read the boxes of every detector; one that fails is an error entry, and the others go on.
 
@@ -45,13 +48,14 @@ def find_boxes(
         classes: of the dataset.
         resolve: a path of the spec -> an absolute one.
         labels_file: COCO file that the labels come from: what its ids mean holds where a teacher says nothing else.
+        beyond: what a limit left out; boxes in these images are passed over.
     """
     tables, cards, errors = [schema.empty(schema.DETECTIONS)], [], []
     for spec in specs:
         try:
-            table, card = _answer(spec, samples, classes, resolve, labels_file)
+            table, card = _answer(spec, samples, classes, resolve, labels_file, beyond or nothing_beyond())
         except CurateError as error:
-            errors.append(TeacherError(spec.name, str(error)))
+            errors.append(TeacherError(spec.name, str(error), isinstance(error, TooFewRowsError)))
             continue
         tables.append(table)
         cards.append(card)
@@ -64,12 +68,13 @@ def _answer(
     classes: Sequence[str],
     resolve: Callable[[str], Path],
     labels_file: Path | None,
+    beyond: Beyond,
 ) -> tuple[pa.Table, TeacherCard]:
     path = resolve(spec.path)
     listed = resolve(spec.images) if spec.images is not None else labels_file
     content = read_json(path, f"The teacher {spec.name}")
-    known, notes = _known(spec, content, samples, classes, listed)
-    found = read_detections(path, spec.name, known, content=content)
+    known, far_ids, notes = _known(spec, content, samples, classes, listed, beyond)
+    found = read_detections(path, spec.name, known, content=_without(content, far_ids))
     size = np.tile(known.size_px[found.image], 2)
     flat = pa.array((found.boxes_px / size).reshape(-1))
     table = pa.table(
@@ -87,7 +92,7 @@ def _answer(
         kind=spec.kind,
         trained_on=spec.trained_on,
         features=None,
-        out_of_fold=False,
+        out_of_fold=None,
         calibration=None,
         digest=digest_file(path),
         n_predicted=len(np.unique(found.image)),
@@ -102,8 +107,9 @@ def _known(
     samples: pa.Table,
     classes: Sequence[str],
     listed: Path | None,
-) -> tuple[LabelFile, tuple[str, ...]]:
-    """Return images and classes of the dataset as the file knows them, and what to tell about names.
+    beyond: Beyond,
+) -> tuple[LabelFile, frozenset[str], tuple[str, ...]]:
+    """Return images and classes of the dataset as the file knows them, ids of images beyond, what to tell about names.
 
     Ids mean what the file itself says; else what `images` or the labels of the source say; else they are names of
     images and classes themselves.
@@ -120,16 +126,34 @@ def _known(
     number = {name: at for at, name in enumerate(classes)}
     of_class: dict[Any, int] = dict(number)
     of_class |= {one.get("id"): number[one["name"]] for one in categories if one.get("name") in number}
-    named = find_images(list(name_of.values()), samples["uri"].to_pylist(), samples["sample_id"].to_pylist())
+    uris, sample_ids = (
+        [*samples[key].to_pylist(), *beyond.samples[key].to_pylist()] for key in ("uri", "sample_id")
+    )
+    named = find_images(list(name_of.values()), uris, sample_ids)
     if not named.place:
         raise InputError(_says_nothing(spec, listed, images, list(name_of.values()), named))
+    near = {name: at for name, at in named.place.items() if at < samples.num_rows}
+    if not near:
+        raise TooFewRowsError(f"The teacher {spec.name} looked at images that --limit leaves out, and at no other.")
     ids = np.full(samples.num_rows, None, dtype=object)
     for key, name in name_of.items():
-        if name in named.place:
-            ids[named.place[name]] = str(key)
+        if name in near:
+            ids[near[name]] = str(key)
+    far = frozenset(str(key) for key, name in name_of.items() if name in named.place and name not in near)
     complaint = named.complaint()
-    file = _label_file(pa.array(ids, pa.string()), named.place, _sizes(samples), classes, of_class)
-    return file, (complaint,) if complaint else ()
+    file = _label_file(pa.array(ids, pa.string()), near, _sizes(samples), classes, of_class)
+    return file, far, (complaint,) if complaint else ()
+
+
+def _without(content: Any, image_ids: frozenset[str]) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a file's content without the boxes of some images."""
+    if not image_ids:
+        return content
+    if isinstance(content, dict):
+        return content | {"annotations": _without(content.get("annotations"), image_ids)}
+    if not isinstance(content, list):
+        return content
+    return [row for row in content if not (isinstance(row, dict) and str(row.get("image_id")) in image_ids)]
 
 
 def _listed(content: Any, key: str) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON value

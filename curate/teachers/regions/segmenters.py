@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.adapters.execution import Progress
-from curate.errors import InputError
+from curate.errors import InputError, TooFewRowsError
 from curate.incremental import stream_rows
 from curate.runs import digest_json
 from curate.spec import MasksSpec
@@ -89,7 +89,7 @@ class Asked:
             kind=self.spec.kind,
             trained_on=self.spec.trained_on,
             features=None,
-            out_of_fold=False,
+            out_of_fold=None,
             calibration=None,
             digest=self.digest(hashes),
             n_predicted=len(self.files),
@@ -97,14 +97,28 @@ class Asked:
         )
 
 
-def asked_of(spec: MasksSpec, uris: Collection[str], folder: Path, classes: Sequence[str]) -> Asked:
+def asked_of(
+    spec: MasksSpec, uris: Collection[str], folder: Path, classes: Sequence[str], *, beyond: Collection[str] = ()
+) -> Asked:
     """Return the files of a teacher for images.
+
+    Args:
+        spec: of the teacher.
+        uris: of the images.
+        folder: its files.
+        classes: of the release, in order.
+        beyond: uris of the images that a limit left out.
 
     Raises:
         InputError: no folder, or no file for any image.
+        TooFewRowsError: files for images that a limit left out alone.
     """
     files = files_by_stem(folder, (*PNG, *MAPS), f"The teacher {spec.name}")
     found = {uri: file for uri in sorted(uris) if (file := _file_of(uri, files)) is not None}
+    if not found and any(_file_of(uri, files) for uri in beyond):
+        raise TooFewRowsError(
+            f"The teacher {spec.name} has masks of images that --limit leaves out, and of no other."
+        )
     if not found:
         raise InputError(
             f"The teacher {spec.name} needs a PNG, npy or npz with the stem of each image, for example of "

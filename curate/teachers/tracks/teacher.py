@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate import schema
-from curate.errors import InputError, did_you_mean
+from curate.errors import InputError, TooFewRowsError, did_you_mean
 from curate.spec import MotSpec
 from curate.teachers.protocol import ColumnAnswer, Request, TeacherCard
 from curate.teachers.tracks.mot_csv import MotFile, mot_files, read_mot
@@ -30,15 +30,21 @@ class MotTeacher:
 
         Raises:
             InputError: files that cannot be read, none for any video, no box in any labeled frame.
+            TooFewRowsError where they are of frames that a limit left out.
         """
         path = request.resolve(self.spec.path)
         files = mot_files(path)
         keys = _frames_of(request.labels)
         videos = sorted({video for video, _ in keys if video})
-        if path.is_file() and len(videos) <= 1:
+        elsewhere = request.beyond.videos - set(videos)
+        if path.is_file() and len(videos) + len(elsewhere) <= 1:
             chosen = {videos[0] if videos else "": path}
         else:
             chosen = {video: files[video] for video in videos if video in files}
+        if not chosen and elsewhere & set(files):
+            raise TooFewRowsError(
+                f"The teacher {self.spec.name} has tracks of videos that --limit leaves out, and of no other."
+            )
         if not chosen:
             shown = videos[0] if videos else "none"
             raise InputError(
@@ -51,6 +57,11 @@ class MotTeacher:
             read = read_mot(file, video)
             n_boxes += _place(read, self.spec, keys, tracks)
             n_unusable += int((~np.isfinite(read.box).all(axis=1)).sum())
+        if not n_boxes and request.beyond.samples.num_rows:
+            raise TooFewRowsError(
+                f"The teacher {self.spec.name} has no box in any frame that --limit leaves in. Raise the limit; if that "
+                f"does not help, `first_frame` may be off."
+            )
         if not n_boxes:
             raise InputError(
                 f"The teacher {self.spec.name} has no box in any labeled frame. Frame 0 of the labels is frame "
@@ -73,7 +84,7 @@ class MotTeacher:
             kind="mot",
             trained_on=self.spec.trained_on,
             features=None,
-            out_of_fold=False,
+            out_of_fold=None,
             calibration=None,
             digest=digest.hexdigest(),
             n_predicted=n_boxes,
