@@ -25,6 +25,7 @@ CLASSES = ("cat", "dog", "owl")
 # script -> what it is called with; {data} is the folder that `made` fills, {out} one of the test's own
 COMMANDS: dict[str, str] = {
     "disk/measure.py": "--n 80 --classes 2 --side 16 --tables-only",
+    "feed/class_maps.py": "--maps 300",
     "feed/run.py": "{data}/photos --copies 8 --rounds 1 --size 32",
     "flag_scale/measure.py": "--rows 2000 --classes 3 --teachers 2 --folder {out}",
     "image_quality/compare.py": "{data}/photos --limit 8 --plant",
@@ -45,12 +46,14 @@ COMMANDS: dict[str, str] = {
     "--seeds 1 --out {out}",
     "label_errors/simulated.py": "--seeds 1 --only 'small, human 13 %'",
     "label_errors/tracks.py": "{data}/tracks --seeds 1 --resamples 5 --out {out}/tracks.csv",
+    "label_errors/tracks_excursions.py": "--seeds 1 --scenes steady --no-teachers",
     "label_errors/tracks_judge.py": "{data}/tracks --seeds 1 --scenes plain --out {out}/judge.csv",
     "label_errors/tracks_simulated.py": "--seeds 1 --scenes steady --seconds 15",
     "label_errors/tracks_stress.py": "{data}/tracks --seeds 1 --scenes plain --out {out}/stress.csv",
     "manifest/diff.py": "--rows 3000 --repeats 1",
     "manifest/publish.py": "--rows 2000 --classes 20 --top-k 3",
     "manifest/verify.py": "--rows 3000 --repeats 1",
+    "pipeline/memory.py": "--drawn 400 --times 2 --classes 2",
     "pipeline/scale.py": "--n 1000 --classes 2",
     "probe_features/learn_filters.py": "{out}/filters.npz --patches 1200",
     "scan/run.py": "{data}/photos --n 8 --rounds 1",
@@ -70,6 +73,7 @@ NEEDS = {
     "soft_labels/run.py": ("torch",),
     "student/choose.py": ("torch", "cleanlab"),
     "feed/run.py": ("torch",),
+    "feed/class_maps.py": ("torch",),
 }
 SECONDS = {
     "label_errors/audit.py",
