@@ -247,6 +247,7 @@ def _result(
     if found.predictions is not None:
         tables["predictions"] = found.predictions.table
     failed = release is not None and not release.gates.passed
+    note = "" if release is None or published is None else releasing.replaced_all(published, release)
     counts = {
         "n_rows_in": found.outcomes.num_rows,
         "n_images": found.samples.num_rows,
@@ -265,5 +266,6 @@ def _result(
         report=report,
         counts=counts,
         exit_code=ExitCode.GATE_FAILED if failed else ExitCode.OK,
+        notes=(note,) if note else (),
         features=dict(found.predictions.shared_features) if found.predictions is not None else {},
     )

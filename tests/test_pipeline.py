@@ -150,6 +150,20 @@ def test_images_without_any_label_are_released_and_say_what_was_not_judged(tmp_p
     assert not (Path(done.json["manifest"]) / "soft").exists()
 
 
+def test_another_dataset_under_the_same_name_is_told(finished: e2e.Finished, tmp_path: Path) -> None:
+    workspace = Path(shutil.copytree(finished.workspace, tmp_path / "ws"))
+    for image in sorted((finished.folder / "data").rglob("*.png")):
+        other = tmp_path / "data" / image.parent.relative_to(finished.folder / "data") / f"other-{image.name}"
+        other.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image, other)
+    spec = e2e.write_spec(tmp_path / "pets.yaml", "{format: folder, path: data}")
+    done = e2e.call("run", spec, "--workspace", workspace, "--no-review", "--json", "--quiet")
+    (note,) = done.json["notes"]
+    assert finished.id[:7] in note
+    assert "another name" in note
+    assert finished.done.json["notes"] == []
+
+
 def test_diff_says_which_label_changed(finished: e2e.Finished, gate_failed: tuple[Path, e2e.Done]) -> None:
     folder, done = gate_failed
     told = e2e.call("diff", "pets@v1", "v2", "--workspace", folder / "ws", "--json")

@@ -33,6 +33,10 @@ class Answer:
         """Return JSON values."""
         return asdict(self)
 
+    def says_what(self, other: Answer | None) -> bool:
+        """Return whether another answer says the same of the same look, whoever gave it."""
+        return other is not None and (self.verdict, self.true_label) == (other.verdict, other.true_label)
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:

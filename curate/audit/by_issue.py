@@ -103,14 +103,14 @@ def _lines(one: IssueResult, width: int) -> list[str]:
     known, blank = one.estimates, " " * (width + 2)
     told = [f"  {one.issue.replace('_', ' '):<{width}} {one.n_flagged:,} of {one.n_claims:,} claims are flagged"]
     if one.n_flagged:
-        told.append(f"{blank} precision {_of(known.precision, 'of these flags are right')}")
+        told.append(f"{blank} precision {told_of(known.precision, 'of these flags are right')}")
     if one.partial:
         high = known.recall.high
         told.append(f"{blank} recall    not known" + ("" if high is None else f", at most {high:.1%}"))
         told.append(f"{blank} rate      not known")
     else:
-        told.append(f"{blank} recall    {_of(known.recall, 'of these errors are flagged')}")
-        told.append(f"{blank} rate      {_of(known.noise_rate, f'of the {one.n_claims:,} have this error')}")
+        told.append(f"{blank} recall    {told_of(known.recall, 'of these errors are flagged')}")
+        told.append(f"{blank} rate      {told_of(known.noise_rate, f'of the {one.n_claims:,} have this error')}")
     if one.certificate is not None:
         late = "" if one.certificate.named_before else " (target named after the draw)"
         cut = f"risk {one.certificate.risk:.6g}; " if one.certificate.risk is not None else ""
@@ -118,7 +118,8 @@ def _lines(one: IssueResult, width: int) -> list[str]:
     return told
 
 
-def _of(one: Estimate, what: str) -> str:
+def told_of(one: Estimate, what: str) -> str:
+    """Return an estimate and what it is of, in words; of one that is not known only that."""
     return shown(one) if one.value is None else f"{shown(one)} {what}"
 
 

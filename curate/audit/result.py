@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.audit.answers import Agreement, agreement
-from curate.audit.by_issue import IssueResult, by_issue, issue_lines, precision_of_all, shown
+from curate.audit.by_issue import IssueResult, by_issue, issue_lines, precision_of_all, shown, told_of
 from curate.audit.estimate import METHOD, Estimate, Estimates, estimates
 from curate.audit.store import Audit
 from curate.audit.threshold import Certificate, Placed, certify, place
@@ -151,10 +151,10 @@ def lines(result: AuditResult) -> list[str]:
         return [*told, f"  {n_open} looks have no answer yet; an audit speaks when it is complete"]
     found = result.estimates
     told += [
-        f"  precision      {shown(found.precision)} of the flagged labels are wrong",
-        f"  recall         {shown(found.recall)} of the wrong labels are flagged",
+        f"  precision      {told_of(found.precision, 'of the flagged labels are wrong')}",
+        f"  recall         {told_of(found.recall, 'of the wrong labels are flagged')}",
         f"  F1             {shown(found.f1)}",
-        f"  wrong labels   {shown(found.noise_rate)} of all labels",
+        f"  wrong labels   {told_of(found.noise_rate, 'of all labels')}",
     ]
     if found.unsure:
         told.append(f"  can't tell     {found.unsure} labels; the intervals hold whatever they are")

@@ -125,7 +125,7 @@ def read(folder: Path) -> Audit:
 
 
 def append(audit: Audit, answers: Sequence[Answer]) -> tuple[Audit, list[Answer]]:
-    """Append the answers that say something new; return the audit as it is then, and those answers.
+    """Append the answers that say something new, whoever says it; return the audit as it is then, and those answers.
 
     Raises:
         InputError: an answer to a look that was never asked for.
@@ -141,7 +141,7 @@ def append(audit: Audit, answers: Sequence[Answer]) -> tuple[Audit, list[Answer]
         )
     with filelock.FileLock(audit.folder / "append.lock", timeout=_LOCK_TIMEOUT_S):
         held = read(audit.folder)
-        fresh = [one for one in latest(answers).values() if held.answers.get(one.look) != one]
+        fresh = [one for one in latest(answers).values() if not one.says_what(held.answers.get(one.look))]
         if not fresh:
             return held, []
         numbers = [int(file.stem.removeprefix("answers-")) for file in _answer_files(audit.folder)]

@@ -9,6 +9,7 @@ from curate.errors import did_you_mean
 from curate.ingest.location import Problem, shown
 
 MAX_LABEL_CHARS = 200
+_NO_VALUE = frozenset({"nan", "NaN", "NaT", "<NA>"})  # an empty cell that went through a program as text
 
 
 class ClassNames:
@@ -37,6 +38,8 @@ class ClassNames:
             return Problem("label_too_long", {"n_chars": len(name), "label": shown(name, 40)})
         if any(unicodedata.category(char) in {"Cc", "Cs"} for char in name):
             return Problem("label_unprintable", {"label": shown(ascii(name)[1:-1])})
+        if self._classes is None and name in _NO_VALUE:
+            return Problem("label_no_value", {"label": name})
         if self._classes is not None and name not in self._classes:
             return Problem("unknown_class", {"label": name, "hint": did_you_mean(name, self._classes)})
         return name

@@ -116,9 +116,21 @@ def read_table(
     for shard in shards:
         reader.read(shard, is_only=len(shards) == 1)
     ingested = reader.collector.finish()
+    _refuse_no_label(options, ingested)
     if "annotator" not in options.columns:
         return ingested
     return choose_given(ingested, str(options.options.get("given") or "majority"))
+
+
+def _refuse_no_label(options: ReadOptions, read: Ingested) -> None:
+    """Refuse a table that names a column of labels in which every cell is empty."""
+    column, n_images = options.columns.get("label"), read.samples.num_rows
+    if column is None or read.labels.num_rows or not n_images or "out" in read.outcomes["outcome"].to_pylist():
+        return
+    raise InputError(
+        f"source.columns.label names the column {column!r}, and none of the {n_images:,} images of {options.root} has a "
+        f"label there. Name another column, or leave it out to take the images as unlabeled."
+    )
 
 
 def _paths_are_names(shards: list[Shard], column: str) -> bool:

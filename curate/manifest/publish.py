@@ -24,6 +24,7 @@ class Published:
         number: people see v<number>.
         path: its folder, or its place in a store.
         is_new: whether this call published it; False where the same content was published before.
+        parents: IDs of the versions that were the latest when it was published first.
         is_latest_again: whether an older version came out and is the latest now, after others or a rollback.
         gates: passed | warned | failed.
         repaired: whether a damaged or half-written folder of the same ID was replaced (and kept aside).
@@ -39,6 +40,7 @@ class Published:
     repaired: bool = False
     retracted: str = ""
     rolled_back: str = ""
+    parents: tuple[str, ...] = ()
     is_latest_again: bool = False
 
 
@@ -93,6 +95,7 @@ def publish(release: Release, root: str | Place, name: str, *, succeeds: str | N
         repaired=repaired,
         retracted=gone.why if gone else "",
         rolled_back=_since(back) if back else "",
+        parents=entry.parents,
         is_latest_again=written == "republish",
     )
 

@@ -25,6 +25,8 @@ SENTENCES: dict[str, str] = {
     "image_not_there": "The label is for an image that is unknown or out itself.",
     "tag_unclear": "The cell {cell!r} of the column {column!r} is neither 1 (there) nor 0 (not there).",
     "label_missing": "The row has no label.",
+    "label_no_value": "The label is the text {label!r}, which an empty cell becomes by mistake. If it is a class, list "
+    "it under classes.",
     "label_too_long": "The label has {n_chars} characters ({label!r}); up to 200 are taken.",
     "label_unprintable": "The label {label!r} holds control characters.",
     "unknown_class": "The label {label!r} is not a declared class and no alias leads to one. {hint}",

@@ -31,7 +31,7 @@ _PLACE = (
     "container_offset",
     "n_bytes",
 )  # where erased bytes lie in an archive, and nothing else of them
-INGEST_VERSION = 3
+INGEST_VERSION = 4
 SCAN_VERSION = 1
 
 

@@ -14,6 +14,7 @@ from curate.ingest import Media
 from curate.manifest.build import Release, build_release
 from curate.manifest.inputs import digest_labels
 from curate.manifest.publish import Published
+from curate.manifest.read import load_manifest, load_table
 from curate.spec import Spec
 from curate.stages import check, teach
 from curate.stages.class_maps import sharpness
@@ -85,6 +86,26 @@ def spec_content(spec: Spec) -> Mapping[str, Any]:
     content: dict[str, Any] = spec.model_dump(mode="json", exclude=ours)
     content["source"] = {key: value for key, value in content["source"].items() if key != "path"}
     return content
+
+
+def replaced_all(published: Published, release: Release) -> str:
+    """Return a note where a new version has no image of the one before it, "" elsewhere.
+
+    Two specs with one name publish into one release, each in the place of the other.
+    """
+    if not published.is_new or not published.parents:
+        return ""
+    before = published.path.parent / published.parents[0]
+    manifest, _ = load_manifest(before)
+    known = [load_table(before, manifest, kind, ["sample_id"])["sample_id"] for kind in ("data", "excluded")]
+    old = pa.chunked_array([chunk for column in known for chunk in column.chunks], pa.string())
+    new = [table["sample_id"] for table in (release.data, release.excluded)]
+    if any(pc.any(pc.is_in(ids, value_set=old, skip_nulls=True), min_count=0).as_py() for ids in new):
+        return ""
+    return (
+        f"no image of the version before ({published.parents[0][:7]}) is in this one. If it is another dataset, give its "
+        "spec another name, and go back: curate rollback"
+    )
 
 
 def write_report(context: Context, found: Gathered, published: Published, media: Media) -> Path:

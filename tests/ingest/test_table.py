@@ -272,6 +272,28 @@ def test_the_majority_does_not_depend_on_the_order(
     assert one.annotations.select(keep) == two.annotations.select(keep)
 
 
+def test_text_for_an_empty_cell_is_a_class_only_where_it_is_declared(tmp_path: Path) -> None:
+    names = [f"{at}.png" for at in range(3)]
+    for at, name in enumerate(names):
+        (tmp_path / name).write_bytes(awkward.png(at))
+    rows: list[list[object]] = [["image", "label"], *map(list, zip(names, ("cat", "NaN", "nan"), strict=True))]
+    root = write_csv(tmp_path / "t.csv", rows)
+    assert labels_by_uri(read(root)) == {"0.png": "cat"}
+    assert set(out_of(read(root)).values()) == {"label_no_value"}
+    declared = read(root, classes=("cat", "nan"))
+    assert labels_by_uri(declared) == {"0.png": "cat", "2.png": "nan"}
+
+
+def test_a_column_of_labels_without_any_is_refused(tmp_path: Path) -> None:
+    names = [f"{at}.png" for at in range(3)]
+    for at, name in enumerate(names):
+        (tmp_path / name).write_bytes(awkward.png(at))
+    root = write_csv(tmp_path / "t.csv", [["image", "label"], *([name, ""] for name in names)])
+    with pytest.raises(InputError, match=r"the column 'label', and none of the 3 images .* has a label there"):
+        read(root)
+    assert read(root, {"image": "image"}).samples.num_rows == 3  # unlabeled on purpose
+
+
 def test_init_takes_a_label_only_if_it_is_called_one(tmp_path: Path) -> None:
     n = 12
     images = [awkward.jpeg(i) for i in range(n)]
