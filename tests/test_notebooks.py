@@ -68,7 +68,8 @@ def test_the_log_of_the_audit_calls_entries_what_they_are(
 
     for one in ("ab", "cd"):
         log.append(tmp_path, "zoo", one * 32, gates="passed", counts={})
-    life.tag(tmp_path, "zoo@v1", "gold")
+    named = log.LogEntry(log.next_number(tmp_path, "zoo"), "tag", "ab" * 32, log.now(), "here", tag="gold")
+    log.put_entry(tmp_path, "zoo", named)
     life.retract(tmp_path, "zoo@v2", why="wrong license")
     (cell,) = (c for c in read(ROOT / "notebooks" / "audit.ipynb").cells if "in curate.read_log(" in c.source)
     exec(cell.source, {"curate": curate, "manifests": tmp_path, "NAME": "zoo"})  # noqa: S102 - a cell of ours

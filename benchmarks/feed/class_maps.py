@@ -7,6 +7,7 @@ python benchmarks/feed/class_maps.py --maps 2000 --store
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import sys
 import tempfile
@@ -85,9 +86,7 @@ def main() -> None:
         if not options.store:
             sys.stdout.write(f"folder, {options.maps:,} maps: {measure(parts, options.maps)}\n")
             return
-        import os  # noqa: PLC0415 - only here
-
-        from curate.adapters.object_store import open_store  # noqa: PLC0415 - as above
+        from curate.adapters.object_store import open_store  # noqa: PLC0415 - only where a store is asked
 
         with s3.serving() as address:
             os.environ.update(s3.settings_for(address))

@@ -84,8 +84,8 @@ def _words(error: str, doing: str, *, denied: bool) -> str:
         )
     if _BUSY.search(error):
         return (
-            f"the store says that it is too busy to {doing} it, and went on saying so for {PATIENCE_S:g} s. "
-            f"Run the same command again later."
+            f"the store says that it is too busy to {doing} it, and did not change its mind. Run the same command again "
+            f"later."
         )
     if _UNREACHABLE.search(error):
         return (

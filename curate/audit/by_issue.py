@@ -89,7 +89,7 @@ def precision_of_all(design: Design, answers: Mapping[int, Answer]) -> Estimate:
 def issue_lines(found: tuple[IssueResult, ...], every: Estimate, n_unsure: int) -> list[str]:
     """Return it for people."""
     width = max(len(one.issue) for one in found) + 2
-    told = [f"  {'all issues':<{width}} precision {shown(every)} of the flags are right"]
+    told = [f"  {'all issues':<{width}} precision {told_of(every, 'of the flags are right')}"]
     for one in found:
         told += _lines(one, width)
     if n_unsure:

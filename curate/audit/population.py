@@ -85,18 +85,13 @@ def label_error_findings(findings: pa.Table) -> pa.Table:
     return found.take(pa.array(first, pa.int64()))
 
 
-def of_table(path: Path) -> pa.Table:
-    """Return `POPULATION` of a table of flags of labels, such as `curate flag` writes; of claims see `claims`.
+def of_flags(table: pa.Table) -> pa.Table:
+    """Return `POPULATION` of a table of flags of labels (`read_flags`); of claims see `claims`.
 
     A row is a label; of several labels a row, the flags are about the whole list, and so is what is asked. It needs
     `risk` and `flagged`; `sample_id` (or `label_id`), `label`, `suggested_label` and a column that names the image
     (`image`, `uri`, `file`) are used where they are there. A risk that is null counts as 0.
-
-    Raises:
-        ConfigError: there is no file.
-        InputError: it is no Parquet, or a column is missing or of the wrong kind.
     """
-    table = read_flags(path)
     names = set(table.column_names)
     key = next((name for name in ("label_id", "sample_id") if name in names), None)
     n = table.num_rows

@@ -125,7 +125,7 @@ def open_table_audit(
         labels, partial = found.table, found.partial
         subject |= {"layout": found.layout, "n_unjudged": found.n_unjudged}
     else:
-        labels = population.of_table(table)
+        labels = population.of_flags(flags)
     design, membership = draw(
         labels, subject=subject, budget=budget, seed=seed, target_precision=target_precision, partial=partial
     )
@@ -202,7 +202,7 @@ def _audit_of_sheet(table: Path, sheet: Path) -> Audit:
     if table_folder(sheet).is_dir():
         return store.read(table_folder(sheet))
     looks = set(looks_on(sheet))
-    places = {place.resolve(): None for place in (sheet.parent, table.parent)}
+    places = {place.resolve() for place in (sheet.parent, table.parent)}
     held = sorted({file.parent for place in places for file in place.glob(f"*.audit/{store.DESIGN}")})
     for folder in held:
         audit = store.read(folder)

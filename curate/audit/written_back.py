@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import runs
@@ -64,6 +65,9 @@ def write_back(table: Path, result: AuditResult) -> str:
 
 def _about(table: Path) -> dict[str, Any] | None:
     """Return what a table says it stands on; None where `curate flag` did not write it."""
-    text = (pq.read_schema(table).metadata or {}).get(_KEY) or (pq.read_metadata(table).metadata or {}).get(_KEY)
+    try:
+        text = (pq.read_metadata(table).metadata or {}).get(_KEY)
+    except (OSError, pa.ArrowException):
+        return None
     told = json.loads(text) if text else None
     return told if isinstance(told, dict) else None

@@ -187,7 +187,7 @@ def gc(
     lines = [f"{one}/{path}" for one, paths in removed.items() for path in paths]
     unlisted = verbs.unlisted(root, name)
     kept = [
-        f"{one}/versions/{found} is in no log: its publisher was cut off, or is at work. The same run lists it."
+        f"{one}/versions/{found} is in no log. If no publisher is at work, the same `curate run SPEC` lists it."
         for one, ids in unlisted.items()
         for found in ids
     ]

@@ -76,15 +76,17 @@ def export_version(
     root = root or workspace / "manifests"
     version = log.resolve(root, reference)
     name = reference.partition("@")[0]
-    refuse_retracted(root, reference, version.name, allowed=retracted)
+    gone = refuse_retracted(root, reference, version.name, allowed=retracted, way_round="--retracted")
     require(file_promises(version), version)
-    gates = load_manifest(version)[0]["gates"]
+    manifest, _ = load_manifest(version)
+    gates = manifest["gates"]
     way_round = "--allow-failed-gates"
     refuse_failed_gates(name, version.name, gates, allowed=allow_failed_gates, way_round=way_round)
-    gone = log.retractions(log.read_log(root, name)).get(version.name)
     standing = {"gates": gates, "retracted": {"at": gone.at, "why": gone.why} if gone else None}
     if format in PACKED:
-        return _export_packed(workspace, root, reference, format=format, out=out, standing=standing)
+        return _export_packed(
+            workspace, root, reference, format=format, out=out, standing=standing, counts=manifest["counts"]
+        )
     return _export_plain(workspace, name, version, format=format, out=out, images=images, standing=standing)
 
 
@@ -138,6 +140,7 @@ def _export_packed(
     format: str,  # noqa: A002 - as above
     out: Path,
     standing: Mapping[str, Any],
+    counts: Mapping[str, int],
 ) -> dict[str, Any]:
     """Write images, labels and soft labels in one; rows that are out are unlabeled images.
 
@@ -156,7 +159,6 @@ def _export_packed(
     )
     written = export_packed(feed, out, format=format, about=standing)
     record_export(workspace, reference.partition("@")[0], version=feed.version_id, kind=format, out=out)
-    counts = load_manifest(log.resolve(root, reference))[0]["counts"]
     n_left_out = counts["n_released"] - feed.rows.table.num_rows
     return {
         "version": feed.version_id,

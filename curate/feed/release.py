@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curate.commands import releases_option
 from curate.errors import ConfigError, InputError
 from curate.feed.images import Images, Pixels, Resize
 from curate.feed.rows import Rows, rows_of, with_teacher_boxes
@@ -180,8 +179,8 @@ def open_feed(  # noqa: PLR0913 - a keyword for each thing that can be refused
         allow_retracted: open a version though it was retracted.
 
     Raises:
-        ConfigError: no such version, split or teacher; no run says where the images are.
-        InputError: gates failed, it was retracted, or its soft labels are stale.
+        ConfigError: no such version, split or teacher; it was retracted; no run says where the images are.
+        InputError: gates failed, or its soft labels are stale.
         VerificationError: it is not what was published.
     """
     place = Path(workspace or default_workspace()).absolute()
@@ -254,15 +253,9 @@ def _have_several(tasks: set[str], reference: str) -> bool:
 def _refuse_unfit(
     root: Place, name: str, version_id: str, manifest: Mapping[str, Any], *, failed: bool, retracted: bool
 ) -> None:
-    short = f"{name}@{version_id[:12]}"
     way_round = "allow_failed_gates=True"
     life.refuse_failed_gates(name, version_id, manifest["gates"], allowed=failed, way_round=way_round)
-    gone = log.retractions(log.read_log(root, name)).get(version_id)
-    if gone and not retracted:
-        raise InputError(
-            f"{short} was retracted on {gone.at} (curate log {name}{releases_option(root)} says why). Take another "
-            "version, or say allow_retracted=True."
-        )
+    life.refuse_retracted(root, name, version_id, allowed=retracted, way_round="allow_retracted=True")
 
 
 def _image_places(place: Path, name: str, images: str | Path | None) -> tuple[Path, Path]:

@@ -107,9 +107,8 @@ def inputs_changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     names = {*was, *now}
     if ("labels" in was) != ("labels" in now):
         names -= set(_NEWER_MEANING)
-    if UNKNOWN in (was.get("labels"), now.get("labels")):
-        names.discard("labels")
-    return sorted(name for name in names if was.get(name) != now.get(name))
+    both = {name: (was.get(name), now.get(name)) for name in names}
+    return sorted(name for name, (old, new) in both.items() if old != new and UNKNOWN not in {old, new})
 
 
 def input_text(name: str) -> str:

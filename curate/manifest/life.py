@@ -103,8 +103,17 @@ def tag(
     return entry, chosen[-1]
 
 
-def refuse_retracted(root: Place, reference: str, version_id: str, *, allowed: bool) -> None:
-    """Raise where a version was retracted and nobody said that it is wanted all the same.
+def refuse_retracted(
+    root: Place, reference: str, version_id: str, *, allowed: bool, way_round: str
+) -> LogEntry | None:
+    """Return the entry that retracted a version, None where none did; raise where nobody wants it all the same.
+
+    Args:
+        root: where releases are.
+        reference: NAME, or NAME@….
+        version_id: of the version.
+        allowed: whether it is wanted all the same.
+        way_round: how the caller's user says so; empty where there is no way.
 
     Raises:
         ConfigError: it was retracted.
@@ -112,10 +121,11 @@ def refuse_retracted(root: Place, reference: str, version_id: str, *, allowed: b
     name = reference.partition("@")[0]
     gone = log.retractions(log.read_log(root, name)).get(version_id)
     if gone and not allowed:
+        all_the_same = f", or say that you want this one all the same: {way_round}" if way_round else ""
         raise ConfigError(
-            f"{reference} ({version_id[:12]}) was retracted {gone.at}: {gone.why}. Take another version, or say that "
-            "you want this one all the same: --retracted."
+            f"{name}@{version_id[:12]} was retracted {gone.at}: {gone.why}. Take another version{all_the_same}."
         )
+    return gone
 
 
 def refuse_failed_gates(name: str, version_id: str, gates: str, *, allowed: bool, way_round: str) -> None:

@@ -117,7 +117,7 @@ def version_id_of(entries: Sequence[LogEntry], root: str | Place, name: str, wan
 def published_names(root: str | Place) -> list[str]:
     """Return the names of the releases under `root`, sorted."""
     place = root if isinstance(root, StorePath) else Path(root)
-    return [name for name in begun_names(place) if names_in(place / name / "log")]
+    return [name for name in names_in(place) if _NAME.fullmatch(name) and names_in(place / name / "log")]
 
 
 def begun_names(root: str | Place) -> list[str]:

@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from curate import config, pipeline, runs, schema
 from curate.audit.ranking import risk_of
-from curate.checks.box_noise import MIN_RISK as BOX_RISK
-from curate.checks.tracks import MIN_RISK as TRACK_RISK
+from curate.check import discover
 from curate.errors import ConfigError
 from curate.ingest import Ingested
 from curate.plant.classes import Opinions
@@ -31,13 +30,13 @@ from curate.plant.measure import (
     rows_of,
     scores_by_label,
 )
+from curate.stages.check import with_params
 from curate.state import RunResult
 from curate.teachers.evaluation import Measured
-from curate.teachers.regions.found import MIN_RISK as MASK_RISK
 
 SUFFIX = "-planted"
 # checks that tell of what they flag or doubt: for the order of the rest they are asked about everything
-_TELLS_FROM = {"box_noise": BOX_RISK, "mask_noise": MASK_RISK, "track_noise": TRACK_RISK}
+_OF_DOUBTS = ("box_noise", "mask_noise", "track_noise")
 _SHARED_CACHE = ("scan", "features")  # of the images, which stay as they are
 
 
@@ -169,11 +168,12 @@ def plant(  # noqa: PLR0913 - one keyword for each option
 
     place = first.run_file.parents[2]
     _share_cache(place, place.with_name(f"{place.name}{SUFFIX}"))
-    everything = {name: {"min_risk": 0.0} for name in _TELLS_FROM}
+    everything = {name: {"min_risk": 0.0} for name in _OF_DOUBTS}
     second = pipeline.run(spec, **common, relabel=relabel, suffix=SUFFIX, checks=everything)
     corrupted, classes = made[0]
     findings = second.tables["findings"]
-    told = {name: _told_from(asked.checks.get(name), least) for name, least in _TELLS_FROM.items()}
+    known = discover()
+    told = {name: float(with_params(known[name], asked, {}).params.min_risk) for name in _OF_DOUBTS}
     scores = scores_by_label(findings, asked.policy, _further_risk(second, corrupted.labels, classes), told)
     before = flagged_labels(first.tables["findings"], asked.policy)
     rows = rows_of(
@@ -186,11 +186,6 @@ def plant(  # noqa: PLR0913 - one keyword for each option
     )
     runs.write_text(file, schema.canonical_json({**result.to_json(), "planted": corrupted.planted.to_pylist()}))
     return result
-
-
-def _told_from(given: object, least: float) -> float:
-    """Return the risk from which on a check tells of something, by the spec."""
-    return float(given.get("min_risk", least)) if isinstance(given, Mapping) else least
 
 
 def _silent(run: RunResult) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
 
     A row is held by the strongest of what its findings ask for; what asks for less is no reason for its absence.
     """
-    counted: Counter[str] = Counter()
+    n_of: Counter[str] = Counter()
     example: dict[str, tuple[Mapping[str, Any], str]] = {}  # code -> the first row that has it, and its finding
     asks = asked_actions(release)
     columns = ("reason_codes", "reasons", "uri", "row", "error_code", "reason_args")
@@ -78,7 +78,7 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
             if asks.get(one, strongest) == strongest
         }
         for code, reason in held.items():
-            counted[code] += 1
+            n_of[code] += 1
             example.setdefault(code, (row, reason or ""))
     texts = finding_texts(release.findings, {reason for _, reason in example.values()}, names)
     return [
@@ -88,7 +88,7 @@ def reasons_out(release: LoadedRelease, names: Mapping[str, str]) -> list[dict[s
             "name": short_name(example[code][0]["uri"] or example[code][0]["row"] or ""),
             "text": texts.get(example[code][1]) or sentence(code, example[code][0]["reason_args"], names),
         }
-        for code, n in counted.most_common()
+        for code, n in n_of.most_common()
     ]
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from curate.manifest.read import LoadedRelease
 from curate.report.wording import quantity, sentence
 
 
-def gates(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def gates(release: LoadedRelease) -> dict[str, Any]:
     """Return the gates that say something, and how many checks and suites merely ran and passed."""
-    why = {(row["check"], row["name"]): (row["detail"] or {}).get("why", "") for row in rows}
     shown, quiet = [], []
     for row in release.evidence["gates"]["rows"]:
         check, _, name = row["statistic"].partition(".")
@@ -21,18 +20,18 @@ def gates(release: LoadedRelease, rows: Sequence[Mapping[str, Any]]) -> dict[str
                 row["statistic"].removesuffix(".ran").replace("_", " ").replace("expectations.", "suite: ")
             )
         else:
-            shown.append(_gate(row, why.get((check, name), "") if row["outcome"] == "insufficient data" else ""))
+            shown.append(_gate(row))
     return {"gate_rows": shown, "gates_quiet": quiet}
 
 
-def _gate(row: Mapping[str, Any], why: str) -> dict[str, Any]:
+def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
     name = row["statistic"]
     bounds = [f"at least {quantity(name, row['min'])}"] if row["min"] is not None else []
     bounds += [f"at most {quantity(name, row['max'])}"] if row["max"] is not None else []
-    told = sentence(row["reason_code"], row["reason_args"], {}) if row["reason_code"] else ""
+    is_known = row["outcome"] not in {"insufficient data", "errored"}
     return {
         **row,
-        "value": quantity(name, row["value"]),
+        "value": quantity(name, row["value"] if is_known else None),
         "bound": " and ".join(bounds),
-        "message": f"{told} ({why})" if why else told,
+        "message": sentence(row["reason_code"], row["reason_args"], {}) if row["reason_code"] else "",
     }

@@ -126,7 +126,7 @@ def page_values(release: LoadedRelease, read: ReadImages) -> dict[str, Any]:
         "attributes": balance.attributes(rows),
         "gaps": balance.gaps(rows),
         "teachers": teachers.told_of(release.evidence.get("teachers") or [], rows),
-        **gates.gates(release, rows),
+        **gates.gates(release),
         "issues": content.issue_counts(release),
         "statistics": [_statistic(row) for row in rows],
     }

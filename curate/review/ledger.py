@@ -93,7 +93,8 @@ def append(
             _put(folder, table, nonce)
     except OSError as error:
         msg = (
-            f"The decisions could not be written to {folder} ({error}). Nothing was recorded; free space and retry."
+            f"The decisions could not be written to {folder} ({error}). Nothing was recorded. Make it "
+            "writable, or wait for who else writes there, and run the same again."
         )
         raise ConfigError(msg) from error
     return table

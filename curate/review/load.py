@@ -26,7 +26,6 @@ from curate.review.write import Writer
 Progress = Callable[[int, int | None], None]
 _CHUNK = 5_000
 _LOCK_TIMEOUT_S = 600
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)

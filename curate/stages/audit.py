@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from curate import schema
 from curate.audit.store import Audit, audits_folder, folders, read
+from curate.check_params import params_of
 from curate.errors import CurateError
 from curate.stages.context import Context
 
@@ -50,9 +51,11 @@ def carry(context: Context, found: Gathered, labels: pa.Table) -> tuple[pa.Table
 
 
 def _flag_risk(context: Context) -> float | None:
-    """Return the threshold that the spec sets for flags; None = the fitted cut."""
-    given = context.spec.checks.get("label_noise")
-    return given.get("flag_risk") if isinstance(given, Mapping) else None
+    """Return the threshold that the spec sets for flags, as the check takes it; None = the fitted cut."""
+    from curate.checks.label_noise import CHECK as label_noise  # noqa: N811, PLC0415 - a value; only where there is an audit
+
+    risk: float | None = params_of(label_noise, context.spec.checks.get("label_noise") or {}).get("flag_risk")
+    return risk
 
 
 def _carry(

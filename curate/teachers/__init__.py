@@ -19,6 +19,7 @@ from curate.teachers.protocol import (
     Predictions,
     Request,
     Teacher,
+    TeacherCard,
     TeacherError,
     prob_column,
 )
@@ -94,20 +95,20 @@ def predict_all(specs: Sequence[TeacherSpec], request: Request) -> Predictions:
             errors.append(TeacherError(spec.name, f"{type(error).__name__}: {error}", too_few))
     usual, made = (PRESENT_PREFIX, present_column) if request.independent else (PROB_PREFIX, prob_column)
     columns: dict[str, pa.Array] = {"label_id": request.labels["label_id"]}
-    cards = []
+    cards: list[TeacherCard] = []
     for answer in answers:
         prefix = answer.prefix if isinstance(answer, ColumnAnswer) else usual
-        if answer.card.left_out:  # it is known, and nothing is made of what it says
-            cards.append(answer.card)
-            continue
-        column = prefix + answer.card.name
-        if column in columns:
+        if answer.card.name in {card.name for card in cards}:
             errors.append(TeacherError(answer.card.name, "another teacher has the same name; rename one of them"))
             continue
-        columns[column] = answer.column if isinstance(answer, ColumnAnswer) else made(answer.probs)
+        cards.append(answer.card)
+        if answer.card.left_out:  # it is known, and nothing is made of what it says
+            continue
+        columns[prefix + answer.card.name] = (
+            answer.column if isinstance(answer, ColumnAnswer) else made(answer.probs)
+        )
         if isinstance(answer, Answer) and answer.nearest is not None:
             columns[NEAREST_PREFIX + answer.card.name] = answer.nearest
-        cards.append(answer.card)
     table = pa.table(columns)
     if "content_sha256" in request.labels.column_names:  # which bytes were judged: soft labels of others are stale
         table = table.append_column("content_sha256", request.labels["content_sha256"])

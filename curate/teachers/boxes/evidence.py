@@ -14,6 +14,7 @@ from curate.teachers.boxes.fuse import Clusters, Detections, Given
 from curate.teachers.boxes.geometry import (
     Floats,
     Ints,
+    Overlaps,
     best_rows,
     iou_of,
     largest,
@@ -88,7 +89,8 @@ def gather(given: Given, found: Detections, clusters: Clusters, weight: Floats) 
         weight: (T,) of the teachers, sums to 1.
     """
     cluster, iou = match(given, clusters)
-    support = _support(given, found, len(weight), clusters.mass.shape[1])
+    near = overlaps(given.image, given.boxes, found.image, found.boxes, min_iou=NEAR_IOU)
+    support = _support(given, found, near, len(weight), clusters.mass.shape[1])
     held = np.where(cluster >= 0, clusters.objectness[cluster] if len(clusters.image) else 0.0, 0.0) * iou
     twin, twin_iou, *neighbours = _neighbours(given, _fit(given, clusters), held)
     place = _place_numbers(given, support, weight)
@@ -102,7 +104,7 @@ def gather(given: Given, found: Detections, clusters: Clusters, weight: Floats) 
     others = means.copy()
     others[rows, given.label] = -1.0
     rival = others.argmax(axis=1)
-    merges = merge_numbers(given, found, len(weight))
+    merges = merge_numbers(given, found, near, len(weight))
     numbers = np.stack([*place, *matched, *around, *edges, *merges], axis=1)
     own, other = means[rows, given.label], np.maximum(others[rows, rival], 0.0)
     return Evidence(
@@ -142,9 +144,9 @@ class _Support:
         return np.bincount(pairs // len(self.anything), minlength=len(label)).astype(np.int64)
 
 
-def _support(given: Given, found: Detections, n_teachers: int, n_classes: int) -> _Support:
+def _support(given: Given, found: Detections, near: Overlaps, n_teachers: int, n_classes: int) -> _Support:
     n = len(given.image)
-    a, b, iou = overlaps(given.image, given.boxes, found.image, found.boxes, min_iou=NEAR_IOU)
+    a, b, iou = near
     worth = found.prob[b] * np.minimum(1.0, iou / FULL_IOU)
     same = found.label[b] == given.label[a]
     parts: list[list[Floats]] = [[], [], [], []]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Overlaps = tuple[Ints, Ints, Floats]  # pairs (a, b), and the IoU of each
 
 PAIRS_AT_ONCE = 250_000  # as many as a cache holds
 
@@ -24,9 +25,7 @@ def iou_of(a: Floats, b: Floats) -> Floats:
     return np.asarray(np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0), dtype=np.float64)
 
 
-def overlaps(
-    image_a: Ints, boxes_a: Floats, image_b: Ints, boxes_b: Floats, *, min_iou: float
-) -> tuple[Ints, Ints, Floats]:
+def overlaps(image_a: Ints, boxes_a: Floats, image_b: Ints, boxes_b: Floats, *, min_iou: float) -> Overlaps:
     """Return every pair (a, b) of one image with an IoU above `min_iou`, and the IoU, sorted by a, then b.
 
     Args:

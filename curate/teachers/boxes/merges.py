@@ -13,21 +13,20 @@ from curate.teachers.boxes.fuse import Detections, Given
 from curate.teachers.boxes.geometry import (
     Floats,
     Ints,
+    Overlaps,
     corners,
     from_corners,
     iou_of,
     largest,
-    overlaps,
     pairs_alike,
 )
 
-NEAR_IOU = 0.1  # with less overlap two boxes have nothing to do with each other
 APART_IOU = 0.5  # two boxes that overlap by more are about one thing: drawn twice, not touching
 LEAST_PROB = 0.02  # of a teacher's box: fainter ones lie everywhere
 LEAST = 0.003  # below it, support is none, and the log needs a floor
 
 
-def merge_numbers(given: Given, found: Detections, n_teachers: int) -> list[Floats]:
+def merge_numbers(given: Given, found: Detections, near: Overlaps, n_teachers: int) -> list[Floats]:
     """Return three columns (N,), means over the teachers.
 
     By how much a teacher's box fits the given box and a neighbour together better than either (times its probability);
@@ -36,9 +35,10 @@ def merge_numbers(given: Given, found: Detections, n_teachers: int) -> list[Floa
     Args:
         given: the given boxes.
         found: the teachers' boxes.
+        near: `overlaps` of both.
         n_teachers: T.
     """
-    a, b, iou = overlaps(given.image, given.boxes, found.image, found.boxes, min_iou=NEAR_IOU)
+    a, b, iou = near
     sure = found.prob[b] >= LEAST_PROB
     a, b, iou = a[sure], b[sure], iou[sure]
     pair, _, together, gain = _together(given.boxes[a], found.boxes[b], iou, b)

@@ -17,7 +17,7 @@ def steadied(boxes: TrackBoxes) -> tuple[TrackBoxes, Floats]:
     The shift, (F, 2) pixels by row of `boxes.frames`, is to be added to come back to the picture. It is the sum of
     the median steps from frame to frame; fewer than `MIN_SHARED` ids in both frames say nothing.
     """
-    used = np.flatnonzero(np.isfinite(boxes.box).all(axis=1))
+    used = np.flatnonzero(boxes.usable)
     follows = (boxes.track[used[1:]] == boxes.track[used[:-1]]) & (
         boxes.frame[used[1:]] == boxes.frame[used[:-1]] + 1
     )

@@ -250,5 +250,5 @@ def _pieces(track: Ints) -> Ints:
 
 def usable(boxes: TrackBoxes, is_extra: Bools) -> Ints:
     """Return the boxes that an id's course goes through."""
-    found: Ints = np.flatnonzero(~is_extra & np.isfinite(boxes.box).all(axis=1))
+    found: Ints = np.flatnonzero(~is_extra & boxes.usable)
     return found

@@ -30,7 +30,7 @@ def short_ends(scene: Scene, changed: Ints) -> Iterator[Found]:
         changed: boxes at which an id changes hands, or that carry a wrong id: what follows them is told there.
     """
     boxes, motion = scene.boxes, scene.motion
-    usable = ~motion.is_extra & np.isfinite(boxes.box).all(axis=1)
+    usable = ~motion.is_extra & boxes.usable
     usable[changed] = False
     last_frame = np.zeros(len(boxes.sequences), dtype=np.int64)
     np.maximum.at(last_frame, boxes.sequence, boxes.frame)
@@ -57,7 +57,7 @@ def _in_the_open(scene: Scene, ends: Ints) -> Floats:
     hidden = hidden_share(boxes, ends)
     share = np.zeros(len(ends))
     for one in np.unique(boxes.sequence[ends]).tolist():
-        mine = np.flatnonzero((boxes.sequence == one) & np.isfinite(boxes.box).all(axis=1))
+        mine = np.flatnonzero((boxes.sequence == one) & boxes.usable)
         low, high = np.quantile(boxes.centre[mine], [0.005, 0.995], axis=0)
         here = boxes.sequence[ends] == one
         centre = boxes.centre[ends[here]]

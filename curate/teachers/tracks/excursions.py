@@ -32,7 +32,6 @@ REACH = 1.0  # diagonals, standard deviation of where a box is that was drawn el
 LONGEST_CIRCLE = 4  # ids that exchange their boxes
 SURE = 2.0  # log ratio, a box, from which on one stands on the course of another id and is not just elsewhere
 NEAR_FRAMES = 20  # that another id may lack on either side of these boxes
-N_DIMENSIONS = 4  # centre and size
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +121,7 @@ class _Ids:
         box = self.boxes.box[self.rows[places]]
         seen = np.concatenate([box[:, :2] + box[:, 2:] / 2, box[:, 2:]], axis=1)
         on_course = self._density(seen, *there, scale)
-        elsewhere = seen.copy()
-        elsewhere[:, :2] = here[0][:, :2]
-        size_alone = self._density(elsewhere, *here, scale, without_centre=True)
+        size_alone = self._density(seen, *here, scale, without_centre=True)
         squared = ((seen[:, :2] - here[0][:, :2]) ** 2).sum(axis=1) / (REACH * scale) ** 2
         anywhere = size_alone - squared / 2 - np.log(2 * np.pi * REACH**2)
         return float((on_course - anywhere).mean())

@@ -180,7 +180,7 @@ def _lost(boxes: TrackBoxes, motion: Motion, off: Bools) -> Mapping[tuple[int, i
         add(start, first, min(int(boxes.frame[motion.after[link]]), first + MAX_LOST_FRAMES))
     is_end = np.ones(boxes.n, dtype=np.bool_)
     is_end[motion.before] = False
-    is_end &= ~motion.is_extra & np.isfinite(boxes.box).all(axis=1)
+    is_end &= ~motion.is_extra & boxes.usable
     for end in np.flatnonzero(is_end):
         first = int(boxes.frame[end]) + 1
         add(int(end), first, first + END_REACH - 1)

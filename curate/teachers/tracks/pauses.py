@@ -44,7 +44,7 @@ def pause_odds(boxes: TrackBoxes, motion: Motion) -> dict[int, float]:
         return {}
     missing = _missing(boxes, motion, links)
     n_kinds = len(COVERS) + 1
-    here = np.flatnonzero(np.isfinite(boxes.box).all(axis=1))
+    here = np.flatnonzero(boxes.usable)
     labeled = np.full(boxes.n, 0, dtype=np.int64)
     labeled[here] = _cover_class(boxes, here, boxes.sequence[here], boxes.frame[here], boxes.box[here], here)
     lacking = _cover_class(boxes, here, missing.sequence, missing.frame, missing.box, None)
@@ -91,7 +91,7 @@ def _missing(boxes: TrackBoxes, motion: Motion, links: Ints) -> _Missing:
 
 def hidden_share(boxes: TrackBoxes, rows: Ints) -> Floats:
     """Return (n,) how much of some labeled boxes others hide: the share of the area, those twice that two hide twice."""
-    here = np.flatnonzero(np.isfinite(boxes.box).all(axis=1))
+    here = np.flatnonzero(boxes.usable)
     return _hidden(boxes, here, boxes.sequence[rows], boxes.frame[rows], boxes.box[rows], rows)
 
 

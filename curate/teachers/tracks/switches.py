@@ -164,7 +164,7 @@ def _new_names(scene: Scene) -> Iterator[Change]:
     boxes, motion = scene.boxes, scene.motion
     is_start = np.ones(boxes.n, dtype=np.bool_)
     is_start[motion.after] = False
-    is_start &= ~motion.is_extra & np.isfinite(boxes.box).all(axis=1) & (boxes.frame > 0)
+    is_start &= ~motion.is_extra & boxes.usable & (boxes.frame > 0)
     partners = [(one.name, one.track_of_label()) for one in scene.teachers]
     for box in np.flatnonzero(is_start).tolist():
         donor = donor_of(scene, NONE, box, 1.0)

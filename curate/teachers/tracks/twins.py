@@ -16,7 +16,7 @@ def misfit_of(boxes: TrackBoxes) -> Floats:
     if not several.any():
         return misfit
     rows = np.flatnonzero(several)
-    single = np.flatnonzero(~several & np.isfinite(boxes.box).all(axis=1))
+    single = np.flatnonzero(~several & boxes.usable)
     distance = _to_neighbours(boxes, rows, single)
     first = np.flatnonzero(np.concatenate([[True], ~(same[rows[1:] - 1] & (np.diff(rows) == 1))]))
     group = np.repeat(np.arange(len(first)), np.diff([*first, len(rows)]))
