@@ -251,8 +251,8 @@ split: given
 # The policy decides. Rules here come before the defaults; see docs/policy.md.
 policy:
   release_review: soft                # a label that only teachers doubt waits for a person; its image leaves without it
-# rules:
-#   - {issue: mislabel, flagged: true, action: drop}
-# gates:
-#   - {statistic: label_noise.noise_rate, max: 0.10, level: fail}
+  # rules:
+  #   - {issue: mislabel, flagged: true, action: drop}
+  # gates:
+  #   - {statistic: label_noise.noise_rate, max: 0.10, level: fail}
 """

@@ -183,6 +183,12 @@ def _teacher(name: str, path: Path, boxes: TrackBoxes, classes: Sequence[str] | 
                 f"{did_you_mean(one, found)} It has: {', '.join(found)}.".replace("  ", " ")
             )
     files = [read_mot(found[one], one) for one in boxes.sequences]
+    first = min(int(file.frame.min()) for file in files)
+    if first < 1 <= boxes.frames[0, 1]:
+        raise InputError(
+            f"The teacher {name} has boxes in frame {first}, and the labels count from 1, as MOT does (their first frame "
+            f"is {boxes.frames[0, 1]}). Does it count from 0? Then add 1 to each of its frames."
+        )
     sequence, track, frame, box, number = columns_of(files)
     tracks = track_boxes(
         sequence, track, frame, box, _class_names(number, classes, f"tracks of {name}"), like=boxes

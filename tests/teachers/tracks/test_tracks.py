@@ -300,6 +300,13 @@ def test_a_teacher_of_other_frames_is_an_error(tmp_path: Path) -> None:
         flags(tmp_path, walk(), [late])
 
 
+def test_a_teacher_that_counts_frames_from_0_is_an_error(tmp_path: Path) -> None:
+    early = walk()
+    early[:, 0] -= 1
+    with pytest.raises(InputError, match="has boxes in frame 0, and the labels count from 1"):
+        flags(tmp_path, walk(), [early])
+
+
 def test_boxes_that_are_not_to_be_considered_are_kept_and_not_judged(tmp_path: Path) -> None:
     rows = swapped(walk(), 1, 2, 30)
     rows[rows[:, 1] == 2, 6] = 0
