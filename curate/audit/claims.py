@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial as bound
 
 import numpy as np
 import pyarrow as pa
@@ -27,11 +26,6 @@ CLAIMS = pa.schema(
     ]
 )
 _SHARED = ("issue", "risk", "flagged", "label")
-_LAYOUTS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first column names the layout
-    ("annotation_id", ("image_id", "bbox", "suggested_bbox", "suggested_label")),
-    ("component", ("image", "bbox")),
-    ("sequence", ("frame", "id", "line", "bbox")),
-)
 _BOX_QUESTIONS = {
     "missing": "Is there an object at this place that no given box stands for?",
     "location": "Is this box badly placed?",
@@ -53,12 +47,6 @@ _TRACK_QUESTIONS = {
     "duplicate_id": "Does this id stand on a second object in these frames?",
     "cut_short": "Is the object of this id in these frames, beyond the last or before the first box?",
 }
-QUESTIONS: Mapping[str, Mapping[str, str]] = {
-    "annotation_id": _BOX_QUESTIONS,
-    "component": _REGION_QUESTIONS,
-    "sequence": _TRACK_QUESTIONS,
-}
-THINGS = {"annotation_id": "boxes", "component": "regions", "sequence": "tracks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +55,39 @@ class Claims:
 
     Attributes:
         table: `CLAIMS`; ids are unique.
-        layout: "annotation_id" (boxes), "component" (regions) or "sequence" (tracks).
+        things: what they are about: boxes, regions or tracks.
         partial: issues of which the table does not list every claim that is not flagged: no recall, no rate.
         n_unjudged: rows without a risk; they claim nothing.
     """
 
     table: pa.Table
-    layout: str
+    things: str
     partial: tuple[str, ...]
     n_unjudged: int
 
 
-def question_of(layout: str, issue: str) -> str:
-    """Return what a person is asked: yes says that the claim is right."""
-    return QUESTIONS[layout][issue]
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How a table tells of boxes, regions or tracks.
+
+    Attributes:
+        key: the column that no other kind has.
+        columns: what else it needs, beside `_SHARED`.
+        questions: issue → what a person is asked; yes says that the claim is right.
+        claims: makes the columns of `CLAIMS` from judged rows.
+        tells_all: whether a table may hold every annotation, flagged or not, so that recall and rate can be known.
+    """
+
+    key: str
+    columns: tuple[str, ...]
+    questions: Mapping[str, str]
+    claims: Callable[[pa.Table], dict[str, pa.ChunkedArray | pa.Array]]
+    tells_all: bool = False
+
+
+def question_of(things: str, issue: str) -> str:
+    """Return what a person is asked of an issue of boxes, regions or tracks."""
+    return _KINDS[things].questions[issue]
 
 
 def claims_of(table: pa.Table) -> Claims:
@@ -92,39 +99,37 @@ def claims_of(table: pa.Table) -> Claims:
     Raises:
         InputError: the table has an `issue` and is none of these, lacks columns, or names an unknown issue.
     """
-    layout = _layout(table)
-    known = QUESTIONS[layout]
+    things = _things(table)
+    kind = _KINDS[things]
+    known = kind.questions
     issues = pc.fill_null(table["issue"], "")
     strange = sorted(set(pc.unique(issues).to_pylist()) - {*known, "", "image"})
     if strange:
         raise InputError(
-            f"The audit of {THINGS[layout]} knows the issues {', '.join(known)}; the table has {strange[0]!r}. "
+            f"The audit of {things} knows the issues {', '.join(known)}; the table has {strange[0]!r}. "
             "Write it with: curate flag"
         )
     claimed = table.filter(pc.is_in(issues, value_set=pa.array(list(known))))
     judged = claimed.filter(pc.is_valid(claimed["risk"]))
-    made = _MAKERS[layout](judged)
-    columns = {name: made.get(name, pa.nulls(len(made["label_id"]), field.type)) for name, field in _fields()}
+    made = kind.claims(judged)
+    n = len(made["label_id"])
+    columns = {field.name: made.get(field.name, pa.nulls(n, field.type)) for field in CLAIMS}
     merged = _merged(pa.table(columns).cast(CLAIMS))
-    whole = _whole(merged) if layout == "annotation_id" else set()
+    whole = _whole(merged) if kind.tells_all else set()
     partial = sorted(set(pc.unique(merged["issue"]).to_pylist()) - whole)
-    return Claims(merged, layout, tuple(partial), claimed.num_rows - judged.num_rows)
+    return Claims(merged, things, tuple(partial), claimed.num_rows - judged.num_rows)
 
 
-def _fields() -> list[tuple[str, pa.Field]]:
-    return [(field.name, field) for field in CLAIMS]
-
-
-def _layout(table: pa.Table) -> str:
+def _things(table: pa.Table) -> str:
     names = set(table.column_names)
-    for first, others in _LAYOUTS:
-        if first in names:
-            missing = [name for name in (*others, *_SHARED) if name not in names]
+    for things, kind in _KINDS.items():
+        if kind.key in names:
+            missing = [name for name in (*kind.columns, *_SHARED) if name not in names]
             if missing:
                 raise InputError.from_missing_columns(
-                    missing, table.column_names, needed_by=f"An audit of {THINGS[first]} (write the table again)"
+                    missing, table.column_names, needed_by=f"An audit of {things} (write the table again)"
                 )
-            return first
+            return things
     raise InputError(
         "The table has a column `issue`, so its rows are claims and no labels, and what they are about cannot be told. "
         "An audit needs the columns that curate flag --task detection, segmentation or tracking writes."
@@ -200,24 +205,31 @@ def _of_tracks(table: pa.Table) -> dict[str, pa.ChunkedArray | pa.Array]:
         f"frames {frame[a]} to {frame[b]}" + (f"; box in frame {frame[a]}: {box}" if box else "")
         for a, b, box in zip(starts, ends, boxes.to_pylist(), strict=True)
     ]
-    reduce = bound(np.maximum.reduceat, indices=starts) if len(starts) else np.asarray
     return {
         "label_id": _joined("track", first["sequence"], first["id"], first["issue"], first["frame"]),
         "sample_id": first["sequence"],
         "uri": first["sequence"],
         "given_label": first["label"],
-        "risk": pa.array(reduce(table["risk"].to_numpy())),
-        "flagged": pa.array(reduce(table["flagged"].to_numpy().astype(np.int8)).astype(bool)),
+        "risk": pa.array(np.maximum.reduceat(table["risk"].to_numpy(), starts)),
+        "flagged": pa.array(np.logical_or.reduceat(table["flagged"].to_numpy(), starts)),
         "issue": first["issue"],
         "annotation": pc.cast(first["id"], pa.string()),
         "place": pa.array(place, pa.string()),
     }
 
 
-_MAKERS: Mapping[str, Callable[[pa.Table], dict[str, pa.ChunkedArray | pa.Array]]] = {
-    "annotation_id": _of_boxes,
-    "component": _of_regions,
-    "sequence": _of_tracks,
+_KINDS: Mapping[str, _Kind] = {
+    "boxes": _Kind(
+        key="annotation_id",
+        columns=("image_id", "bbox", "suggested_bbox", "suggested_label"),
+        questions=_BOX_QUESTIONS,
+        claims=_of_boxes,
+        tells_all=True,
+    ),
+    "regions": _Kind(key="component", columns=("image", "bbox"), questions=_REGION_QUESTIONS, claims=_of_regions),
+    "tracks": _Kind(
+        key="sequence", columns=("frame", "id", "line", "bbox"), questions=_TRACK_QUESTIONS, claims=_of_tracks
+    ),
 }
 
 

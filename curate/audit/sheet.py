@@ -36,7 +36,7 @@ def write_sheet(design: Design, path: Path) -> None:
     for look in design.looks:
         item = items[look.item]
         if item.issue is not None:
-            writer.writerow([look.look, *_claim(item, str(design.subject["layout"])), "", "", ""])
+            writer.writerow([look.look, *_claim(item, str(design.subject["things"])), "", "", ""])
             continue
         box = " ".join(f"{value:.4f}" for value in item.bbox or ())
         writer.writerow([look.look, item.uri or item.sample_id, item.given_label or "", box, "", "", ""])
@@ -79,10 +79,10 @@ def read_sheet(design: Design, path: Path, *, reviewer: str, classes: Sequence[s
     return answers
 
 
-def _claim(item: Item, layout: str) -> list[str]:
+def _claim(item: Item, things: str) -> list[str]:
     """Return image, annotation, place, label and question: what is given, and nothing of what is suggested."""
     annotation = item.annotation or "(none)"
-    question = question_of(layout, item.issue or "")
+    question = question_of(things, item.issue or "")
     return [item.uri or item.sample_id, annotation, item.place or "", item.given_label or "", question]
 
 

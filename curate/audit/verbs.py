@@ -123,7 +123,7 @@ def open_table_audit(
     if "issue" in flags.column_names:
         found = claims_of(flags)
         labels, partial = found.table, found.partial
-        subject |= {"layout": found.layout, "n_unjudged": found.n_unjudged}
+        subject |= {"things": found.things, "n_unjudged": found.n_unjudged}
     else:
         labels = population.of_flags(flags)
     design, membership = draw(
