@@ -412,6 +412,18 @@ def test_a_diff_tells_soft_boxes_and_what_is_ignored(spec: Path, waiting: Path, 
     assert f"  {gone['uri']}: – → {gone['before']}" in "\n".join(back.lines())  # noqa: RUF001 - a dash
 
 
+def test_where_only_rules_changed_no_detector_is_blamed(spec: Path, waiting: Path, tmp_path: Path) -> None:
+    shutil.copytree(spec.parent, tmp_path / "shapes")
+    shutil.copytree(waiting, tmp_path / "ws")
+    rules = tmp_path / "shapes" / "waiting.yaml"
+    rules.write_text(rules.read_text().replace("action: review", "action: keep"))
+    curate.run(rules, workspace=tmp_path / "ws", review=False)
+    shown = diff_versions(tmp_path / "ws" / "manifests", "shapes@v1", "shapes@v2", limit=3)
+    boxes = [row for row in shown.to_json()["rows"] if row["change"] == "teacher boxes changed"]
+    assert boxes
+    assert {tuple(row["causes"]) for row in boxes} == {("policy_changed",)}
+
+
 def test_packed_exports_hold_what_the_version_holds(
     released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

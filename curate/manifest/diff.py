@@ -106,6 +106,9 @@ def _beside_rows(change: str, found: Beside) -> pa.Table:
 def _place_rows(old: Side, new: Side, alike: Alike, least: float) -> Iterator[pa.Table]:
     """Yield what changed of teacher-only boxes and of what is ignored."""
     boxes, causes = teacher_box_changes(old, new, least)
+    asked = {side.manifest["inputs"].get("detectors") for side in (old, new)}
+    if causes == ["answers_changed"] and len(asked) == 1 and alike.other_policy:
+        causes = ["policy_changed"]  # the same answers: which boxes stand beside the labels is what changed
     yield _places("teacher boxes changed", new, boxes, pa.array([causes] * len(boxes), TEXTS))
     ignored = ignore_changes(old, new)
     for change in ("ignored", "no longer ignored"):
