@@ -7,9 +7,8 @@ SENTENCES: dict[str, str] = {
     "its course; {n_teachers} teacher(s) ({teachers}) follow the id {other} to this box.",
     "track_id_switch_unknown": "Between frames {frame_before} and {frame} the id {track} is {diagonals} box diagonals "
     "off its course, and teachers ({teachers}) follow it to a box of another id.",
-    "track_id_after_switch": "The id {track} changed hands in frame {frame}: from there on it stands on what was "
-    "{other} before.",
-    "track_id_after_change": "The id {track} changed hands in frame {frame}; this box comes after it.",
+    "track_id_after_switch": "From frame {frame} on the id {track} stands on what was {other} before.",
+    "track_id_after_change": "From frame {frame} on the id {track} stands on another thing; this box comes after.",
     "track_id_returns": "In frame {frame} the id {track} is back on what it stood on before it changed hands.",
     "track_id_reused": "The id {track} is not there for {n_missing} annotated frame(s) and comes back in frame {frame} "
     "too far from where it was, or too different in size: another thing under its name.",
