@@ -104,7 +104,7 @@ def tag(
 
 
 def refuse_retracted(
-    root: Place, reference: str, version_id: str, *, allowed: bool, way_round: str
+    root: Place, reference: str, version_id: str, *, allowed: bool, way_round: str = ""
 ) -> LogEntry | None:
     """Return the entry that retracted a version, None where none did; raise where nobody wants it all the same.
 

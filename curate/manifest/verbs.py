@@ -226,7 +226,7 @@ def sign_version(root: Place, reference: str, key: Path) -> dict[str, Any]:
         VerificationError: the version is damaged, and so is not signed.
     """
     path = log.resolve(root, reference)
-    life.refuse_retracted(root, reference, path.name, allowed=False, way_round="")
+    life.refuse_retracted(root, reference, path.name, allowed=False)
     promises = verify(path)
     require(promises, path)
     manifest, _ = load_manifest(path)

@@ -18,7 +18,7 @@ from look import found, sha256, texts_of_database, texts_of_files
 from world import COPY, NEAR, SUBJECT, URIS, World
 
 from curate.adapters.mongod import ensure_database, stop_database
-from curate.errors import ConfigError, InputError, VerificationError
+from curate.errors import ConfigError, VerificationError
 from curate.feed.release import open_feed
 from curate.governance.erase import erase, resume_erasure
 from curate.governance.journal import journal_file
@@ -431,7 +431,7 @@ def test_a_successor_is_retracted_tagged_and_used_as_what_it_replaces_and_has_to
     assert done.sign_again == {"faces": [new]}
     assert f"sign it again: curate sign faces@{new[:12]}" in "\n".join(done.lines())
 
-    with pytest.raises(InputError, match="was retracted"):
+    with pytest.raises(ConfigError, match="was retracted"):
         open_feed(f"faces@{old}", workspace=world.workspace)
     with pytest.raises(ConfigError, match="wrong labels"):
         life.refuse_retracted(root, f"faces@{old}", old, allowed=False)

@@ -84,7 +84,7 @@ def test_a_retracted_version_is_never_the_latest(ids: list[str], releases: list[
     assert told.detail.endswith("wrong license")
     assert "retracted" not in {promise.name for promise in verify(resolve(tmp_path, "zoo"))}
     with pytest.raises(ConfigError, match=r"was retracted .*wrong license.*--retracted"):
-        life.refuse_retracted(tmp_path, "zoo@v3", ids[2], allowed=False)
+        life.refuse_retracted(tmp_path, "zoo@v3", ids[2], allowed=False, way_round="--retracted")
     life.refuse_retracted(tmp_path, "zoo@v3", ids[2], allowed=True)
     for number in (1, 2):
         life.retract(tmp_path, f"zoo@v{number}", why="all of it")
